@@ -1,0 +1,44 @@
+"""Orders: imperatives from the engine to a node. At least once; the node takes each once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gpusched.domain.ids import Epoch, JobId, NodeName
+from gpusched.domain.launch_plan import NodeLaunch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchTasks:
+    """Start one node's part of an attempt. A second one for the same attempt starts nothing new."""
+
+    job_id: JobId
+    epoch: Epoch
+    node: NodeName
+    launch: NodeLaunch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopTasks:
+    """End one node's part: SIGTERM, ``kill_wait_s``, then SIGKILL. Unknown attempts are fine.
+
+    It answers with ``TasksEnded`` even where nothing runs (any more): a node that never
+    got the launch must refuse it if it comes later.
+    """
+
+    job_id: JobId
+    epoch: Epoch
+    node: NodeName
+    kill_wait_s: int
+    reason: str
+
+
+Command = LaunchTasks | StopTasks
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A command in the outbox; ``seq`` names it until its node has acknowledged it."""
+
+    seq: int
+    command: Command

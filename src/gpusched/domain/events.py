@@ -1,0 +1,219 @@
+"""Facts: what happened, in the past tense. With ``commands.py`` this is the system's vocabulary.
+
+Every event is about one job or one node. Its sequence number and time are in the envelope
+(``Recorded``), so a fact is the same value wherever it stands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gpusched.domain.allocation import Allocation
+from gpusched.domain.identity import Identity
+from gpusched.domain.ids import Epoch, JobId, NodeName
+from gpusched.domain.job import TaskExit
+from gpusched.domain.job_spec import JobSpec
+from gpusched.domain.job_state import EndReason, JobState
+from gpusched.domain.node import NodeFacts
+from gpusched.domain.telemetry import NodeUse
+
+# ── jobs ──────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSubmitted:
+    """Accepted. From here on it is never lost."""
+
+    job_id: JobId
+    spec: JobSpec
+    owner: Identity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobHeld:
+    """Not to be started until released."""
+
+    job_id: JobId
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobReleased:
+    """The hold is lifted."""
+
+    job_id: JobId
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobAllocated:
+    """A grant: attempt ``epoch`` begins."""
+
+    job_id: JobId
+    epoch: Epoch
+    allocation: Allocation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TasksStarted:
+    """All ranks of one node run. From the agent."""
+
+    job_id: JobId
+    epoch: Epoch
+    node: NodeName
+    pids: tuple[int, ...]  # by local rank
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFailed:
+    """A rank ended with a failure while others may still run. From the agent."""
+
+    job_id: JobId
+    epoch: Epoch
+    node: NodeName
+    exit: TaskExit
+    last_lines: tuple[str, ...]  # of its output
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TasksEnded:
+    """One node holds no process of the attempt any more. From the agent."""
+
+    job_id: JobId
+    epoch: Epoch
+    node: NodeName
+    exits: tuple[TaskExit, ...]
+    cause: EndReason | None  # decided on the node: time limit, launch failed, shim lost, reboot ...
+    detail: str | None
+    use: NodeUse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptStopping:
+    """Decided: the whole gang is being ended, for this reason."""
+
+    job_id: JobId
+    epoch: Epoch
+    reason: EndReason
+    detail: str | None
+    by: str | None  # who asked, if somebody did
+    exit_code: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptEnded:
+    """Every node is free of it: the allocation is over."""
+
+    job_id: JobId
+    epoch: Epoch
+    reason: EndReason
+    detail: str | None
+    exit_code: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRequeued:
+    """Back to the queue for another attempt."""
+
+    job_id: JobId
+    epoch: Epoch  # of the attempt that ended
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEnded:
+    """Terminal. Exactly one per job."""
+
+    job_id: JobId
+    state: JobState
+    reason: EndReason
+    detail: str | None
+    exit_code: int | None
+
+
+# ── nodes ─────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeJoined:
+    """A node's agent connected for the first time, or its facts changed."""
+
+    node: NodeName
+    facts: NodeFacts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeLost:
+    """Silent too long. Its jobs are neither ended nor moved by this."""
+
+    node: NodeName
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeReturned:
+    """Heard from again."""
+
+    node: NodeName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeCordoned:
+    """No new work."""
+
+    node: NodeName
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeDrainStarted:
+    """Cordoned; what still runs at the deadline is ended (and requeued if it may be)."""
+
+    node: NodeName
+    by: str
+    reason: str
+    deadline_us: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeDrained:
+    """Cordoned and empty."""
+
+    node: NodeName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeResumed:
+    """Open for work again."""
+
+    node: NodeName
+    by: str
+
+
+AgentReport = TasksStarted | TaskFailed | TasksEnded
+"""Facts that agents report; repeated until acknowledged, so the engine must take each once."""
+
+JobEvent = (
+    JobSubmitted
+    | JobHeld
+    | JobReleased
+    | JobAllocated
+    | TasksStarted
+    | TaskFailed
+    | TasksEnded
+    | AttemptStopping
+    | AttemptEnded
+    | JobRequeued
+    | JobEnded
+)
+NodeEvent = NodeJoined | NodeLost | NodeReturned | NodeCordoned | NodeDrainStarted | NodeDrained | NodeResumed
+Event = JobEvent | NodeEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An event in the log: ``seq`` is gap-free from 1, ``at_us`` is the head's wall clock."""
+
+    seq: int
+    at_us: int
+    event: Event

@@ -1,0 +1,34 @@
+"""Who is asking, and what they may do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gpusched.domain.ids import NodeName
+
+
+class Role(StrEnum):
+    """What a subject may do. Roles do not contain one another; a principal lists all it has."""
+
+    USER = "user"  # submit, and act on one's own jobs; read all
+    OPERATOR = "operator"  # act on every job and on nodes
+    NODE = "node"  # an agent: hold the stream of its own node, nothing else
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A unix user as the kernel or the server's own lookup named it, never as a request claims."""
+
+    user: str
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """An authenticated subject."""
+
+    identity: Identity
+    roles: frozenset[Role]
+    node: NodeName | None = None  # set exactly when Role.NODE is held

@@ -1,0 +1,94 @@
+"""What a user asks for. Field names are Slurm's; sizes in bytes, durations in seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from gpusched.domain.ids import NodeName
+
+
+class Launcher(StrEnum):
+    """Who starts the ranks."""
+
+    DIRECT = "direct"  # gpusched starts tasks_per_node ranks with torch's env:// variables
+    TORCHRUN = "torchrun"  # one torchrun per node, for elasticity
+
+
+class ActivationKind(StrEnum):
+    """Kinds of Python environment a job can ask for."""
+
+    VENV = "venv"
+    CONDA = "conda"
+    UV = "uv"
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """A Python environment to enter first: a venv directory, a conda name or prefix, a uv project."""
+
+    kind: ActivationKind
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class WarningSignal:
+    """Sent to every rank ``lead_s`` seconds before the time limit ends the job."""
+
+    name: str = "SIGUSR1"
+    lead_s: int = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSpec:
+    """One job, as submitted. ``check_spec`` says what is wrong with a bad one.
+
+    Exactly one of ``command`` (an argv) and ``script`` (text with a ``#!`` line) is given.
+    Every node of the gang gives the same: ``gpus_per_node`` devices, ``tasks_per_node``
+    ranks of ``cpus_per_task`` CPUs, ``memory_bytes``.
+    """
+
+    name: str
+    command: tuple[str, ...] = ()
+    script: str | None = None
+    workdir: str = "/"
+    nodes: int = 1
+    gpus_per_node: int = 0
+    tasks_per_node: int = 1
+    cpus_per_task: int = 1
+    memory_bytes: int = 0  # per node; 0 asks for none in particular
+    gpu_model: str | None = None  # matched as words: "H100" fits "NVIDIA H100 80GB HBM3"
+    gpu_memory_bytes: int | None = None  # at least this much on each device
+    time_limit_s: int | None = None
+    account: str = "default"
+    partition: str | None = None  # None: the cluster's default partition
+    qos: str | None = None
+    nice: int = 0  # higher goes later
+    env: tuple[tuple[str, str], ...] = ()
+    activation: Activation | None = None
+    setup: tuple[str, ...] = ()  # shell lines run before the command, on every rank
+    container: str | None = None  # an image, run by the container runtime of the node if it has one
+    launcher: Launcher = Launcher.DIRECT
+    signal: WarningSignal = field(default_factory=WarningSignal)
+    kill_wait_s: int = 30  # between SIGTERM and SIGKILL
+    requeue: bool = False  # may run again after an infrastructure failure
+    nodelist: tuple[NodeName, ...] = ()  # only these nodes
+    exclude: tuple[NodeName, ...] = ()
+    hold: bool = False
+    log_cap_bytes: int = 64 << 20  # per rank; the oldest output goes first
+    comment: str | None = None
+
+    @property
+    def world_size(self) -> int:
+        """Number of ranks over all nodes."""
+        return self.nodes * self.tasks_per_node
+
+    @property
+    def cpus_per_node(self) -> int:
+        """CPUs each node must give."""
+        return self.tasks_per_node * self.cpus_per_task
+
+    @property
+    def gpu_count(self) -> int:
+        """GPUs over all nodes."""
+        return self.nodes * self.gpus_per_node

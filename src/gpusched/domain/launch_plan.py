@@ -1,0 +1,47 @@
+"""What exactly to start, on every node. A value: it can be shown, compared and sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gpusched.domain.identity import Identity
+from gpusched.domain.ids import DeviceUuid, Epoch, JobId, NodeName
+from gpusched.domain.job_spec import WarningSignal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskLaunch:
+    """One rank: its place, its argv, its whole environment (nothing is inherited)."""
+
+    global_rank: int
+    local_rank: int
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    cpu_ids: tuple[int, ...]  # to pin to; empty pins to nothing
+    devices: tuple[DeviceUuid, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeLaunch:
+    """Everything one node starts for one attempt."""
+
+    job_id: JobId
+    epoch: Epoch
+    node: NodeName
+    node_rank: int
+    owner: Identity
+    workdir: str
+    tasks: tuple[TaskLaunch, ...]
+    devices: tuple[DeviceUuid, ...]
+    script: str | None  # written to a file that argv names as ``{script}``
+    time_limit_s: int | None
+    signal: WarningSignal
+    kill_wait_s: int
+    log_cap_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchPlan:
+    """All nodes of one attempt, in rank order."""
+
+    nodes: tuple[NodeLaunch, ...]

@@ -1,0 +1,87 @@
+"""What travels on the one stream between an agent and the head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gpusched.domain.commands import Queued
+from gpusched.domain.events import AgentReport
+from gpusched.domain.ids import AttemptId
+from gpusched.domain.logs import LogChunk, LogQuery
+from gpusched.domain.node import NodeFacts
+from gpusched.domain.telemetry import NodeSample
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """First message of an agent: its machine, and every attempt it holds or has not had acknowledged."""
+
+    facts: NodeFacts
+    attempts: tuple[AttemptId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """I live; this is what I measured."""
+
+    sample: NodeSample
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A fact, repeated over reconnects until ``ReportTaken`` comes back for its id."""
+
+    report_id: int
+    fact: AgentReport
+
+
+@dataclass(frozen=True, slots=True)
+class CommandTaken:
+    """The command is durable on the node (or was known already)."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogData:
+    """Part of the answer to one ``LogRequest``. ``error`` ends it, and says why in words."""
+
+    stream_id: int
+    chunk: LogChunk | None
+    error: str | None = None
+
+
+FromAgent = Hello | Heartbeat | Report | CommandTaken | LogData
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """First message of the head."""
+
+    cluster: str
+    heartbeat_interval_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReportTaken:
+    """The fact is committed; forget it."""
+
+    report_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogRequest:
+    """Send this output, for the ranks that live on this node."""
+
+    stream_id: int
+    query: LogQuery
+
+
+@dataclass(frozen=True, slots=True)
+class LogCancel:
+    """Nobody reads this stream any more."""
+
+    stream_id: int
+
+
+FromHead = Welcome | Queued | ReportTaken | LogRequest | LogCancel

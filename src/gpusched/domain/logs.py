@@ -1,0 +1,31 @@
+"""Log streams: what is asked of a node and what comes back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gpusched.domain.ids import Epoch, JobId, NodeName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogQuery:
+    """Which output of one attempt. Ranks None: all of them."""
+
+    job_id: JobId
+    epoch: Epoch
+    ranks: tuple[int, ...] | None = None
+    since_us: int | None = None  # only what was written at or after this wall time on its node
+    tail_lines: int | None = None  # per rank, of what is there at the start
+    follow: bool = False  # go on until the rank has ended and its last byte is sent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogChunk:
+    """A run of bytes of one rank, in order. ``offset`` counts from the rank's first byte."""
+
+    global_rank: int
+    node: NodeName
+    offset: int
+    data: bytes
+    dropped_bytes: int = 0  # output lost just before ``data``: past the cap, or a full disk
+    is_last: bool = False  # nothing of this rank follows

@@ -1,0 +1,94 @@
+"""Nodes and devices as their agent reports them, and what operators decided about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gpusched.domain.ids import DeviceUuid, NodeName
+
+
+class PciAncestor(StrEnum):
+    """How near two devices are on PCIe (NVML ``nvmlGpuTopologyLevel_t``), nearest first."""
+
+    INTERNAL = "internal"  # two GPUs of one board
+    SINGLE_SWITCH = "single"  # one PCIe switch between them
+    MULTI_SWITCH = "multiple"  # several switches, no host bridge
+    HOST_BRIDGE = "hostbridge"
+    NUMA_NODE = "node"  # one socket, several host bridges
+    SYSTEM = "system"  # across sockets
+
+
+@dataclass(frozen=True, slots=True)
+class PeerLink:
+    """How one device reaches another of its node. ``nvlinks`` counts active links, 0 if none."""
+
+    peer: DeviceUuid
+    nvlinks: int
+    bandwidth_mb_s: int  # one direction, sum over links, or of the PCIe path
+    ancestor: PciAncestor | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """One schedulable GPU. What could not be read is None, never 0."""
+
+    uuid: DeviceUuid
+    model: str  # NVML's product name, or the declared one: "NVIDIA H100 80GB HBM3"
+    memory_bytes: int | None
+    declared: bool = False  # no NVML stands behind it; shown wherever the device is shown
+    pci_bus_id: str | None = None
+    numa_node: int | None = None
+    cpu_ids: tuple[int, ...] = ()  # CPUs near it, empty if unknown
+    mig_enabled: bool | None = None
+    driver_version: str | None = None
+    peers: tuple[PeerLink, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeFacts:
+    """What an agent says of its machine when it connects."""
+
+    name: NodeName
+    boot_id: str
+    agent_version: str
+    address: str  # where other nodes reach it
+    interface: str | None  # the network interface that holds ``address``
+    cpu_ids: tuple[int, ...]  # schedulable CPUs
+    cpus_pinnable: bool  # False where more CPUs are declared than the machine has
+    memory_bytes: int
+    devices: tuple[Device, ...] = ()
+    kernel: str | None = None
+    numa_cpu_ids: tuple[tuple[int, ...], ...] = ()  # CPUs of each NUMA node
+
+
+class Schedulability(StrEnum):
+    """What operators decided. Whether the node is reachable is another matter."""
+
+    OPEN = "OPEN"
+    CORDONED = "CORDONED"  # no new work; running work stays
+    DRAINING = "DRAINING"  # cordoned, and waiting for its jobs to end
+    DRAINED = "DRAINED"  # cordoned and empty
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A node as the engine knows it."""
+
+    facts: NodeFacts
+    joined_at_us: int
+    reachable: bool = True
+    schedulability: Schedulability = Schedulability.OPEN
+    reason: str | None = None  # why it is cordoned or unreachable
+    drain_deadline_us: int | None = None
+    lost_at_us: int | None = None
+
+    @property
+    def name(self) -> NodeName:
+        """The node's name, unique in the cluster."""
+        return self.facts.name
+
+    @property
+    def accepts_work(self) -> bool:
+        """Whether the cycle may place something here."""
+        return self.reachable and self.schedulability is Schedulability.OPEN

@@ -1,0 +1,89 @@
+"""What the engine needs from the world, as protocols. Floors above provide them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from gpusched.domain.commands import Queued
+from gpusched.domain.events import Recorded
+from gpusched.domain.ids import JobId, RequestId
+from gpusched.domain.job import Job
+from gpusched.domain.node import Node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRecord:
+    """A mutation that was answered: a retry with the same id gets the same answer."""
+
+    request_id: RequestId
+    subject: str  # "uid:1000": one subject's ids never meet another's
+    digest: bytes  # of the body; another body under the same id is refused
+    job_ids: tuple[JobId, ...]
+    answered_at_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Everything one tick writes, in one transaction: all of it or nothing."""
+
+    events: tuple[Recorded, ...] = ()
+    jobs: tuple[Job, ...] = ()  # projections of every job an event is about
+    nodes: tuple[Node, ...] = ()
+    requests: tuple[RequestRecord, ...] = ()
+    queued: tuple[Queued, ...] = ()  # new outbox rows
+    acknowledged: tuple[int, ...] = ()  # outbox rows to delete, by seq
+    next_job_id: JobId  # handed out next; grows only
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing to write."""
+        return not (self.events or self.requests or self.queued or self.acknowledged)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """What a starting head reads: projections of everything unfinished."""
+
+    jobs: tuple[Job, ...]  # every job that is not terminal
+    nodes: tuple[Node, ...]
+    outbox: tuple[Queued, ...]
+    last_seq: int
+    last_command_seq: int
+    next_job_id: JobId
+
+
+class Store(Protocol):
+    """Durable state. One writer. Blocking: the loop calls it in a thread.
+
+    Every method raises ``StoreUnavailable`` when the database does not answer or refuses.
+    """
+
+    def load(self) -> Loaded:
+        """Read what a starting engine needs."""
+        ...
+
+    def commit(self, batch: Batch) -> None:
+        """Write a batch in one transaction; on return it survives a crash of anything."""
+        ...
+
+    def find_request(self, subject: str, request_id: RequestId) -> RequestRecord | None:
+        """The answer given to an earlier request of the same id, if any."""
+        ...
+
+
+class CommandSink(Protocol):
+    """Where committed commands go. Delivery is at least once: the loop repeats until acknowledged."""
+
+    def deliver(self, queued: Queued) -> bool:
+        """Hand a command to its node's channel; False if the node is not connected now."""
+        ...
+
+
+class EventFeed(Protocol):
+    """Hears of every committed event, in order (watchers, telemetry)."""
+
+    def publish(self, events: Sequence[Recorded]) -> None:
+        """Must not block."""
+        ...

@@ -1,0 +1,24 @@
+"""A proposal: where a gang would run. The engine turns it into an Allocation, or not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gpusched.domain.ids import DeviceUuid, NodeName
+
+
+@dataclass(frozen=True, slots=True)
+class NodePlacement:
+    """One node's part of a proposal (and what a running job holds there)."""
+
+    node: NodeName
+    devices: tuple[DeviceUuid, ...]
+    cpu_ids: tuple[int, ...]
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """The whole gang, in rank order."""
+
+    nodes: tuple[NodePlacement, ...]

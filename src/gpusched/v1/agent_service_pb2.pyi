@@ -1,0 +1,157 @@
+from gpusched.v1 import event_pb2 as _event_pb2
+from gpusched.v1 import job_pb2 as _job_pb2
+from gpusched.v1 import job_service_pb2 as _job_service_pb2
+from gpusched.v1 import node_pb2 as _node_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class AttemptRef(_message.Message):
+    __slots__ = ("job_id", "epoch")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    job_id: int
+    epoch: int
+    def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ...) -> None: ...
+
+class Hello(_message.Message):
+    __slots__ = ("facts", "attempts")
+    FACTS_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    facts: _node_pb2.NodeFacts
+    attempts: _containers.RepeatedCompositeFieldContainer[AttemptRef]
+    def __init__(self, facts: _Optional[_Union[_node_pb2.NodeFacts, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[AttemptRef, _Mapping]]] = ...) -> None: ...
+
+class Heartbeat(_message.Message):
+    __slots__ = ("sample",)
+    SAMPLE_FIELD_NUMBER: _ClassVar[int]
+    sample: _node_pb2.NodeSample
+    def __init__(self, sample: _Optional[_Union[_node_pb2.NodeSample, _Mapping]] = ...) -> None: ...
+
+class Report(_message.Message):
+    __slots__ = ("report_id", "tasks_started", "task_failed", "tasks_ended")
+    REPORT_ID_FIELD_NUMBER: _ClassVar[int]
+    TASKS_STARTED_FIELD_NUMBER: _ClassVar[int]
+    TASK_FAILED_FIELD_NUMBER: _ClassVar[int]
+    TASKS_ENDED_FIELD_NUMBER: _ClassVar[int]
+    report_id: int
+    tasks_started: _event_pb2.TasksStarted
+    task_failed: _event_pb2.TaskFailed
+    tasks_ended: _event_pb2.TasksEnded
+    def __init__(self, report_id: _Optional[int] = ..., tasks_started: _Optional[_Union[_event_pb2.TasksStarted, _Mapping]] = ..., task_failed: _Optional[_Union[_event_pb2.TaskFailed, _Mapping]] = ..., tasks_ended: _Optional[_Union[_event_pb2.TasksEnded, _Mapping]] = ...) -> None: ...
+
+class CommandTaken(_message.Message):
+    __slots__ = ("seq",)
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    seq: int
+    def __init__(self, seq: _Optional[int] = ...) -> None: ...
+
+class LogData(_message.Message):
+    __slots__ = ("stream_id", "chunk", "error")
+    STREAM_ID_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    stream_id: int
+    chunk: _job_service_pb2.LogChunk
+    error: str
+    def __init__(self, stream_id: _Optional[int] = ..., chunk: _Optional[_Union[_job_service_pb2.LogChunk, _Mapping]] = ..., error: _Optional[str] = ...) -> None: ...
+
+class ConnectRequest(_message.Message):
+    __slots__ = ("hello", "heartbeat", "report", "command_taken", "log_data")
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    REPORT_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_TAKEN_FIELD_NUMBER: _ClassVar[int]
+    LOG_DATA_FIELD_NUMBER: _ClassVar[int]
+    hello: Hello
+    heartbeat: Heartbeat
+    report: Report
+    command_taken: CommandTaken
+    log_data: LogData
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., command_taken: _Optional[_Union[CommandTaken, _Mapping]] = ..., log_data: _Optional[_Union[LogData, _Mapping]] = ...) -> None: ...
+
+class Welcome(_message.Message):
+    __slots__ = ("cluster", "heartbeat_interval_s")
+    CLUSTER_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_INTERVAL_S_FIELD_NUMBER: _ClassVar[int]
+    cluster: str
+    heartbeat_interval_s: float
+    def __init__(self, cluster: _Optional[str] = ..., heartbeat_interval_s: _Optional[float] = ...) -> None: ...
+
+class LaunchTasks(_message.Message):
+    __slots__ = ("launch",)
+    LAUNCH_FIELD_NUMBER: _ClassVar[int]
+    launch: _job_pb2.NodeLaunch
+    def __init__(self, launch: _Optional[_Union[_job_pb2.NodeLaunch, _Mapping]] = ...) -> None: ...
+
+class StopTasks(_message.Message):
+    __slots__ = ("job_id", "epoch", "node", "kill_wait_s", "reason")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    KILL_WAIT_S_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    job_id: int
+    epoch: int
+    node: str
+    kill_wait_s: int
+    reason: str
+    def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., node: _Optional[str] = ..., kill_wait_s: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class Command(_message.Message):
+    __slots__ = ("seq", "launch_tasks", "stop_tasks")
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    LAUNCH_TASKS_FIELD_NUMBER: _ClassVar[int]
+    STOP_TASKS_FIELD_NUMBER: _ClassVar[int]
+    seq: int
+    launch_tasks: LaunchTasks
+    stop_tasks: StopTasks
+    def __init__(self, seq: _Optional[int] = ..., launch_tasks: _Optional[_Union[LaunchTasks, _Mapping]] = ..., stop_tasks: _Optional[_Union[StopTasks, _Mapping]] = ...) -> None: ...
+
+class ReportTaken(_message.Message):
+    __slots__ = ("report_id",)
+    REPORT_ID_FIELD_NUMBER: _ClassVar[int]
+    report_id: int
+    def __init__(self, report_id: _Optional[int] = ...) -> None: ...
+
+class LogRequest(_message.Message):
+    __slots__ = ("stream_id", "job_id", "epoch", "ranks", "since_us", "tail_lines", "follow")
+    STREAM_ID_FIELD_NUMBER: _ClassVar[int]
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    RANKS_FIELD_NUMBER: _ClassVar[int]
+    SINCE_US_FIELD_NUMBER: _ClassVar[int]
+    TAIL_LINES_FIELD_NUMBER: _ClassVar[int]
+    FOLLOW_FIELD_NUMBER: _ClassVar[int]
+    stream_id: int
+    job_id: int
+    epoch: int
+    ranks: _containers.RepeatedScalarFieldContainer[int]
+    since_us: int
+    tail_lines: int
+    follow: bool
+    def __init__(self, stream_id: _Optional[int] = ..., job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., ranks: _Optional[_Iterable[int]] = ..., since_us: _Optional[int] = ..., tail_lines: _Optional[int] = ..., follow: _Optional[bool] = ...) -> None: ...
+
+class LogCancel(_message.Message):
+    __slots__ = ("stream_id",)
+    STREAM_ID_FIELD_NUMBER: _ClassVar[int]
+    stream_id: int
+    def __init__(self, stream_id: _Optional[int] = ...) -> None: ...
+
+class ConnectResponse(_message.Message):
+    __slots__ = ("welcome", "command", "report_taken", "log_request", "log_cancel")
+    WELCOME_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    REPORT_TAKEN_FIELD_NUMBER: _ClassVar[int]
+    LOG_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    LOG_CANCEL_FIELD_NUMBER: _ClassVar[int]
+    welcome: Welcome
+    command: Command
+    report_taken: ReportTaken
+    log_request: LogRequest
+    log_cancel: LogCancel
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., command: _Optional[_Union[Command, _Mapping]] = ..., report_taken: _Optional[_Union[ReportTaken, _Mapping]] = ..., log_request: _Optional[_Union[LogRequest, _Mapping]] = ..., log_cancel: _Optional[_Union[LogCancel, _Mapping]] = ...) -> None: ...

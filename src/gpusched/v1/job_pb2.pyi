@@ -1,0 +1,409 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class JobState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    JOB_STATE_UNSPECIFIED: _ClassVar[JobState]
+    JOB_STATE_PENDING: _ClassVar[JobState]
+    JOB_STATE_CONFIGURING: _ClassVar[JobState]
+    JOB_STATE_RUNNING: _ClassVar[JobState]
+    JOB_STATE_COMPLETING: _ClassVar[JobState]
+    JOB_STATE_COMPLETED: _ClassVar[JobState]
+    JOB_STATE_FAILED: _ClassVar[JobState]
+    JOB_STATE_CANCELLED: _ClassVar[JobState]
+
+class PendingReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PENDING_REASON_UNSPECIFIED: _ClassVar[PendingReason]
+    PENDING_REASON_PRIORITY: _ClassVar[PendingReason]
+    PENDING_REASON_RESOURCES: _ClassVar[PendingReason]
+    PENDING_REASON_HELD: _ClassVar[PendingReason]
+    PENDING_REASON_NODES_UNAVAILABLE: _ClassVar[PendingReason]
+    PENDING_REASON_BACKOFF: _ClassVar[PendingReason]
+
+class EndReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    END_REASON_UNSPECIFIED: _ClassVar[EndReason]
+    END_REASON_COMPLETED: _ClassVar[EndReason]
+    END_REASON_RANK_FAILED: _ClassVar[EndReason]
+    END_REASON_TIME_LIMIT: _ClassVar[EndReason]
+    END_REASON_OUT_OF_MEMORY: _ClassVar[EndReason]
+    END_REASON_LAUNCH_FAILED: _ClassVar[EndReason]
+    END_REASON_SHIM_LOST: _ClassVar[EndReason]
+    END_REASON_NODE_FAIL: _ClassVar[EndReason]
+    END_REASON_CANCELLED: _ClassVar[EndReason]
+    END_REASON_REQUEUED: _ClassVar[EndReason]
+    END_REASON_DRAINED: _ClassVar[EndReason]
+
+class Launcher(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LAUNCHER_UNSPECIFIED: _ClassVar[Launcher]
+    LAUNCHER_DIRECT: _ClassVar[Launcher]
+    LAUNCHER_TORCHRUN: _ClassVar[Launcher]
+
+class ActivationKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ACTIVATION_KIND_UNSPECIFIED: _ClassVar[ActivationKind]
+    ACTIVATION_KIND_VENV: _ClassVar[ActivationKind]
+    ACTIVATION_KIND_CONDA: _ClassVar[ActivationKind]
+    ACTIVATION_KIND_UV: _ClassVar[ActivationKind]
+JOB_STATE_UNSPECIFIED: JobState
+JOB_STATE_PENDING: JobState
+JOB_STATE_CONFIGURING: JobState
+JOB_STATE_RUNNING: JobState
+JOB_STATE_COMPLETING: JobState
+JOB_STATE_COMPLETED: JobState
+JOB_STATE_FAILED: JobState
+JOB_STATE_CANCELLED: JobState
+PENDING_REASON_UNSPECIFIED: PendingReason
+PENDING_REASON_PRIORITY: PendingReason
+PENDING_REASON_RESOURCES: PendingReason
+PENDING_REASON_HELD: PendingReason
+PENDING_REASON_NODES_UNAVAILABLE: PendingReason
+PENDING_REASON_BACKOFF: PendingReason
+END_REASON_UNSPECIFIED: EndReason
+END_REASON_COMPLETED: EndReason
+END_REASON_RANK_FAILED: EndReason
+END_REASON_TIME_LIMIT: EndReason
+END_REASON_OUT_OF_MEMORY: EndReason
+END_REASON_LAUNCH_FAILED: EndReason
+END_REASON_SHIM_LOST: EndReason
+END_REASON_NODE_FAIL: EndReason
+END_REASON_CANCELLED: EndReason
+END_REASON_REQUEUED: EndReason
+END_REASON_DRAINED: EndReason
+LAUNCHER_UNSPECIFIED: Launcher
+LAUNCHER_DIRECT: Launcher
+LAUNCHER_TORCHRUN: Launcher
+ACTIVATION_KIND_UNSPECIFIED: ActivationKind
+ACTIVATION_KIND_VENV: ActivationKind
+ACTIVATION_KIND_CONDA: ActivationKind
+ACTIVATION_KIND_UV: ActivationKind
+
+class Identity(_message.Message):
+    __slots__ = ("user", "uid", "gid")
+    USER_FIELD_NUMBER: _ClassVar[int]
+    UID_FIELD_NUMBER: _ClassVar[int]
+    GID_FIELD_NUMBER: _ClassVar[int]
+    user: str
+    uid: int
+    gid: int
+    def __init__(self, user: _Optional[str] = ..., uid: _Optional[int] = ..., gid: _Optional[int] = ...) -> None: ...
+
+class Activation(_message.Message):
+    __slots__ = ("kind", "target")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    kind: ActivationKind
+    target: str
+    def __init__(self, kind: _Optional[_Union[ActivationKind, str]] = ..., target: _Optional[str] = ...) -> None: ...
+
+class WarningSignal(_message.Message):
+    __slots__ = ("name", "lead_s")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    LEAD_S_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    lead_s: int
+    def __init__(self, name: _Optional[str] = ..., lead_s: _Optional[int] = ...) -> None: ...
+
+class EnvVar(_message.Message):
+    __slots__ = ("name", "value")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: str
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+
+class JobSpec(_message.Message):
+    __slots__ = ("name", "command", "script", "workdir", "nodes", "gpus_per_node", "tasks_per_node", "cpus_per_task", "memory_bytes", "gpu_model", "gpu_memory_bytes", "time_limit_s", "account", "partition", "qos", "nice", "env", "activation", "setup", "container", "launcher", "signal", "kill_wait_s", "requeue", "nodelist", "exclude", "hold", "log_cap_bytes", "comment")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    SCRIPT_FIELD_NUMBER: _ClassVar[int]
+    WORKDIR_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    GPUS_PER_NODE_FIELD_NUMBER: _ClassVar[int]
+    TASKS_PER_NODE_FIELD_NUMBER: _ClassVar[int]
+    CPUS_PER_TASK_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    GPU_MODEL_FIELD_NUMBER: _ClassVar[int]
+    GPU_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TIME_LIMIT_S_FIELD_NUMBER: _ClassVar[int]
+    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    PARTITION_FIELD_NUMBER: _ClassVar[int]
+    QOS_FIELD_NUMBER: _ClassVar[int]
+    NICE_FIELD_NUMBER: _ClassVar[int]
+    ENV_FIELD_NUMBER: _ClassVar[int]
+    ACTIVATION_FIELD_NUMBER: _ClassVar[int]
+    SETUP_FIELD_NUMBER: _ClassVar[int]
+    CONTAINER_FIELD_NUMBER: _ClassVar[int]
+    LAUNCHER_FIELD_NUMBER: _ClassVar[int]
+    SIGNAL_FIELD_NUMBER: _ClassVar[int]
+    KILL_WAIT_S_FIELD_NUMBER: _ClassVar[int]
+    REQUEUE_FIELD_NUMBER: _ClassVar[int]
+    NODELIST_FIELD_NUMBER: _ClassVar[int]
+    EXCLUDE_FIELD_NUMBER: _ClassVar[int]
+    HOLD_FIELD_NUMBER: _ClassVar[int]
+    LOG_CAP_BYTES_FIELD_NUMBER: _ClassVar[int]
+    COMMENT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    command: _containers.RepeatedScalarFieldContainer[str]
+    script: str
+    workdir: str
+    nodes: int
+    gpus_per_node: int
+    tasks_per_node: int
+    cpus_per_task: int
+    memory_bytes: int
+    gpu_model: str
+    gpu_memory_bytes: int
+    time_limit_s: int
+    account: str
+    partition: str
+    qos: str
+    nice: int
+    env: _containers.RepeatedCompositeFieldContainer[EnvVar]
+    activation: Activation
+    setup: _containers.RepeatedScalarFieldContainer[str]
+    container: str
+    launcher: Launcher
+    signal: WarningSignal
+    kill_wait_s: int
+    requeue: bool
+    nodelist: _containers.RepeatedScalarFieldContainer[str]
+    exclude: _containers.RepeatedScalarFieldContainer[str]
+    hold: bool
+    log_cap_bytes: int
+    comment: str
+    def __init__(self, name: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., script: _Optional[str] = ..., workdir: _Optional[str] = ..., nodes: _Optional[int] = ..., gpus_per_node: _Optional[int] = ..., tasks_per_node: _Optional[int] = ..., cpus_per_task: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., gpu_model: _Optional[str] = ..., gpu_memory_bytes: _Optional[int] = ..., time_limit_s: _Optional[int] = ..., account: _Optional[str] = ..., partition: _Optional[str] = ..., qos: _Optional[str] = ..., nice: _Optional[int] = ..., env: _Optional[_Iterable[_Union[EnvVar, _Mapping]]] = ..., activation: _Optional[_Union[Activation, _Mapping]] = ..., setup: _Optional[_Iterable[str]] = ..., container: _Optional[str] = ..., launcher: _Optional[_Union[Launcher, str]] = ..., signal: _Optional[_Union[WarningSignal, _Mapping]] = ..., kill_wait_s: _Optional[int] = ..., requeue: _Optional[bool] = ..., nodelist: _Optional[_Iterable[str]] = ..., exclude: _Optional[_Iterable[str]] = ..., hold: _Optional[bool] = ..., log_cap_bytes: _Optional[int] = ..., comment: _Optional[str] = ...) -> None: ...
+
+class GrantedDevice(_message.Message):
+    __slots__ = ("uuid", "model", "declared")
+    UUID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    DECLARED_FIELD_NUMBER: _ClassVar[int]
+    uuid: str
+    model: str
+    declared: bool
+    def __init__(self, uuid: _Optional[str] = ..., model: _Optional[str] = ..., declared: _Optional[bool] = ...) -> None: ...
+
+class NodeAllocation(_message.Message):
+    __slots__ = ("node", "address", "interface", "devices", "cpu_ids", "cpus_pinnable", "memory_bytes")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    INTERFACE_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    CPU_IDS_FIELD_NUMBER: _ClassVar[int]
+    CPUS_PINNABLE_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    address: str
+    interface: str
+    devices: _containers.RepeatedCompositeFieldContainer[GrantedDevice]
+    cpu_ids: _containers.RepeatedScalarFieldContainer[int]
+    cpus_pinnable: bool
+    memory_bytes: int
+    def __init__(self, node: _Optional[str] = ..., address: _Optional[str] = ..., interface: _Optional[str] = ..., devices: _Optional[_Iterable[_Union[GrantedDevice, _Mapping]]] = ..., cpu_ids: _Optional[_Iterable[int]] = ..., cpus_pinnable: _Optional[bool] = ..., memory_bytes: _Optional[int] = ...) -> None: ...
+
+class Allocation(_message.Message):
+    __slots__ = ("nodes", "master_port", "granted_at_us")
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    MASTER_PORT_FIELD_NUMBER: _ClassVar[int]
+    GRANTED_AT_US_FIELD_NUMBER: _ClassVar[int]
+    nodes: _containers.RepeatedCompositeFieldContainer[NodeAllocation]
+    master_port: int
+    granted_at_us: int
+    def __init__(self, nodes: _Optional[_Iterable[_Union[NodeAllocation, _Mapping]]] = ..., master_port: _Optional[int] = ..., granted_at_us: _Optional[int] = ...) -> None: ...
+
+class TaskExit(_message.Message):
+    __slots__ = ("global_rank", "exit_code", "signal")
+    GLOBAL_RANK_FIELD_NUMBER: _ClassVar[int]
+    EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
+    SIGNAL_FIELD_NUMBER: _ClassVar[int]
+    global_rank: int
+    exit_code: int
+    signal: int
+    def __init__(self, global_rank: _Optional[int] = ..., exit_code: _Optional[int] = ..., signal: _Optional[int] = ...) -> None: ...
+
+class Attempt(_message.Message):
+    __slots__ = ("epoch", "allocation", "nodes_started", "nodes_ended", "running_at_us", "stop_reason", "stop_detail", "stop_by", "exit_code")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    ALLOCATION_FIELD_NUMBER: _ClassVar[int]
+    NODES_STARTED_FIELD_NUMBER: _ClassVar[int]
+    NODES_ENDED_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_AT_US_FIELD_NUMBER: _ClassVar[int]
+    STOP_REASON_FIELD_NUMBER: _ClassVar[int]
+    STOP_DETAIL_FIELD_NUMBER: _ClassVar[int]
+    STOP_BY_FIELD_NUMBER: _ClassVar[int]
+    EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    allocation: Allocation
+    nodes_started: _containers.RepeatedScalarFieldContainer[str]
+    nodes_ended: _containers.RepeatedScalarFieldContainer[str]
+    running_at_us: int
+    stop_reason: EndReason
+    stop_detail: str
+    stop_by: str
+    exit_code: int
+    def __init__(self, epoch: _Optional[int] = ..., allocation: _Optional[_Union[Allocation, _Mapping]] = ..., nodes_started: _Optional[_Iterable[str]] = ..., nodes_ended: _Optional[_Iterable[str]] = ..., running_at_us: _Optional[int] = ..., stop_reason: _Optional[_Union[EndReason, str]] = ..., stop_detail: _Optional[str] = ..., stop_by: _Optional[str] = ..., exit_code: _Optional[int] = ...) -> None: ...
+
+class DeviceUse(_message.Message):
+    __slots__ = ("uuid", "busy_s", "energy_j", "memory_peak_bytes")
+    UUID_FIELD_NUMBER: _ClassVar[int]
+    BUSY_S_FIELD_NUMBER: _ClassVar[int]
+    ENERGY_J_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_PEAK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    uuid: str
+    busy_s: float
+    energy_j: float
+    memory_peak_bytes: int
+    def __init__(self, uuid: _Optional[str] = ..., busy_s: _Optional[float] = ..., energy_j: _Optional[float] = ..., memory_peak_bytes: _Optional[int] = ...) -> None: ...
+
+class NodeUse(_message.Message):
+    __slots__ = ("wall_s", "cpu_s", "memory_peak_bytes", "devices")
+    WALL_S_FIELD_NUMBER: _ClassVar[int]
+    CPU_S_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_PEAK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    wall_s: float
+    cpu_s: float
+    memory_peak_bytes: int
+    devices: _containers.RepeatedCompositeFieldContainer[DeviceUse]
+    def __init__(self, wall_s: _Optional[float] = ..., cpu_s: _Optional[float] = ..., memory_peak_bytes: _Optional[int] = ..., devices: _Optional[_Iterable[_Union[DeviceUse, _Mapping]]] = ...) -> None: ...
+
+class NamedNodeUse(_message.Message):
+    __slots__ = ("node", "use")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    USE_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    use: NodeUse
+    def __init__(self, node: _Optional[str] = ..., use: _Optional[_Union[NodeUse, _Mapping]] = ...) -> None: ...
+
+class TaskLaunch(_message.Message):
+    __slots__ = ("global_rank", "local_rank", "argv", "env", "cpu_ids", "devices")
+    GLOBAL_RANK_FIELD_NUMBER: _ClassVar[int]
+    LOCAL_RANK_FIELD_NUMBER: _ClassVar[int]
+    ARGV_FIELD_NUMBER: _ClassVar[int]
+    ENV_FIELD_NUMBER: _ClassVar[int]
+    CPU_IDS_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    global_rank: int
+    local_rank: int
+    argv: _containers.RepeatedScalarFieldContainer[str]
+    env: _containers.RepeatedCompositeFieldContainer[EnvVar]
+    cpu_ids: _containers.RepeatedScalarFieldContainer[int]
+    devices: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, global_rank: _Optional[int] = ..., local_rank: _Optional[int] = ..., argv: _Optional[_Iterable[str]] = ..., env: _Optional[_Iterable[_Union[EnvVar, _Mapping]]] = ..., cpu_ids: _Optional[_Iterable[int]] = ..., devices: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class NodeLaunch(_message.Message):
+    __slots__ = ("job_id", "epoch", "node", "node_rank", "owner", "workdir", "tasks", "devices", "script", "time_limit_s", "signal", "kill_wait_s", "log_cap_bytes")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    NODE_RANK_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    WORKDIR_FIELD_NUMBER: _ClassVar[int]
+    TASKS_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    SCRIPT_FIELD_NUMBER: _ClassVar[int]
+    TIME_LIMIT_S_FIELD_NUMBER: _ClassVar[int]
+    SIGNAL_FIELD_NUMBER: _ClassVar[int]
+    KILL_WAIT_S_FIELD_NUMBER: _ClassVar[int]
+    LOG_CAP_BYTES_FIELD_NUMBER: _ClassVar[int]
+    job_id: int
+    epoch: int
+    node: str
+    node_rank: int
+    owner: Identity
+    workdir: str
+    tasks: _containers.RepeatedCompositeFieldContainer[TaskLaunch]
+    devices: _containers.RepeatedScalarFieldContainer[str]
+    script: str
+    time_limit_s: int
+    signal: WarningSignal
+    kill_wait_s: int
+    log_cap_bytes: int
+    def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., node: _Optional[str] = ..., node_rank: _Optional[int] = ..., owner: _Optional[_Union[Identity, _Mapping]] = ..., workdir: _Optional[str] = ..., tasks: _Optional[_Iterable[_Union[TaskLaunch, _Mapping]]] = ..., devices: _Optional[_Iterable[str]] = ..., script: _Optional[str] = ..., time_limit_s: _Optional[int] = ..., signal: _Optional[_Union[WarningSignal, _Mapping]] = ..., kill_wait_s: _Optional[int] = ..., log_cap_bytes: _Optional[int] = ...) -> None: ...
+
+class LaunchPlan(_message.Message):
+    __slots__ = ("nodes",)
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    nodes: _containers.RepeatedCompositeFieldContainer[NodeLaunch]
+    def __init__(self, nodes: _Optional[_Iterable[_Union[NodeLaunch, _Mapping]]] = ...) -> None: ...
+
+class Job(_message.Message):
+    __slots__ = ("job_id", "spec", "owner", "submitted_at_us", "state", "is_held", "attempt", "started_at_us", "ended_at_us", "end_reason", "end_detail", "exit_code", "pending_reason", "uses", "cost", "currency", "plan")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    SUBMITTED_AT_US_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    IS_HELD_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    STARTED_AT_US_FIELD_NUMBER: _ClassVar[int]
+    ENDED_AT_US_FIELD_NUMBER: _ClassVar[int]
+    END_REASON_FIELD_NUMBER: _ClassVar[int]
+    END_DETAIL_FIELD_NUMBER: _ClassVar[int]
+    EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
+    PENDING_REASON_FIELD_NUMBER: _ClassVar[int]
+    USES_FIELD_NUMBER: _ClassVar[int]
+    COST_FIELD_NUMBER: _ClassVar[int]
+    CURRENCY_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    job_id: int
+    spec: JobSpec
+    owner: Identity
+    submitted_at_us: int
+    state: JobState
+    is_held: bool
+    attempt: Attempt
+    started_at_us: int
+    ended_at_us: int
+    end_reason: EndReason
+    end_detail: str
+    exit_code: int
+    pending_reason: PendingReason
+    uses: _containers.RepeatedCompositeFieldContainer[NamedNodeUse]
+    cost: str
+    currency: str
+    plan: LaunchPlan
+    def __init__(self, job_id: _Optional[int] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., owner: _Optional[_Union[Identity, _Mapping]] = ..., submitted_at_us: _Optional[int] = ..., state: _Optional[_Union[JobState, str]] = ..., is_held: _Optional[bool] = ..., attempt: _Optional[_Union[Attempt, _Mapping]] = ..., started_at_us: _Optional[int] = ..., ended_at_us: _Optional[int] = ..., end_reason: _Optional[_Union[EndReason, str]] = ..., end_detail: _Optional[str] = ..., exit_code: _Optional[int] = ..., pending_reason: _Optional[_Union[PendingReason, str]] = ..., uses: _Optional[_Iterable[_Union[NamedNodeUse, _Mapping]]] = ..., cost: _Optional[str] = ..., currency: _Optional[str] = ..., plan: _Optional[_Union[LaunchPlan, _Mapping]] = ...) -> None: ...
+
+class RuledOut(_message.Message):
+    __slots__ = ("constraint", "nodes", "gpus", "detail")
+    CONSTRAINT_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    GPUS_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    constraint: str
+    nodes: int
+    gpus: int
+    detail: str
+    def __init__(self, constraint: _Optional[str] = ..., nodes: _Optional[int] = ..., gpus: _Optional[int] = ..., detail: _Optional[str] = ...) -> None: ...
+
+class Diagnosis(_message.Message):
+    __slots__ = ("message", "reason", "nodes_wanted", "nodes_total", "nodes_fitting_now", "nodes_fitting_empty", "ruled_out", "jobs_ahead", "forecast_start_us")
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    NODES_WANTED_FIELD_NUMBER: _ClassVar[int]
+    NODES_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    NODES_FITTING_NOW_FIELD_NUMBER: _ClassVar[int]
+    NODES_FITTING_EMPTY_FIELD_NUMBER: _ClassVar[int]
+    RULED_OUT_FIELD_NUMBER: _ClassVar[int]
+    JOBS_AHEAD_FIELD_NUMBER: _ClassVar[int]
+    FORECAST_START_US_FIELD_NUMBER: _ClassVar[int]
+    message: str
+    reason: PendingReason
+    nodes_wanted: int
+    nodes_total: int
+    nodes_fitting_now: int
+    nodes_fitting_empty: int
+    ruled_out: _containers.RepeatedCompositeFieldContainer[RuledOut]
+    jobs_ahead: int
+    forecast_start_us: int
+    def __init__(self, message: _Optional[str] = ..., reason: _Optional[_Union[PendingReason, str]] = ..., nodes_wanted: _Optional[int] = ..., nodes_total: _Optional[int] = ..., nodes_fitting_now: _Optional[int] = ..., nodes_fitting_empty: _Optional[int] = ..., ruled_out: _Optional[_Iterable[_Union[RuledOut, _Mapping]]] = ..., jobs_ahead: _Optional[int] = ..., forecast_start_us: _Optional[int] = ...) -> None: ...
