@@ -44,7 +44,7 @@ class CommandTaken:
 
 @dataclass(frozen=True, slots=True)
 class LogData:
-    """Part of the answer to one ``LogRequest``. ``error`` ends it, and says why in words."""
+    """Part of the answer to one ``LogRequest``. No chunk ends it; ``error`` then says why in words."""
 
     stream_id: int
     chunk: LogChunk | None
@@ -71,10 +71,19 @@ class ReportTaken:
 
 @dataclass(frozen=True, slots=True)
 class LogRequest:
-    """Send this output, for the ranks that live on this node."""
+    """Send this output, for the ranks that live on this node, ``credit`` chunks ahead at most."""
 
     stream_id: int
     query: LogQuery
+    credit: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogCredit:
+    """The reader has taken ``chunks`` more: as many may follow."""
+
+    stream_id: int
+    chunks: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,4 +93,4 @@ class LogCancel:
     stream_id: int
 
 
-FromHead = Welcome | Queued | ReportTaken | LogRequest | LogCancel
+FromHead = Welcome | Queued | ReportTaken | LogRequest | LogCredit | LogCancel

@@ -1,0 +1,156 @@
+"""The agents' side of the head: one session per stream, and log streams through it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import count
+
+from gpusched.backends.bare_metal import BareMetal, Channel
+from gpusched.domain.errors import NodeUnavailable, NotPermitted, WrongState
+from gpusched.domain.identity import Principal
+from gpusched.domain.ids import NodeName
+from gpusched.domain.link import (
+    CommandTaken,
+    FromAgent,
+    FromHead,
+    Heartbeat,
+    Hello,
+    LogCancel,
+    LogCredit,
+    LogData,
+    LogRequest,
+    Report,
+    ReportTaken,
+    Welcome,
+)
+from gpusched.domain.logs import LogChunk, LogQuery
+from gpusched.engine.inputs import CommandAcknowledged, NodeConnected, Reported
+from gpusched.engine.loop import Loop
+from gpusched.telemetry.latest import Latest
+
+LOG_CREDIT = 32
+"""Chunks (of at most 64 KiB) that an agent may send ahead of the reader: 2 MiB a stream."""
+
+
+@dataclass(eq=False, slots=True)
+class _LogStream:
+    node: NodeName
+    received: asyncio.Queue[LogData | None]
+
+
+class AgentApi:
+    """Sessions of agents. Facts go to the loop, samples to the ring, log data to their readers."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        bare_metal: BareMetal,
+        latest: Latest,
+        *,
+        cluster: str,
+        heartbeat_interval_s: float,
+    ) -> None:
+        self._loop, self._bare_metal, self._latest = loop, bare_metal, latest
+        self._welcome = Welcome(cluster, heartbeat_interval_s)
+        self._log_streams: dict[int, _LogStream] = {}
+        self._stream_ids = count(1)
+
+    async def connect(
+        self, who: Principal, incoming: AsyncIterator[FromAgent]
+    ) -> AsyncIterator[FromHead]:
+        """Serve one agent until either side ends.
+
+        Raises:
+            NotPermitted: The agent names a node that is not its own.
+            WrongState: The first message is not a hello.
+        """
+        hello = await anext(incoming, None)
+        if not isinstance(hello, Hello):
+            raise WrongState("an agent's first message must be its hello")
+        node = hello.facts.name
+        if who.node != node:
+            raise NotPermitted(f"these credentials are for node {who.node!r}, not for {node!r}")
+        channel = self._bare_metal.attach(node)
+        reading = asyncio.create_task(self._read(node, incoming, channel))
+        self._loop.heard(node)
+        try:
+            yield self._welcome
+            self._loop.tell(
+                NodeConnected(hello.facts, hello.attempts), lambda: self._loop.resend(node)
+            )
+            while (message := await channel.outgoing.get()) is not None:
+                yield message
+        finally:
+            reading.cancel()
+            self._bare_metal.detach(channel)
+            if not self._bare_metal.is_connected(node):
+                self._break_log_streams(node)
+
+    async def _read(
+        self, node: NodeName, incoming: AsyncIterator[FromAgent], channel: Channel
+    ) -> None:
+        try:
+            async for message in incoming:
+                self._loop.heard(node)
+                self._take(node, message, channel)
+        finally:
+            self._bare_metal.detach(channel)
+
+    def _take(self, node: NodeName, message: FromAgent, channel: Channel) -> None:
+        match message:
+            case Heartbeat():
+                if message.sample.node == node:
+                    self._latest.put(message.sample)
+            case Report():
+                taken = ReportTaken(message.report_id)
+                self._loop.tell(
+                    Reported(node, message.fact), lambda: channel.outgoing.put_nowait(taken)
+                )
+            case CommandTaken():
+                self._loop.tell(CommandAcknowledged(message.seq))
+            case LogData():
+                stream = self._log_streams.get(message.stream_id)
+                if stream is not None and stream.node == node:
+                    stream.received.put_nowait(message)
+            case Hello():
+                pass  # only the first one counts
+
+    @asynccontextmanager
+    async def _log_stream(self, query: LogQuery, node: NodeName) -> AsyncIterator[tuple[int, _LogStream]]:
+        stream_id = next(self._stream_ids)
+        stream = self._log_streams[stream_id] = _LogStream(node, asyncio.Queue())
+        try:
+            if not self._bare_metal.send(node, LogRequest(stream_id, query, LOG_CREDIT)):
+                raise NodeUnavailable(
+                    f"the logs are on node {node}, whose agent is not connected: try again when it is back"
+                )
+            yield stream_id, stream
+        finally:
+            del self._log_streams[stream_id]
+            self._bare_metal.send(node, LogCancel(stream_id))
+
+    async def read_logs(self, node: NodeName, query: LogQuery) -> AsyncIterator[LogChunk]:
+        """Stream one node's part of a job's output.
+
+        Raises:
+            NodeUnavailable: The agent is not connected, or left while streaming.
+        """
+        async with self._log_stream(query, node) as (stream_id, stream):
+            while True:
+                data = await stream.received.get()
+                if data is None:
+                    raise NodeUnavailable(f"node {node} disconnected while its logs were read")
+                if data.error is not None:
+                    raise NodeUnavailable(f"node {node}: {data.error}")
+                if data.chunk is None:
+                    return
+                yield data.chunk
+                self._bare_metal.send(node, LogCredit(stream_id, 1))
+
+    def _break_log_streams(self, node: NodeName) -> None:
+        for stream in self._log_streams.values():
+            if stream.node == node:
+                stream.received.put_nowait(None)

@@ -1,0 +1,55 @@
+"""Our own agents as a backend: commands go down the stream that each agent holds open."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from gpusched.domain.commands import Queued
+from gpusched.domain.ids import NodeName
+from gpusched.domain.link import FromHead
+
+
+@dataclass(eq=False, slots=True)
+class Channel:
+    """What waits to be sent to one agent. None at the end closes the stream."""
+
+    node: NodeName
+    outgoing: asyncio.Queue[FromHead | None] = field(default_factory=asyncio.Queue)
+
+
+class BareMetal:
+    """The engine's ``CommandSink`` over agent streams."""
+
+    def __init__(self) -> None:
+        self._channels: dict[NodeName, Channel] = {}
+
+    def attach(self, node: NodeName) -> Channel:
+        """Open a node's channel. A second agent of the same name replaces the first: it reconnected."""
+        self.detach(self._channels.get(node))
+        channel = self._channels[node] = Channel(node)
+        return channel
+
+    def detach(self, channel: Channel | None) -> None:
+        """Close a channel; one that was replaced already is fine."""
+        if channel is None:
+            return
+        channel.outgoing.put_nowait(None)
+        if self._channels.get(channel.node) is channel:
+            del self._channels[channel.node]
+
+    def is_connected(self, node: NodeName) -> bool:
+        """Whether the node's agent holds a stream now."""
+        return node in self._channels
+
+    def send(self, node: NodeName, message: FromHead) -> bool:
+        """Queue a message for a node; False if it is not connected."""
+        channel = self._channels.get(node)
+        if channel is None:
+            return False
+        channel.outgoing.put_nowait(message)
+        return True
+
+    def deliver(self, queued: Queued) -> bool:
+        """Queue a command for its node; False if it is not connected (it is sent when it connects)."""
+        return self.send(queued.command.node, queued)

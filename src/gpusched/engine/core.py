@@ -1,0 +1,183 @@
+"""The engine: inputs step it, and what it wants written, answered and sent is a value.
+
+It holds no connection and reads no clock. ``loop.Loop`` feeds it in the daemon, the
+simulator feeds it in virtual time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gpusched.domain.commands import LaunchTasks, Queued
+from gpusched.domain.errors import Rejected, RequestIdReused
+from gpusched.domain.events import Recorded
+from gpusched.domain.identity import Principal
+from gpusched.domain.ids import AttemptId, JobId, NodeName, RequestId
+from gpusched.domain.job_state import PendingReason
+from gpusched.domain.partition import Partitions
+from gpusched.engine.commit import commit_plan
+from gpusched.engine.facts import take
+from gpusched.engine.inputs import CommandAcknowledged, Fact, NodeConnected, Request
+from gpusched.engine.ports import Batch, Loaded, RequestRecord
+from gpusched.engine.requests import decide
+from gpusched.engine.state import ClusterState
+from gpusched.engine.transaction import Transaction
+from gpusched.policy.backfill import make_plan
+
+Answer = tuple[JobId, ...] | Rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What the last cycle thought of the jobs that wait."""
+
+    reasons: Mapping[JobId, PendingReason] = field(default_factory=dict)
+    forecasts: Mapping[JobId, int] = field(default_factory=dict)  # earliest start, microseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The outcome of one step: commit ``batch``, *then* answer, publish and deliver."""
+
+    batch: Batch
+    answers: tuple[Answer, ...] = ()  # one per request, in order
+    events: tuple[Recorded, ...] = ()
+    commands: tuple[Queued, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """What an operator can set."""
+
+    cluster: str = "gpusched"
+    partitions: Partitions = field(default_factory=Partitions)
+    cycle_depth_max: int = 10_000  # pending jobs that one cycle looks at
+
+
+class Engine:
+    """The whole of the state, and the three ways to step it: ``handle``, ``cycle``, ``committed``."""
+
+    def __init__(self, loaded: Loaded, settings: EngineSettings) -> None:
+        self.settings = settings
+        self.state = ClusterState.of(
+            settings.partitions,
+            jobs=loaded.jobs,
+            nodes=loaded.nodes,
+            next_job_id=loaded.next_job_id,
+            last_seq=loaded.last_seq,
+        )
+        self.outlook = Outlook()
+        self._outbox = {queued.seq: queued for queued in loaded.outbox}
+        self._last_command_seq = loaded.last_command_seq
+        self._cycled_at: tuple[int, int] | None = None
+
+    def handle(
+        self,
+        requests: Sequence[Request],
+        facts: Sequence[Fact],
+        answered: Mapping[tuple[str, RequestId], RequestRecord],
+        now_us: int,
+    ) -> Tick:
+        """Take facts, then decide requests, in the order given.
+
+        Args:
+            requests: Each gets one answer.
+            facts: May repeat what is known.
+            answered: Earlier answers to requests with the same subject and id.
+            now_us: Wall clock, for the stamps of what is recorded.
+        """
+        tx = self._transaction(now_us)
+        for fact in facts:
+            take(tx, fact, self._launches_for(fact))
+        fresh = dict(answered)
+        answers = tuple(self._answer(tx, request, fresh) for request in requests)
+        return Tick(tx.batch(), answers, tx.events, tx.commands)
+
+    def cycle(self, now_us: int) -> Tick | None:
+        """Start what can start; None if nothing changed since the last cycle."""
+        state = self.state
+        if self._cycled_at == (state.generation, state.queue_version):
+            return None
+        tx = self._transaction(now_us)
+        depth = self.settings.cycle_depth_max
+        plan = make_plan(
+            state.snapshot,
+            state.queue.head(depth),
+            tuple(state.running.values()),
+            now_us,
+            depth_max=depth,
+        )
+        commit_plan(tx, plan)
+        self.outlook = Outlook(plan.reasons, plan.forecasts)
+        self._cycled_at = (state.generation, state.queue_version)
+        return Tick(tx.batch(), (), tx.events, tx.commands)
+
+    def committed(self, tick: Tick) -> None:
+        """The tick's batch is durable: its commands are now in the outbox, its acks out of it."""
+        self._last_command_seq = max(self._last_command_seq, *(q.seq for q in tick.commands), 0)
+        self._outbox.update((queued.seq, queued) for queued in tick.commands)
+        for seq in tick.batch.acknowledged:
+            self._outbox.pop(seq, None)
+
+    def outbox_of(self, node: NodeName) -> tuple[Queued, ...]:
+        """Commands that a node has not acknowledged, oldest first: sent again when it connects."""
+        return tuple(q for _, q in sorted(self._outbox.items()) if q.command.node == node)
+
+    def _transaction(self, now_us: int) -> Transaction:
+        return Transaction(self.state, now_us, self.settings.cluster, self._last_command_seq)
+
+    def _launches_for(self, fact: Fact) -> frozenset[AttemptId]:
+        if not isinstance(fact, NodeConnected):
+            return frozenset()
+        return frozenset(
+            AttemptId(q.command.job_id, q.command.epoch)
+            for q in self.outbox_of(fact.facts.name)
+            if isinstance(q.command, LaunchTasks)
+        )
+
+    def _answer(
+        self,
+        tx: Transaction,
+        request: Request,
+        answered: dict[tuple[str, RequestId], RequestRecord],
+    ) -> Answer:
+        subject, digest = subject_of(request.who), digest_of(request)
+        earlier = answered.get((subject, request.request_id))
+        if earlier is not None:
+            if earlier.digest != digest:
+                return RequestIdReused(
+                    f"request id {request.request_id!r} was used for another request: use a new id"
+                )
+            return earlier.job_ids
+        try:
+            job_ids = decide(tx, request)
+        except Rejected as refusal:
+            return refusal
+        record = RequestRecord(
+            request_id=request.request_id,
+            subject=subject,
+            digest=digest,
+            job_ids=job_ids,
+            answered_at_us=tx.now_us,
+        )
+        answered[subject, request.request_id] = record
+        tx.answer(record)
+        return job_ids
+
+
+def subject_of(who: Principal) -> str:
+    """The name under which a principal's request ids are kept apart from others'."""
+    return f"uid:{who.identity.uid}"
+
+
+def digest_of(request: Request) -> bytes:
+    """A fingerprint of what a request asks for; who asks and the request id are not in it."""
+    body = [(name, getattr(request, name)) for name in request.__slots__ if name not in ("who", "request_id")]
+    return hashlib.sha256(f"{type(request).__name__}{body!r}".encode()).digest()
+
+
+def is_urgent(fact: Fact) -> bool:
+    """Whether a fact should start a tick at once; an acknowledgement can wait for the next one."""
+    return not isinstance(fact, CommandAcknowledged)

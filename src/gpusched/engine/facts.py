@@ -1,0 +1,159 @@
+"""Facts from agents and timers into events. Each is taken once, however often it comes."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from gpusched.domain.commands import StopTasks
+from gpusched.domain.events import (
+    AgentReport,
+    AttemptStopping,
+    NodeJoined,
+    NodeLost,
+    NodeReturned,
+    TaskFailed,
+    TasksEnded,
+    TasksStarted,
+)
+from gpusched.domain.ids import AttemptId, JobId, NodeName
+from gpusched.domain.job import Attempt
+from gpusched.domain.job_state import EndReason
+from gpusched.domain.node import Schedulability
+from gpusched.domain.telemetry import NodeUse
+from gpusched.engine.inputs import (
+    CommandAcknowledged,
+    DrainDeadlinePassed,
+    Fact,
+    NodeConnected,
+    NodeHeard,
+    NodeSilent,
+    Reported,
+)
+from gpusched.engine.transaction import Transaction
+
+
+def take(tx: Transaction, fact: Fact, unacknowledged: frozenset[AttemptId]) -> None:
+    """Record what is new in a fact; a repeated or outdated one changes nothing.
+
+    Args:
+        tx: Where to record.
+        fact: What was heard.
+        unacknowledged: Attempts whose launch is still in the outbox of the fact's node.
+    """
+    match fact:
+        case NodeConnected():
+            _connected(tx, fact, unacknowledged)
+        case NodeSilent():
+            node = tx.state.nodes.get(fact.node)
+            if node is not None and node.reachable:
+                tx.record(NodeLost(node=fact.node, detail=f"silent for {fact.silent_s:.0f} s"))
+        case NodeHeard():
+            node = tx.state.nodes.get(fact.node)
+            if node is not None and not node.reachable:
+                tx.record(NodeReturned(node=fact.node))
+        case DrainDeadlinePassed():
+            _drain_now(tx, fact.node)
+        case Reported():
+            _reported(tx, fact.node, fact.fact)
+        case CommandAcknowledged():
+            tx.acknowledge(fact.command_seq)
+        case _:
+            assert_never(fact)
+
+
+def _current(tx: Transaction, node: NodeName, attempt_id: AttemptId) -> Attempt | None:
+    """The attempt, if it is its job's current one, holds the node, and has not ended there."""
+    job = tx.state.jobs.get(attempt_id.job_id)
+    attempt = None if job is None else job.attempt
+    if (
+        attempt is None
+        or attempt.epoch != attempt_id.epoch
+        or attempt_id.job_id not in tx.state.running
+        or node not in attempt.node_names
+        or node in attempt.nodes_ended
+    ):
+        return None
+    return attempt
+
+
+def _reported(tx: Transaction, node: NodeName, report: AgentReport) -> None:
+    attempt = _current(tx, node, AttemptId(report.job_id, report.epoch))
+    if attempt is None or report.node != node:
+        return  # a repetition, or of an attempt that is over: taken, and nothing new
+    match report:
+        case TasksStarted():
+            if node not in attempt.nodes_started:
+                tx.record(report)
+        case TaskFailed():
+            if attempt.stop_reason is None:
+                tx.record(report)
+        case TasksEnded():
+            tx.record(report)
+        case _:
+            assert_never(report)
+
+
+def _connected(tx: Transaction, hello: NodeConnected, unacknowledged: frozenset[AttemptId]) -> None:
+    name = hello.facts.name
+    node = tx.state.nodes.get(name)
+    if node is None or node.facts != hello.facts:
+        tx.record(NodeJoined(node=name, facts=hello.facts))
+    if node is not None and not node.reachable:
+        tx.record(NodeReturned(node=name))
+    held = frozenset(hello.attempts)
+    for attempt_id in sorted(held):
+        if _current(tx, name, attempt_id) is None:
+            _end_stray(tx, name, attempt_id)
+    for job_id in sorted(tx.state.jobs_on.get(name, ())):
+        _end_forgotten(tx, name, job_id, held | unacknowledged)
+
+
+def _end_stray(tx: Transaction, node: NodeName, attempt_id: AttemptId) -> None:
+    """The node holds an attempt that is over here: fence it."""
+    tx.order(
+        StopTasks(
+            job_id=attempt_id.job_id,
+            epoch=attempt_id.epoch,
+            node=node,
+            kill_wait_s=0,
+            reason="this attempt is over",
+        )
+    )
+
+
+def _end_forgotten(tx: Transaction, node: NodeName, job_id: JobId, known: frozenset[AttemptId]) -> None:
+    """An attempt runs here by our books, was launched, and the agent no longer knows it."""
+    job = tx.state.jobs[job_id]
+    assert job.attempt is not None and job.attempt_id is not None
+    if job.attempt_id in known or node in job.attempt.nodes_ended:
+        return
+    tx.record(
+        TasksEnded(
+            job_id=job_id,
+            epoch=job.attempt.epoch,
+            node=node,
+            exits=(),
+            cause=EndReason.NODE_FAIL,
+            detail=f"{node} came back without any record of attempt {job.attempt_id}",
+            use=NodeUse(wall_s=0.0),
+        )
+    )
+
+
+def _drain_now(tx: Transaction, name: NodeName) -> None:
+    node = tx.state.nodes.get(name)
+    if node is None or node.schedulability is not Schedulability.DRAINING:
+        return
+    for job_id in sorted(tx.state.jobs_on.get(name, ())):
+        attempt = tx.state.jobs[job_id].attempt
+        if attempt is not None and attempt.stop_reason is None:
+            tx.record(
+                AttemptStopping(
+                    job_id=job_id,
+                    epoch=attempt.epoch,
+                    reason=EndReason.DRAINED,
+                    detail=f"the drain deadline of {name} passed",
+                    by=None,
+                    exit_code=None,
+                )
+            )

@@ -1,0 +1,140 @@
+"""What comes into the engine: requests that want an answer, and facts that want none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gpusched.domain.events import AgentReport
+from gpusched.domain.identity import Principal
+from gpusched.domain.ids import AttemptId, JobId, NodeName, RequestId
+from gpusched.domain.job_spec import JobSpec
+from gpusched.domain.node import NodeFacts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submit:
+    """Accept all of these jobs or none."""
+
+    who: Principal
+    request_id: RequestId
+    specs: Sequence[JobSpec]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelJob:
+    """End a job wherever it is."""
+
+    who: Principal
+    request_id: RequestId
+    job_id: JobId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldJob:
+    """Keep a pending job from starting."""
+
+    who: Principal
+    request_id: RequestId
+    job_id: JobId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseJob:
+    """Lift a hold."""
+
+    who: Principal
+    request_id: RequestId
+    job_id: JobId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequeueJob:
+    """End the running attempt and queue the job again. The owner asks for a second run by this."""
+
+    who: Principal
+    request_id: RequestId
+    job_id: JobId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CordonNode:
+    """No new work on a node."""
+
+    who: Principal
+    request_id: RequestId
+    node: NodeName
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainNode:
+    """Cordon, wait, and after ``deadline_s`` end what remains."""
+
+    who: Principal
+    request_id: RequestId
+    node: NodeName
+    reason: str
+    deadline_s: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeNode:
+    """Open a node for work again."""
+
+    who: Principal
+    request_id: RequestId
+    node: NodeName
+
+
+JobRequest = CancelJob | HoldJob | ReleaseJob | RequeueJob
+NodeRequest = CordonNode | DrainNode | ResumeNode
+Request = Submit | JobRequest | NodeRequest
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConnected:
+    """An agent said hello: its facts, and the attempts it holds."""
+
+    facts: NodeFacts
+    attempts: tuple[AttemptId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSilent:
+    """Nothing was heard from a node for longer than the limit."""
+
+    node: NodeName
+    silent_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class NodeHeard:
+    """A node that was given up as lost sent a heartbeat."""
+
+    node: NodeName
+
+
+@dataclass(frozen=True, slots=True)
+class DrainDeadlinePassed:
+    """What still runs on a draining node must end."""
+
+    node: NodeName
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A fact from an agent, perhaps not for the first time."""
+
+    node: NodeName
+    fact: AgentReport
+
+
+@dataclass(frozen=True, slots=True)
+class CommandAcknowledged:
+    """A node has taken a command; the outbox may forget it."""
+
+    command_seq: int
+
+
+Fact = NodeConnected | NodeSilent | NodeHeard | DrainDeadlinePassed | Reported | CommandAcknowledged

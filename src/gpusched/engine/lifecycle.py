@@ -1,0 +1,169 @@
+"""What follows from an event: further events (decisions) and commands (orders).
+
+``consequences`` decides, ``react`` orders. Both only look; applying is ``state.apply``.
+Both are idempotent: called twice with the same state and event they return the same.
+"""
+
+from __future__ import annotations
+
+from gpusched.domain.commands import Command, LaunchTasks, StopTasks
+from gpusched.domain.events import (
+    AttemptEnded,
+    AttemptStopping,
+    Event,
+    JobAllocated,
+    JobEnded,
+    JobHeld,
+    JobRequeued,
+    NodeDrained,
+    NodeDrainStarted,
+    TaskFailed,
+    TasksEnded,
+)
+from gpusched.domain.ids import NodeName
+from gpusched.domain.job import Attempt, Job, TaskExit
+from gpusched.domain.job_state import INFRASTRUCTURE_REASONS, EndReason, terminal_state
+from gpusched.domain.node import Schedulability
+from gpusched.engine.state import ClusterState
+from gpusched.launch.plan import make_launch_plan
+
+ATTEMPTS_MAX = 5
+"""After this many attempts ended by infrastructure the job is held: Slurm's MaxBatchRequeue."""
+
+
+def react(state: ClusterState, event: Event, cluster: str) -> tuple[Command, ...]:
+    """The orders that an applied event calls for."""
+    match event:
+        case JobAllocated():
+            job = state.jobs[event.job_id]
+            plan = make_launch_plan(
+                job.job_id, event.epoch, job.spec, job.owner, event.allocation, cluster=cluster
+            )
+            return tuple(
+                LaunchTasks(job_id=job.job_id, epoch=event.epoch, node=part.node, launch=part)
+                for part in plan.nodes
+            )
+        case AttemptStopping():
+            job = state.jobs[event.job_id]
+            attempt = job.attempt
+            assert attempt is not None
+            return tuple(
+                StopTasks(
+                    job_id=job.job_id,
+                    epoch=attempt.epoch,
+                    node=node,
+                    kill_wait_s=job.spec.kill_wait_s,
+                    reason=event.reason.value,
+                )
+                for node in attempt.node_names
+                if node not in attempt.nodes_ended
+            )
+        case _:
+            return ()
+
+
+def consequences(state: ClusterState, event: Event) -> tuple[Event, ...]:
+    """The decisions that an applied event calls for, in order."""
+    match event:
+        case TaskFailed():
+            attempt = _attempt(state.jobs[event.job_id])
+            detail = _describe(event.exit, event.node, event.last_lines)
+            return _stopping(event, attempt, EndReason.RANK_FAILED, detail, event.exit.shell_code)
+        case TasksEnded():
+            return _after_tasks_ended(state, event)
+        case AttemptEnded():
+            job = state.jobs[event.job_id]
+            return (*_after_attempt(job, event), *_drained(state, _attempt(job).node_names))
+        case NodeDrainStarted():
+            return _drained(state, (event.node,))
+        case _:
+            return ()
+
+
+def _attempt(job: Job) -> Attempt:
+    assert job.attempt is not None, f"job {job.job_id} has no attempt"
+    return job.attempt
+
+
+def _stopping(
+    event: TaskFailed | TasksEnded,
+    attempt: Attempt,
+    reason: EndReason,
+    detail: str | None,
+    exit_code: int | None,
+) -> tuple[Event, ...]:
+    if attempt.stop_reason is not None:  # the first reason stands
+        return ()
+    return (
+        AttemptStopping(
+            job_id=event.job_id,
+            epoch=event.epoch,
+            reason=reason,
+            detail=detail,
+            by=None,
+            exit_code=exit_code,
+        ),
+    )
+
+
+def _after_tasks_ended(state: ClusterState, event: TasksEnded) -> tuple[Event, ...]:
+    attempt = _attempt(state.jobs[event.job_id])
+    failed = next((exit_ for exit_ in event.exits if not exit_.is_success), None)
+    if event.cause is not None and event.cause is not EndReason.COMPLETED:
+        code = None if failed is None else failed.shell_code
+        stopping = _stopping(event, attempt, event.cause, event.detail, code)
+    elif failed is not None:
+        detail = event.detail or _describe(failed, event.node, ())
+        stopping = _stopping(event, attempt, EndReason.RANK_FAILED, detail, failed.shell_code)
+    else:
+        stopping = ()
+    if not attempt.nodes_ended.issuperset(attempt.node_names):
+        return stopping
+    first = stopping[0] if stopping else None
+    if isinstance(first, AttemptStopping):
+        reason, detail_, exit_code = first.reason, first.detail, first.exit_code
+    elif attempt.stop_reason is not None:
+        reason, detail_, exit_code = attempt.stop_reason, attempt.stop_detail, attempt.exit_code
+    else:
+        reason, detail_, exit_code = EndReason.COMPLETED, None, 0
+    ended = AttemptEnded(
+        job_id=event.job_id, epoch=event.epoch, reason=reason, detail=detail_, exit_code=exit_code
+    )
+    return (ended,)
+
+
+def _after_attempt(job: Job, event: AttemptEnded) -> tuple[Event, ...]:
+    restartable = job.spec.requeue and event.reason in INFRASTRUCTURE_REASONS
+    if event.reason is EndReason.REQUEUED or restartable:
+        requeued = JobRequeued(job_id=job.job_id, epoch=event.epoch)
+        if restartable and event.epoch >= ATTEMPTS_MAX:
+            return (requeued, JobHeld(job_id=job.job_id, by="gpusched: too many lost attempts"))
+        return (requeued,)
+    ended = JobEnded(
+        job_id=job.job_id,
+        state=terminal_state(event.reason),
+        reason=event.reason,
+        detail=event.detail,
+        exit_code=event.exit_code,
+    )
+    return (ended,)
+
+
+def _drained(state: ClusterState, nodes: tuple[NodeName, ...]) -> tuple[Event, ...]:
+    return tuple(
+        NodeDrained(node=name)
+        for name in nodes
+        if name in state.nodes
+        and state.nodes[name].schedulability is Schedulability.DRAINING
+        and not state.jobs_on.get(name)
+    )
+
+
+def _describe(exit_: TaskExit, node: NodeName, last_lines: tuple[str, ...]) -> str:
+    how = (
+        f"was killed by signal {exit_.signal}"
+        if exit_.signal is not None
+        else f"exited with code {exit_.exit_code}"
+    )
+    said = "".join(f"\n  | {line}" for line in last_lines)
+    return f"rank {exit_.global_rank} on {node} {how}" + (f"; its last output:{said}" if said else "")

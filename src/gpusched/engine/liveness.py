@@ -1,0 +1,38 @@
+"""Silence into facts: which nodes to give up, which drains have run out. Memory only.
+
+A heartbeat that changes nothing writes nothing: it moves one number here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gpusched.domain.ids import NodeName
+from gpusched.domain.node import Node
+from gpusched.engine.inputs import DrainDeadlinePassed, Fact, NodeHeard, NodeSilent
+
+
+class Liveness:
+    """When each node was last heard, on the head's own monotonic clock."""
+
+    def __init__(self, silence_max_us: int, started_us: int) -> None:
+        self._silence_max_us = silence_max_us
+        self._started_us = started_us  # a head that just started has heard nobody: everyone gets a full wait
+        self._heard_us: dict[NodeName, int] = {}
+
+    def heard(self, node: NodeName, now_us: int) -> None:
+        """Note a sign of life."""
+        self._heard_us[node] = now_us
+
+    def check(self, nodes: Mapping[NodeName, Node], *, monotonic_us: int, wall_us: int) -> tuple[Fact, ...]:
+        """What silence and deadlines call for now."""
+        facts: list[Fact] = []
+        for node in nodes.values():
+            silent_us = monotonic_us - self._heard_us.get(node.name, self._started_us)
+            if node.reachable and silent_us > self._silence_max_us:
+                facts.append(NodeSilent(node.name, silent_us / 1e6))
+            elif not node.reachable and node.name in self._heard_us and silent_us <= self._silence_max_us:
+                facts.append(NodeHeard(node.name))
+            if node.drain_deadline_us is not None and wall_us >= node.drain_deadline_us:
+                facts.append(DrainDeadlinePassed(node.name))
+        return tuple(facts)

@@ -1,0 +1,216 @@
+"""The tick: collect what came in, step the engine once, commit, then answer and deliver.
+
+One task, so one writer. While a commit is under way the next inputs gather, and go into the
+next transaction together (group commit).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import ParamSpec, TypeVar
+
+from gpusched.domain.clock import Clock
+from gpusched.domain.errors import StoreUnavailable
+from gpusched.domain.ids import JobId, NodeName, RequestId
+from gpusched.engine.core import Engine, EngineSettings, Tick, is_urgent, subject_of
+from gpusched.engine.inputs import Fact, Request
+from gpusched.engine.liveness import Liveness
+from gpusched.engine.ports import CommandSink, EventFeed, Loaded, RequestRecord, Store
+
+log = logging.getLogger(__name__)
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopSettings:
+    """How the loop is paced."""
+
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    silence_max_s: float = 15.0  # a node unheard for longer is lost
+    check_interval_s: float = 1.0  # of liveness and deadlines
+    batch_max: int = 2_000  # requests in one transaction
+    store_retry_s: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    request: Request
+    answer: asyncio.Future[tuple[JobId, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    fact: Fact
+    committed: Callable[[], None] | None  # called once the fact is durable
+
+
+class Loop:
+    """Runs one engine on one store. Start ``run`` as a task; it ends when cancelled."""
+
+    def __init__(
+        self,
+        store: Store,
+        sink: CommandSink,
+        feed: EventFeed,
+        clock: Clock,
+        settings: LoopSettings,
+    ) -> None:
+        self._store, self._sink, self._feed, self._clock = store, sink, feed, clock
+        self._settings = settings
+        self._engine = Engine(store.load(), settings.engine)
+        self._liveness = Liveness(int(settings.silence_max_s * 1e6), clock.monotonic_us())
+        self._asked: list[_Asked] = []
+        self._told: list[_Told] = []
+        self._wake = asyncio.Event()
+        # One thread: the store sees one caller, and a commit never waits behind a reader.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._store_down: StoreUnavailable | None = None
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, to look at between ticks (what-if questions); never to step."""
+        return self._engine
+
+    async def ask(self, request: Request) -> tuple[JobId, ...]:
+        """Hand in a request and wait until its answer is durable.
+
+        Raises:
+            Rejected: Refused; nothing was written.
+            StoreUnavailable: Not accepted, or its commit's fate is unknown: retry with the same id.
+        """
+        if self._store_down is not None:
+            raise self._store_down
+        answer: asyncio.Future[tuple[JobId, ...]] = asyncio.get_running_loop().create_future()
+        self._asked.append(_Asked(request, answer))
+        self._wake.set()
+        return await answer
+
+    def tell(self, fact: Fact, committed: Callable[[], None] | None = None) -> None:
+        """Hand in a fact; ``committed`` is called when it is durable."""
+        self._told.append(_Told(fact, committed))
+        if is_urgent(fact):
+            self._wake.set()
+
+    def heard(self, node: NodeName) -> None:
+        """Note a sign of life of a node. Writes nothing."""
+        self._liveness.heard(node, self._clock.monotonic_us())
+
+    async def run(self) -> None:
+        """Tick until cancelled."""
+        self._resend_all()
+        checking = asyncio.create_task(self._check_regularly())
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                await self._tick()
+        finally:
+            checking.cancel()
+            self._thread.shutdown(wait=True)
+
+    async def _check_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.check_interval_s)
+            for fact in self._liveness.check(
+                self._engine.state.nodes,
+                monotonic_us=self._clock.monotonic_us(),
+                wall_us=self._clock.now_us(),
+            ):
+                self.tell(fact)
+            if self._told:
+                self._wake.set()
+
+    async def _tick(self) -> None:
+        asked, self._asked = self._asked[: self._settings.batch_max], self._asked[self._settings.batch_max :]
+        told, self._told = self._told, []
+        if self._asked:
+            self._wake.set()
+        try:
+            await self._step(asked, told)
+            await self._cycle()
+        except StoreUnavailable as error:
+            for entry in asked:
+                if not entry.answer.done():
+                    entry.answer.set_exception(error)
+            self._told = told + self._told  # facts are kept: nobody else remembers them for us
+            await self._recover(error)
+
+    async def _step(self, asked: list[_Asked], told: list[_Told]) -> None:
+        answered = await self._in_thread(self._find_answers, asked) if asked else {}
+        tick = self._engine.handle(
+            [entry.request for entry in asked],
+            [entry.fact for entry in told],
+            answered,
+            self._clock.now_us(),
+        )
+        await self._commit(tick)
+        for entry, answer in zip(asked, tick.answers, strict=True):
+            if entry.answer.done():  # the caller went away
+                continue
+            if isinstance(answer, tuple):
+                entry.answer.set_result(answer)
+            else:
+                entry.answer.set_exception(answer)
+        for note in told:
+            if note.committed is not None:
+                note.committed()
+        told.clear()
+
+    async def _cycle(self) -> None:
+        tick = self._engine.cycle(self._clock.now_us())
+        if tick is not None:
+            await self._commit(tick)
+
+    async def _commit(self, tick: Tick) -> None:
+        if not tick.batch.is_empty:
+            await self._in_thread(self._store.commit, tick.batch)
+        self._engine.committed(tick)
+        if tick.events:
+            self._feed.publish(tick.events)
+        for queued in tick.commands:
+            self._sink.deliver(queued)
+
+    def _find_answers(self, asked: list[_Asked]) -> dict[tuple[str, RequestId], RequestRecord]:
+        found: dict[tuple[str, RequestId], RequestRecord] = {}
+        for entry in asked:
+            subject = subject_of(entry.request.who)
+            record = self._store.find_request(subject, entry.request.request_id)
+            if record is not None:
+                found[subject, entry.request.request_id] = record
+        return found
+
+    async def _in_thread(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: call(*args, **kwargs))
+
+    async def _recover(self, error: StoreUnavailable) -> None:
+        """The state may be ahead of the store: throw it away and load until that works."""
+        log.error("store unavailable, refusing changes until it answers: %s", error)
+        self._store_down = error
+        while True:
+            for entry in self._asked:
+                entry.answer.set_exception(error)
+            self._asked.clear()
+            try:
+                loaded: Loaded = await self._in_thread(self._store.load)
+                break
+            except StoreUnavailable:
+                await asyncio.sleep(self._settings.store_retry_s)
+        self._engine = Engine(loaded, self._settings.engine)
+        self._store_down = None
+        log.warning("store answers again: %d unfinished jobs loaded", len(loaded.jobs))
+        self._resend_all()
+        self._wake.set()
+
+    def _resend_all(self) -> None:
+        for name in self._engine.state.nodes:
+            self.resend(name)
+
+    def resend(self, node: NodeName) -> None:
+        """Deliver again what a node has not acknowledged: it connected, or we restarted."""
+        for queued in self._engine.outbox_of(node):
+            self._sink.deliver(queued)

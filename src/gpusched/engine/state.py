@@ -1,0 +1,358 @@
+"""The state of the cluster as a fold over the event log.
+
+``apply`` updates, and does nothing else. It is called for every event as it is recorded
+and gives the same state when the whole log is folded again from the start.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import assert_never
+
+from gpusched.domain.events import (
+    AttemptEnded,
+    AttemptStopping,
+    Event,
+    JobAllocated,
+    JobEnded,
+    JobHeld,
+    JobReleased,
+    JobRequeued,
+    JobSubmitted,
+    NodeCordoned,
+    NodeDrained,
+    NodeDrainStarted,
+    NodeEvent,
+    NodeJoined,
+    NodeLost,
+    NodeResumed,
+    NodeReturned,
+    Recorded,
+    TaskFailed,
+    TasksEnded,
+    TasksStarted,
+)
+from gpusched.domain.ids import JobId, NodeName
+from gpusched.domain.job import Attempt, Job
+from gpusched.domain.job_state import JobState, next_state
+from gpusched.domain.node import Node, Schedulability
+from gpusched.domain.partition import Partitions
+from gpusched.placement.placement import NodePlacement
+from gpusched.placement.snapshot import ClusterSnapshot
+from gpusched.policy.plan import QueueEntry, RunningEntry
+
+
+FIRST_JOB_ID = JobId(1)
+
+
+class PendingQueue:
+    """Startable jobs in the order in which they go: lower ``nice`` first, then older.
+
+    Insertion and removal are a binary search and one memmove: 20 µs at 100,000 entries.
+    """
+
+    def __init__(self) -> None:
+        self._keys: list[tuple[int, JobId]] = []
+        self._entries: dict[JobId, QueueEntry] = {}
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __iter__(self) -> Iterator[QueueEntry]:
+        return (self._entries[job_id] for _, job_id in self._keys)
+
+    def head(self, depth: int) -> list[QueueEntry]:
+        """The first ``depth`` entries."""
+        return list(islice(self, depth))
+
+    def add(self, job: Job) -> None:
+        """Queue a job; one that is queued already stays where it is."""
+        if job.job_id not in self._entries:
+            self._entries[job.job_id] = QueueEntry(job.job_id, job.spec)
+            insort(self._keys, (job.spec.nice, job.job_id))
+
+    def remove(self, job_id: JobId) -> None:
+        """Take a job out; one that is not queued is fine."""
+        entry = self._entries.pop(job_id, None)
+        if entry is not None:
+            del self._keys[bisect_left(self._keys, (entry.spec.nice, job_id))]
+
+    def ahead_of(self, job_id: JobId) -> int | None:
+        """How many jobs go before this one; None if it is not queued."""
+        entry = self._entries.get(job_id)
+        return None if entry is None else bisect_left(self._keys, (entry.spec.nice, job_id))
+
+
+@dataclass(slots=True)
+class ClusterState:
+    """Everything unfinished. Only ``apply`` writes it."""
+
+    partitions: Partitions = field(default_factory=Partitions)
+    jobs: dict[JobId, Job] = field(default_factory=dict)
+    nodes: dict[NodeName, Node] = field(default_factory=dict)
+    queue: PendingQueue = field(default_factory=PendingQueue)
+    running: dict[JobId, RunningEntry] = field(default_factory=dict)
+    jobs_on: dict[NodeName, set[JobId]] = field(default_factory=dict)
+    leased_ports: set[tuple[str, int]] = field(default_factory=set)  # (address, port)
+    next_job_id: JobId = FIRST_JOB_ID
+    last_seq: int = 0
+    generation: int = 0  # of the cluster: nodes and what is free on them
+    queue_version: int = 0  # of the queue: a cycle without either change finds nothing new
+    _snapshot: ClusterSnapshot | None = None
+
+    @property
+    def snapshot(self) -> ClusterSnapshot:
+        """Nodes and what is free on them now. Rebuilt only after a node changed."""
+        if self._snapshot is None:
+            self._snapshot = ClusterSnapshot.of(self.nodes.values(), self.partitions, self.generation)
+            for entry in self.running.values():
+                for part in entry.nodes:
+                    self._snapshot.take(self._still_there(part))
+        self._snapshot.generation = self.generation
+        return self._snapshot
+
+    def _still_there(self, part: NodePlacement) -> NodePlacement:
+        """What of a grant exists in its node's present facts: a lost card stays granted, not placed."""
+        facts = self.nodes[part.node].facts
+        fitted, cpu_ids = {device.uuid for device in facts.devices}, set(facts.cpu_ids)
+        return replace(
+            part,
+            devices=tuple(uuid for uuid in part.devices if uuid in fitted),
+            cpu_ids=tuple(cpu for cpu in part.cpu_ids if cpu in cpu_ids),
+            memory_bytes=min(part.memory_bytes, facts.memory_bytes),
+        )
+
+    @classmethod
+    def of(
+        cls,
+        partitions: Partitions,
+        *,
+        jobs: Iterable[Job] = (),
+        nodes: Iterable[Node] = (),
+        next_job_id: JobId = FIRST_JOB_ID,
+        last_seq: int = 0,
+    ) -> ClusterState:
+        """Restore from projections: the same state that folding the log gives."""
+        state = cls(partitions=partitions, next_job_id=next_job_id, last_seq=last_seq)
+        state.nodes = {node.name: node for node in nodes}
+        for job in jobs:
+            state.jobs[job.job_id] = job
+            if job.state is JobState.PENDING:
+                if not job.is_held:
+                    state.queue.add(job)
+            else:
+                state.hold_resources(job)
+        return state
+
+    def hold_resources(self, job: Job) -> None:
+        """Note what a started job holds. ``job.attempt`` must be set."""
+        assert job.attempt is not None
+        allocation = job.attempt.allocation
+        limit = job.spec.time_limit_s
+        parts = tuple(
+            NodePlacement(part.node, tuple(d.uuid for d in part.devices), part.cpu_ids, part.memory_bytes)
+            for part in allocation.nodes
+        )
+        ends_by_us = None if limit is None else allocation.granted_at_us + limit * 1_000_000
+        self.running[job.job_id] = RunningEntry(job.job_id, parts, ends_by_us)
+        self.leased_ports.add((allocation.nodes[0].address, allocation.master_port))
+        for part in parts:
+            self.jobs_on.setdefault(part.node, set()).add(job.job_id)
+            if self._snapshot is not None:
+                self._snapshot.take(part)
+        self.generation += 1
+
+    def free_resources(self, job: Job) -> None:
+        """Forget what an ended attempt held."""
+        assert job.attempt is not None
+        allocation = job.attempt.allocation
+        self.leased_ports.discard((allocation.nodes[0].address, allocation.master_port))
+        for part in self.running.pop(job.job_id).nodes:
+            self.jobs_on[part.node].discard(job.job_id)
+            if self._snapshot is not None:
+                self._snapshot.give_back(self._still_there(part))
+        self.generation += 1
+
+    def put_node(self, node: Node) -> None:
+        """Add or replace a node; the snapshot is rebuilt when next needed."""
+        self.nodes[node.name] = node
+        self.generation += 1
+        self._snapshot = None
+
+
+def fold(log: Iterable[Recorded], partitions: Partitions) -> ClusterState:
+    """Fold a whole log from its start."""
+    state = ClusterState(partitions=partitions)
+    for recorded in log:
+        apply(state, recorded)
+    return state
+
+
+def apply(state: ClusterState, recorded: Recorded) -> Job | Node:
+    """Update ``state`` by one event and return the projection of its subject.
+
+    A job that ended leaves the state; its last projection is the one returned.
+
+    Raises:
+        InvalidTransition: The event asks for a move that no job can make: a bug.
+    """
+    state.last_seq = recorded.seq
+    event = recorded.event
+    if isinstance(event, NodeEvent):
+        node = _node_after(state.nodes.get(event.node), event, recorded.at_us)
+        state.put_node(node)
+        return node
+    if isinstance(event, JobSubmitted):
+        _submit(state, event, recorded.at_us)
+    else:
+        _apply_to_job(state, state.jobs[event.job_id], event, recorded.at_us)
+    job = state.jobs[event.job_id]
+    if job.state.is_terminal:
+        del state.jobs[job.job_id]
+    return job
+
+
+def _node_after(node: Node | None, event: NodeEvent, at_us: int) -> Node:
+    if isinstance(event, NodeJoined):
+        if node is None:
+            return Node(facts=event.facts, joined_at_us=at_us)
+        return replace(node, facts=event.facts)
+    assert node is not None, f"{type(event).__name__} of {event.node}, which never joined"
+    match event:
+        case NodeLost():
+            return replace(node, reachable=False, lost_at_us=at_us)
+        case NodeReturned():
+            return replace(node, reachable=True, lost_at_us=None)
+        case NodeCordoned():
+            return replace(node, schedulability=Schedulability.CORDONED, reason=event.reason)
+        case NodeDrainStarted():
+            return replace(
+                node,
+                schedulability=Schedulability.DRAINING,
+                reason=event.reason,
+                drain_deadline_us=event.deadline_us,
+            )
+        case NodeDrained():
+            return replace(node, schedulability=Schedulability.DRAINED, drain_deadline_us=None)
+        case NodeResumed():
+            return replace(node, schedulability=Schedulability.OPEN, reason=None, drain_deadline_us=None)
+        case _:
+            assert_never(event)
+
+
+def _submit(state: ClusterState, event: JobSubmitted, at_us: int) -> None:
+    job = Job(
+        job_id=event.job_id,
+        spec=event.spec,
+        owner=event.owner,
+        submitted_at_us=at_us,
+        is_held=event.spec.hold,
+    )
+    state.jobs[job.job_id] = job
+    state.next_job_id = JobId(max(state.next_job_id, job.job_id + 1))
+    if not job.is_held:
+        state.queue.add(job)
+        state.queue_version += 1
+
+
+def _apply_to_job(state: ClusterState, job: Job, event: Event, at_us: int) -> None:
+    match event:
+        case JobHeld():
+            state.jobs[job.job_id] = replace(job, is_held=True)
+            state.queue.remove(job.job_id)
+        case JobReleased():
+            state.jobs[job.job_id] = job = replace(job, is_held=False)
+            _enqueue(state, job)
+        case JobAllocated():
+            _allocate(state, job, event)
+        case TasksStarted() | TaskFailed() | TasksEnded() | AttemptStopping():
+            assert job.attempt is not None
+            state.jobs[job.job_id] = _attempt_progress(job, job.attempt, event, at_us)
+        case AttemptEnded():
+            _end_attempt(state, job, event, at_us)
+        case JobRequeued():
+            state.jobs[job.job_id] = job = replace(
+                job, state=next_state(job.state, JobState.PENDING), started_at_us=None, ended_at_us=None
+            )
+            _enqueue(state, job)
+        case JobEnded():
+            next_state(job.state, event.state)
+            state.queue.remove(job.job_id)
+            state.jobs[job.job_id] = replace(
+                job,
+                state=event.state,
+                ended_at_us=at_us,
+                end_reason=event.reason,
+                end_detail=event.detail,
+                exit_code=event.exit_code,
+            )
+        case _:
+            raise AssertionError(f"{type(event).__name__} is not an event of a known job")
+
+
+def _enqueue(state: ClusterState, job: Job) -> None:
+    if job.state is JobState.PENDING and not job.is_held:
+        state.queue.add(job)
+        state.queue_version += 1
+
+
+def _allocate(state: ClusterState, job: Job, event: JobAllocated) -> None:
+    state.queue.remove(job.job_id)
+    job = replace(
+        job,
+        state=next_state(job.state, JobState.CONFIGURING),
+        attempt=Attempt(epoch=event.epoch, allocation=event.allocation),
+        started_at_us=event.allocation.granted_at_us,
+        ended_at_us=None,
+    )
+    state.jobs[job.job_id] = job
+    state.hold_resources(job)
+
+
+def _attempt_progress(
+    job: Job,
+    attempt: Attempt,
+    event: TasksStarted | TaskFailed | TasksEnded | AttemptStopping,
+    at_us: int,
+) -> Job:
+    match event:
+        case TaskFailed():
+            return job  # what follows from it is AttemptStopping
+        case AttemptStopping():
+            attempt = replace(
+                attempt,
+                stop_reason=event.reason,
+                stop_detail=event.detail,
+                stop_by=event.by,
+                exit_code=event.exit_code,
+            )
+            if job.state is not JobState.COMPLETING:
+                job = replace(job, state=next_state(job.state, JobState.COMPLETING))
+        case TasksStarted():
+            attempt = replace(attempt, nodes_started=attempt.nodes_started | {event.node})
+            if job.state is JobState.CONFIGURING and attempt.nodes_started.issuperset(attempt.node_names):
+                attempt = replace(attempt, running_at_us=at_us)
+                job = replace(job, state=JobState.RUNNING)
+        case TasksEnded():
+            attempt = replace(attempt, nodes_ended=attempt.nodes_ended | {event.node})
+            if attempt.nodes_ended.issuperset(attempt.node_names) and job.state is not JobState.COMPLETING:
+                job = replace(job, state=next_state(job.state, JobState.COMPLETING))
+    return replace(job, attempt=attempt)
+
+
+def _end_attempt(state: ClusterState, job: Job, event: AttemptEnded, at_us: int) -> None:
+    assert job.attempt is not None
+    state.free_resources(job)
+    state.jobs[job.job_id] = replace(
+        job,
+        attempt=replace(
+            job.attempt,
+            stop_reason=event.reason,
+            stop_detail=event.detail,
+            exit_code=event.exit_code,
+        ),
+        ended_at_us=at_us,
+    )
