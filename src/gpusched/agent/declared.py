@@ -1,0 +1,114 @@
+"""Devices that an operator declares where no NVML stands behind them: ``--devices 4xH100``.
+
+They are labelled ``declared`` and nothing of them is ever measured.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from gpusched.domain.errors import InvalidSpec, Violation
+from gpusched.domain.ids import DeviceUuid, NodeName
+from gpusched.domain.node import Device, PeerLink
+
+GIB = 1024**3
+DEVICES_MAX = 64  # per node; the largest NVLink servers hold 16
+NOTHING = frozenset({"0", "none"})
+GROUP = re.compile(r"(?P<count>[0-9]{1,4})x(?P<model>[A-Za-z0-9][A-Za-z0-9 ._-]{0,63})")
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """What NVML would say of a card of this model. ``nvlinks`` per card over NVSwitch, 0: PCIe only."""
+
+    name: str
+    memory_gib: int
+    nvlinks: int = 0
+    link_mb_s: int = 0  # one link, one direction
+
+
+PRODUCTS = {
+    "V100": Product("Tesla V100-SXM2-32GB", 32, 6, 25_000),
+    "V100-16GB": Product("Tesla V100-SXM2-16GB", 16, 6, 25_000),
+    "T4": Product("Tesla T4", 16),
+    "A100": Product("NVIDIA A100-SXM4-80GB", 80, 12, 25_000),
+    "A100-80GB": Product("NVIDIA A100-SXM4-80GB", 80, 12, 25_000),
+    "A100-40GB": Product("NVIDIA A100-SXM4-40GB", 40, 12, 25_000),
+    "A100-PCIE": Product("NVIDIA A100 80GB PCIe", 80),
+    "A10": Product("NVIDIA A10", 24),
+    "A30": Product("NVIDIA A30", 24),
+    "A40": Product("NVIDIA A40", 48),
+    "L4": Product("NVIDIA L4", 24),
+    "L40": Product("NVIDIA L40", 48),
+    "L40S": Product("NVIDIA L40S", 48),
+    "H100": Product("NVIDIA H100 80GB HBM3", 80, 18, 25_000),
+    "H100-80GB": Product("NVIDIA H100 80GB HBM3", 80, 18, 25_000),
+    "H100-PCIE": Product("NVIDIA H100 PCIe", 80),
+    "H200": Product("NVIDIA H200", 141, 18, 25_000),
+    "B200": Product("NVIDIA B200", 180, 18, 50_000),
+}
+"""Names as NVML prints them; sizes and links from NVIDIA's data sheets."""
+
+
+def declare_devices(text: str, node: NodeName) -> tuple[Device, ...]:
+    """Turn ``4xH100`` or ``2xA100-80GB,1xL4`` into devices; ``0`` and ``none`` mean no devices.
+
+    A model that ``PRODUCTS`` does not list keeps the name it was given and has no memory size.
+    Cards of one group reach each other by NVLink where their model has it; nothing else is made up.
+
+    Raises:
+        InvalidSpec: The text does not read as a list of ``<count>x<model>``, or asks for too many.
+    """
+    if text.strip().lower() in NOTHING:
+        return ()
+    devices: list[Device] = []
+    for part in text.split(","):
+        count, model = _parse_group(part.strip(), text)
+        if len(devices) + count > DEVICES_MAX:
+            raise _refusal(f"{text!r} declares more than {DEVICES_MAX} devices on one node; declare fewer")
+        devices.extend(_declare_group(count, model, first=len(devices), node=node))
+    return tuple(devices)
+
+
+def _parse_group(part: str, text: str) -> tuple[int, str]:
+    found = GROUP.fullmatch(part)
+    if found is None or int(found["count"]) == 0:
+        raise _refusal(
+            f"{part!r} in {text!r} is not <count>x<model> with a count of at least 1; "
+            "write for example 4xH100 or 2xA100-80GB,1xL4, or none for no devices"
+        )
+    return int(found["count"]), found["model"].strip()
+
+
+def _declare_group(count: int, model: str, *, first: int, node: NodeName) -> list[Device]:
+    product = PRODUCTS.get(model.upper())
+    devices = [
+        Device(
+            uuid=DeviceUuid(f"DECLARED-{node}-{place}"),
+            model=model if product is None else product.name,
+            memory_bytes=None if product is None else product.memory_gib * GIB,
+            declared=True,
+        )
+        for place in range(first, first + count)
+    ]
+    if product is None or product.nvlinks == 0:
+        return devices
+    return [replace(device, peers=_peers_of(device, devices, product)) for device in devices]
+
+
+def _peers_of(device: Device, group: list[Device], product: Product) -> tuple[PeerLink, ...]:
+    return tuple(
+        PeerLink(
+            peer=other.uuid,
+            nvlinks=product.nvlinks,
+            bandwidth_mb_s=product.nvlinks * product.link_mb_s,
+            ancestor=None,
+        )
+        for other in group
+        if other.uuid != device.uuid
+    )
+
+
+def _refusal(message: str) -> InvalidSpec:
+    return InvalidSpec((Violation("devices", message),))
