@@ -40,7 +40,7 @@ ONLY = {  # a foreign library is known to these packages and to no other
     "pyslurm": {"backends"},
     "submitit": {"backends", "integrations"},
     "numpy": {"placement", "policy", "engine"},
-    "pydantic": {"cli"},
+    "pydantic": {"cli", "daemon"},  # the two doors through which files come
     "yaml": {"cli"},
     "jwt": {"api"},
     "cryptography": {"api"},
@@ -107,9 +107,9 @@ def imports(module: Module, known: frozenset[str]) -> Iterator[tuple[ast.AST, st
             case ast.ImportFrom():
                 above = parent[: len(parent) - node.level + 1] if node.level else []
                 origin = ".".join([*above, *([node.module] if node.module else [])])
-                for alias in node.names:
-                    full = f"{origin}.{alias.name}"
-                    yield node, full if full in known or origin == "gpusched" else origin
+                full = (f"{origin}.{alias.name}" for alias in node.names)
+                named = {name if name in known or origin == "gpusched" else origin for name in full}
+                yield from ((node, name) for name in sorted(named))
             case ast.Call(args=[ast.Constant(value=str(name)), *_]) if _called(node) in {
                 "import_module",
                 "__import__",
