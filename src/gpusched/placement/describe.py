@@ -1,0 +1,41 @@
+"""Requests and quantities in words, as the messages of this package say them."""
+
+from __future__ import annotations
+
+from gpusched.placement.request import NodeRequest
+
+_UNITS = ("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)
+
+
+def in_bytes(quantity: int) -> str:
+    """Write a number of bytes in the largest unit that is not below one: "80 GiB"."""
+    for unit, size in _UNITS:
+        if quantity >= size:
+            return f"{quantity / size:.2f}".rstrip("0").rstrip(".") + f" {unit}"
+    return f"{quantity} bytes"
+
+
+def counted(number: int, noun: str) -> str:
+    """Write "1 node", "3 nodes"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def gpus_in_words(request: NodeRequest, number: int, *, adjective: str = "") -> str:
+    """Write "8 free H100 of ≥ 80 GiB", or "8 free GPUs" where no model is asked for."""
+    words = [str(number)]
+    if adjective:
+        words.append(adjective)
+    words.append(request.gpu_model or ("GPU" if number == 1 else "GPUs"))
+    if request.gpu_memory_bytes is not None:
+        words.append(f"of ≥ {in_bytes(request.gpu_memory_bytes)}")
+    return " ".join(words)
+
+
+def in_words(request: NodeRequest, *, adjective: str = "") -> str:
+    """Write what each node must give: "8 free H100, 16 CPUs and 64 GiB memory"."""
+    parts = [gpus_in_words(request, request.gpus, adjective=adjective)] if request.gpus > 0 else []
+    free_cpus = "CPU" if parts or not adjective else f"{adjective} CPU"
+    parts.append(counted(request.cpus, free_cpus))
+    if request.memory_bytes > 0:
+        parts.append(f"{in_bytes(request.memory_bytes)} memory")
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]

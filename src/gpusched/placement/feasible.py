@@ -1,0 +1,144 @@
+"""Whether a job could run at all, and if not, the largest that could: found by asking again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gpusched.domain.errors import InfeasibleRequest
+from gpusched.domain.job_spec import JobSpec
+from gpusched.placement.describe import counted, gpus_in_words, in_bytes, in_words
+from gpusched.placement.fit import fit_fitted
+from gpusched.placement.inventory import Inventory
+from gpusched.placement.request import NodeRequest, is_model_match, node_request
+from gpusched.placement.snapshot import ClusterSnapshot
+
+
+def check_feasible(snapshot: ClusterSnapshot, spec: JobSpec) -> None:
+    """Accept whatever could run if every node were up, open and empty.
+
+    A cluster without nodes accepts everything: they may be about to join.
+
+    Raises:
+        InfeasibleRequest: It could not; names what is too much and the largest that could run.
+    """
+    inventory = snapshot.inventory
+    request = node_request(spec)
+    if not inventory.names:
+        return
+    large_enough = _fitting(inventory, request)
+    if large_enough < spec.nodes:
+        raise InfeasibleRequest(_say(inventory, request, spec.nodes, large_enough))
+
+
+def _fitting(inventory: Inventory, request: NodeRequest) -> int:
+    return int(np.count_nonzero(fit_fitted(inventory, request)))
+
+
+def _say(inventory: Inventory, request: NodeRequest, nodes: int, large_enough: int) -> str:
+    where = f"partition {request.partition or inventory.default_partition}"
+    if request.partition is not None and request.partition not in inventory.partitions:
+        return f"there is no {where}: ask for one of {', '.join(inventory.partitions)}"
+    anything = replace(request, gpus=0, cpus=0, memory_bytes=0, gpu_model=None, gpu_memory_bytes=None)
+    pool = _fitting(inventory, anything)
+    if request.nodelist or request.exclude:
+        where += " within nodelist and exclude"
+    if pool < nodes:
+        return f"job wants {counted(nodes, 'node')}; {where} has {pool}: ask for nodes ≤ {pool}"
+    return (
+        _say_model(inventory, replace(anything, gpu_model=request.gpu_model), where)
+        or _say_lower(inventory, request, nodes, where)
+        or f"job wants {counted(nodes, 'node')} with {in_words(request)}; {where} has {large_enough} such"
+        + (
+            f": ask for nodes ≤ {large_enough}"
+            if large_enough
+            else ": ask for less of more than one of these"
+        )
+    )
+
+
+def _say_model(inventory: Inventory, request: NodeRequest, where: str) -> str | None:
+    if request.gpu_model is None or _fitting(inventory, request):
+        return None
+    pool = fit_fitted(inventory, replace(request, gpu_model=None))
+    models = {
+        known.model
+        for known, row in zip(inventory.classes, inventory.gpus_by_class, strict=True)
+        if row[pool].any() and not is_model_match(request.gpu_model, known.model)
+    }
+    has = f"it has {', '.join(sorted(models))}: ask for one of these" if models else "it has no GPUs at all"
+    return f"job wants GPUs of model {request.gpu_model}; no node of {where} has one: {has}"
+
+
+def _say_lower(inventory: Inventory, request: NodeRequest, nodes: int, where: str) -> str | None:
+    """Try to lower one quantity alone until the gang fits; the first that helps is the remedy."""
+    on, others = ("one node", "more nodes") if nodes == 1 else (f"each of {nodes} nodes", "fewer nodes")
+    found = f"the largest node of {where} has" if nodes == 1 else f"{nodes} nodes of {where} have at most"
+    for quantity in _QUANTITIES:
+        most = _largest(inventory, request, nodes, quantity)
+        if most is not None and most > 0:
+            return (
+                f"job wants {quantity.say(request)} on {on}; {found} {quantity.unit(most)}: "
+                f"ask for {quantity.field} ≤ {quantity.unit(most)} or {others}"
+            )
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Quantity:
+    """A number of a request that could be lowered."""
+
+    field: str  # as a job file calls it
+    read: Callable[[NodeRequest], int]
+    change: Callable[[NodeRequest, int], NodeRequest]
+    say: Callable[[NodeRequest], str]
+    unit: Callable[[int], str]
+
+
+_QUANTITIES = (
+    _Quantity(
+        field="gpus_per_node",
+        read=lambda request: request.gpus,
+        change=lambda request, value: replace(request, gpus=value),
+        say=lambda request: gpus_in_words(request, request.gpus),
+        unit=str,
+    ),
+    _Quantity(
+        field="tasks_per_node x cpus_per_task",
+        read=lambda request: request.cpus,
+        change=lambda request, value: replace(request, cpus=value),
+        say=lambda request: counted(request.cpus, "CPU"),
+        unit=str,
+    ),
+    _Quantity(
+        field="mem",
+        read=lambda request: request.memory_bytes,
+        change=lambda request, value: replace(request, memory_bytes=value),
+        say=lambda request: f"{in_bytes(request.memory_bytes)} of memory",
+        unit=in_bytes,
+    ),
+    _Quantity(
+        field="gpu_mem",
+        read=lambda request: request.gpu_memory_bytes or 0,
+        change=lambda request, value: replace(request, gpu_memory_bytes=value),
+        say=lambda request: f"GPUs of ≥ {in_bytes(request.gpu_memory_bytes or 0)}",
+        unit=in_bytes,
+    ),
+)
+
+
+def _largest(inventory: Inventory, request: NodeRequest, nodes: int, quantity: _Quantity) -> int | None:
+    """The largest value below what is asked for with which the gang fits; None if even 0 does not.
+
+    Bisection: O(N log asked).
+    """
+    enough, too_much = -1, quantity.read(request)
+    while too_much - enough > 1:
+        middle = (enough + too_much) // 2
+        if _fitting(inventory, quantity.change(request, middle)) >= nodes:
+            enough = middle
+        else:
+            too_much = middle
+    return enough if enough >= 0 else None

@@ -1,0 +1,211 @@
+"""What the nodes are, whether or not it is free: columns that copies of a snapshot share.
+
+N nodes in the order of their names, G devices on the largest node, C device classes (one per
+model and memory size). A node with fewer devices has the class number C in the columns it lacks;
+no request matches that class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpusched.domain.errors import ConfigInvalid
+from gpusched.domain.ids import DeviceUuid, NodeName
+from gpusched.domain.node import Device, Node, NodeFacts, PciAncestor, Schedulability
+from gpusched.domain.partition import Partitions
+from gpusched.placement.request import NodeRequest, is_model_match
+
+BoolColumn = NDArray[np.bool_]
+IntColumn = NDArray[np.int64]
+
+_DISTANCES = {ancestor: distance for distance, ancestor in enumerate(PciAncestor)}
+_FARTHEST = _DISTANCES[PciAncestor.SYSTEM]
+_MASKS_KEPT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceClass:
+    """Devices that no request tells apart. Memory None: it could not be read."""
+
+    model: str
+    memory_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DeviceShape:
+    """How the G devices of one kind of node are wired; all nodes wired alike share one object.
+
+    Sets of CPUs are integers: bit i stands for CPU i.
+    """
+
+    bandwidth_mb_s: NDArray[np.float64]  # (G, G), symmetric: the slower direction; 0 if unknown
+    distance: NDArray[np.float64]  # (G, G), place in PciAncestor; by NUMA node if unknown
+    numa: tuple[int | None, ...]  # (G,)
+    near_cpus: tuple[int, ...]  # (G,) CPUs near each device, 0 if unknown
+    numa_cpus: tuple[int, ...]  # CPUs of each NUMA node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Inventory:
+    """The fixed columns of a cluster. Rebuilt when a node joins, leaves or changes."""
+
+    names: tuple[NodeName, ...]
+    index: Mapping[NodeName, int]
+    partitions: Mapping[str, BoolColumn]  # name -> (N,) members
+    default_partition: str
+    classes: tuple[DeviceClass, ...]
+    uuids: tuple[tuple[DeviceUuid, ...], ...]  # per node, by device column
+    shapes: tuple[DeviceShape, ...]  # per node
+    device_class: NDArray[np.int64]  # (N, G); C where there is no device
+    gpus_by_class: IntColumn  # (C, N)
+    gpus_total: IntColumn  # (N,)
+    cpu_bits: tuple[int, ...]  # per node, schedulable CPUs
+    cpus_total: IntColumn  # (N,)
+    memory_total: IntColumn  # (N,) bytes
+    reachable: BoolColumn  # (N,)
+    open: BoolColumn  # (N,) neither cordoned nor draining nor drained
+    masks: dict[NodeRequest, BoolColumn] = field(default_factory=dict)  # memo of ``fit.fit_empty``
+
+    def members(self, partition: str | None) -> BoolColumn:
+        """(N,) nodes of a partition, of the default one for None; none if there is no such partition."""
+        name = self.default_partition if partition is None else partition
+        return self.partitions.get(name, np.zeros(len(self.names), dtype=bool))
+
+    def matching_classes(self, model: str | None, memory_bytes: int | None) -> BoolColumn:
+        """(C+1,) device classes that satisfy both; the last, "no device", never does."""
+        return np.array(
+            [
+                (model is None or is_model_match(model, known.model))
+                and (
+                    memory_bytes is None
+                    or (known.memory_bytes is not None and known.memory_bytes >= memory_bytes)
+                )
+                for known in self.classes
+            ]
+            + [False]
+        )
+
+    def remember_mask(self, request: NodeRequest, mask: BoolColumn) -> None:
+        """Keep a mask that only the fixed columns decide, within a bound."""
+        if len(self.masks) >= _MASKS_KEPT:
+            self.masks.clear()
+        mask.setflags(write=False)
+        self.masks[request] = mask
+
+
+def build_inventory(nodes: Iterable[Node], partitions: Partitions) -> Inventory:
+    """Lay the nodes out as columns, in the order of their names.
+
+    Raises:
+        ConfigInvalid: Two nodes have one name, or two devices of a node one UUID.
+    """
+    known = sorted(nodes, key=lambda node: node.name)
+    _check_unique(known)
+    facts = [node.facts for node in known]
+    names = tuple(node.name for node in known)
+    classes, device_class = _classify([f.devices for f in facts])
+    gpus_by_class = np.array(
+        [(device_class == number).sum(axis=1) for number in range(len(classes))], dtype=np.int64
+    ).reshape(len(classes), len(names))
+    return Inventory(
+        names=names,
+        index={name: position for position, name in enumerate(names)},
+        partitions={
+            partition.name: np.array([partition.holds(name) for name in names], dtype=bool)
+            for partition in partitions.all
+        },
+        default_partition=partitions.all[0].name,
+        classes=classes,
+        uuids=tuple(tuple(device.uuid for device in f.devices) for f in facts),
+        shapes=tuple(_shape_of(f) for f in facts),
+        device_class=device_class,
+        gpus_by_class=gpus_by_class,
+        gpus_total=np.array([len(f.devices) for f in facts], dtype=np.int64),
+        cpu_bits=tuple(cpu_set(f.cpu_ids) for f in facts),
+        cpus_total=np.array([len(f.cpu_ids) for f in facts], dtype=np.int64),
+        memory_total=np.array([f.memory_bytes for f in facts], dtype=np.int64),
+        reachable=np.array([node.reachable for node in known], dtype=bool),
+        open=np.array([node.schedulability is Schedulability.OPEN for node in known], dtype=bool),
+    )
+
+
+@lru_cache(maxsize=65536)
+def cpu_set(cpu_ids: tuple[int, ...]) -> int:
+    """The set of these CPUs as an integer: bit i stands for CPU i."""
+    bits = 0
+    for cpu in cpu_ids:
+        bits |= 1 << cpu
+    return bits
+
+
+def _check_unique(nodes: Sequence[Node]) -> None:
+    for left, right in pairwise(nodes):
+        if left.name == right.name:
+            raise ConfigInvalid(f"two nodes are named {left.name}: give one of them another name")
+    for node in nodes:
+        if len({device.uuid for device in node.facts.devices}) < len(node.facts.devices):
+            raise ConfigInvalid(f"node {node.name} reports two devices of one UUID: restart its agent")
+
+
+def _classify(devices: Sequence[tuple[Device, ...]]) -> tuple[tuple[DeviceClass, ...], NDArray[np.int64]]:
+    numbers: dict[tuple[str, int | None], int] = {}
+    rows = [
+        [numbers.setdefault((device.model, device.memory_bytes), len(numbers)) for device in row]
+        for row in devices
+    ]
+    widest = max(map(len, rows), default=0)
+    absent = len(numbers)
+    padded = [row + [absent] * (widest - len(row)) for row in rows]
+    classes = tuple(DeviceClass(model, memory) for model, memory in numbers)
+    return classes, np.array(padded, dtype=np.int64).reshape(len(rows), widest)
+
+
+def _shape_of(facts: NodeFacts) -> DeviceShape:
+    columns = {device.uuid: column for column, device in enumerate(facts.devices)}
+    numa = tuple(device.numa_node for device in facts.devices)
+    near = tuple(_near_cpus(device, facts) for device in facts.devices)
+    links = tuple(
+        (column, columns[link.peer], link.bandwidth_mb_s, link.ancestor)
+        for column, device in enumerate(facts.devices)
+        for link in device.peers
+        if link.peer in columns
+    )
+    return _shape(numa, near, tuple(map(cpu_set, facts.numa_cpu_ids)), links)
+
+
+def _near_cpus(device: Device, facts: NodeFacts) -> int:
+    if device.cpu_ids:
+        return cpu_set(device.cpu_ids)
+    if device.numa_node is not None and 0 <= device.numa_node < len(facts.numa_cpu_ids):
+        return cpu_set(facts.numa_cpu_ids[device.numa_node])
+    return 0
+
+
+@lru_cache(maxsize=1024)
+def _shape(
+    numa: tuple[int | None, ...],
+    near_cpus: tuple[int, ...],
+    numa_cpus: tuple[int, ...],
+    links: tuple[tuple[int, int, int, PciAncestor | None], ...],
+) -> DeviceShape:
+    # The cache is what makes nodes wired alike share one object, and with it every memo on it.
+    size = len(numa)
+    bandwidth = np.zeros((size, size))
+    distance = np.array(
+        [[0 if here == there else _FARTHEST for there in numa] for here in numa], dtype=np.float64
+    ).reshape(size, size)
+    for source, target, bandwidth_mb_s, ancestor in links:
+        bandwidth[source, target] = bandwidth_mb_s
+        if ancestor is not None:
+            distance[source, target] = _DISTANCES[ancestor]
+    np.fill_diagonal(bandwidth, 0)
+    np.fill_diagonal(distance, 0)
+    return DeviceShape(
+        np.minimum(bandwidth, bandwidth.T), np.maximum(distance, distance.T), numa, near_cpus, numa_cpus
+    )

@@ -1,0 +1,49 @@
+"""What a job asks of each node of its gang: the part of a JobSpec that placement reads."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from gpusched.domain.ids import NodeName
+from gpusched.domain.job_spec import JobSpec
+
+_WORD = re.compile(r"[a-z0-9]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeRequest:
+    """What one node must give. Hashable: jobs with equal requests fit the same nodes."""
+
+    gpus: int
+    cpus: int
+    memory_bytes: int
+    gpu_model: str | None
+    gpu_memory_bytes: int | None
+    partition: str | None
+    nodelist: tuple[NodeName, ...]
+    exclude: tuple[NodeName, ...]
+
+
+def node_request(spec: JobSpec) -> NodeRequest:
+    """Reduce a spec to what each of its ``spec.nodes`` nodes must give."""
+    return NodeRequest(
+        gpus=spec.gpus_per_node,
+        cpus=spec.cpus_per_node,
+        memory_bytes=spec.memory_bytes,
+        gpu_model=spec.gpu_model,
+        gpu_memory_bytes=spec.gpu_memory_bytes,
+        partition=spec.partition,
+        nodelist=spec.nodelist,
+        exclude=spec.exclude,
+    )
+
+
+@lru_cache(maxsize=4096)
+def is_model_match(wanted: str, model: str) -> bool:
+    """Tell whether every word of ``wanted`` is a word of ``model``, whatever the case.
+
+    "H100" fits "NVIDIA H100 80GB HBM3"; "A10" does not fit "NVIDIA A100-SXM4-80GB".
+    """
+    return set(_WORD.findall(wanted.lower())) <= set(_WORD.findall(model.lower()))
