@@ -58,9 +58,7 @@ class AgentApi:
         self._log_streams: dict[int, _LogStream] = {}
         self._stream_ids = count(1)
 
-    async def connect(
-        self, who: Principal, incoming: AsyncIterator[FromAgent]
-    ) -> AsyncIterator[FromHead]:
+    async def connect(self, who: Principal, incoming: AsyncIterator[FromAgent]) -> AsyncIterator[FromHead]:
         """Serve one agent until either side ends.
 
         Raises:
@@ -78,9 +76,7 @@ class AgentApi:
         self._loop.heard(node)
         try:
             yield self._welcome
-            self._loop.tell(
-                NodeConnected(hello.facts, hello.attempts), lambda: self._loop.resend(node)
-            )
+            self._loop.tell(NodeConnected(hello.facts, hello.attempts), lambda: self._loop.resend(node))
             while (message := await channel.outgoing.get()) is not None:
                 yield message
         finally:
@@ -89,9 +85,7 @@ class AgentApi:
             if not self._bare_metal.is_connected(node):
                 self._break_log_streams(node)
 
-    async def _read(
-        self, node: NodeName, incoming: AsyncIterator[FromAgent], channel: Channel
-    ) -> None:
+    async def _read(self, node: NodeName, incoming: AsyncIterator[FromAgent], channel: Channel) -> None:
         try:
             async for message in incoming:
                 self._loop.heard(node)
@@ -106,9 +100,7 @@ class AgentApi:
                     self._latest.put(message.sample)
             case Report():
                 taken = ReportTaken(message.report_id)
-                self._loop.tell(
-                    Reported(node, message.fact), lambda: channel.outgoing.put_nowait(taken)
-                )
+                self._loop.tell(Reported(node, message.fact), lambda: channel.outgoing.put_nowait(taken))
             case CommandTaken():
                 self._loop.tell(CommandAcknowledged(message.seq))
             case LogData():

@@ -48,9 +48,7 @@ class TokenAuthority:
         clock: Wall time for ``iat`` and ``exp``.
     """
 
-    def __init__(
-        self, key: Ed25519PrivateKey, cluster: str, operators: frozenset[str], clock: Clock
-    ) -> None:
+    def __init__(self, key: Ed25519PrivateKey, cluster: str, operators: frozenset[str], clock: Clock) -> None:
         self._key, self._public = key, key.public_key()
         self._cluster, self._operators, self._clock = cluster, operators, clock
         self._verified: dict[str, tuple[Principal, int]] = {}
@@ -64,9 +62,7 @@ class TokenAuthority:
         is_owner = uid in (0, os.geteuid())
         name = user_name(uid)
         if node is not None and not is_owner:
-            raise NotPermitted(
-                f"user {name} may not run an agent: only root and the head's own user may"
-            )
+            raise NotPermitted(f"user {name} may not run an agent: only root and the head's own user may")
         if node is not None:
             roles = [Role.NODE]
         elif is_owner or name in self._operators:
@@ -118,7 +114,8 @@ class TokenAuthority:
             roles = frozenset(Role(role) for role in claims["roles"])
         except (jwt.InvalidTokenError, KeyError, TypeError, ValueError) as error:
             raise Unauthenticated(
-                f"the token does not hold ({type(error).__name__}): get a new one from the head's token socket"
+                f"the token does not hold ({type(error).__name__}): "
+                "get a new one from the head's token socket"
             ) from error
         if now_us >= expires_at_us:
             raise Unauthenticated("the token has expired: get a new one from the head's token socket")

@@ -44,9 +44,7 @@ class EventHub:
     def subscribe(self, job_ids: Sequence[JobId]) -> Iterator[Subscription]:
         """Be woken for events of these jobs (of everything, if none is named)."""
         subscription = Subscription(frozenset(job_ids))
-        homes = [self._by_job.setdefault(job_id, set()) for job_id in subscription.job_ids] or [
-            self._of_all
-        ]
+        homes = [self._by_job.setdefault(job_id, set()) for job_id in subscription.job_ids] or [self._of_all]
         for home in homes:
             home.add(subscription)
         try:

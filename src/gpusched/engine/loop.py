@@ -60,7 +60,7 @@ class Loop:
         clock: Clock,
         settings: LoopSettings,
     ) -> None:
-        self._store, self._sink, self._feed, self._clock = store, sink, feed, clock
+        self._store, self._sink, self._feed, self.clock = store, sink, feed, clock
         self._settings = settings
         self._engine = Engine(store.load(), settings.engine)
         self._liveness = Liveness(int(settings.silence_max_s * 1e6), clock.monotonic_us())
@@ -98,7 +98,7 @@ class Loop:
 
     def heard(self, node: NodeName) -> None:
         """Note a sign of life of a node. Writes nothing."""
-        self._liveness.heard(node, self._clock.monotonic_us())
+        self._liveness.heard(node, self.clock.monotonic_us())
 
     async def run(self) -> None:
         """Tick until cancelled."""
@@ -118,8 +118,8 @@ class Loop:
             await asyncio.sleep(self._settings.check_interval_s)
             for fact in self._liveness.check(
                 self._engine.state.nodes,
-                monotonic_us=self._clock.monotonic_us(),
-                wall_us=self._clock.now_us(),
+                monotonic_us=self.clock.monotonic_us(),
+                wall_us=self.clock.now_us(),
             ):
                 self.tell(fact)
             if self._told:
@@ -146,7 +146,7 @@ class Loop:
             [entry.request for entry in asked],
             [entry.fact for entry in told],
             answered,
-            self._clock.now_us(),
+            self.clock.now_us(),
         )
         await self._commit(tick)
         for entry, answer in zip(asked, tick.answers, strict=True):
@@ -162,7 +162,7 @@ class Loop:
         told.clear()
 
     async def _cycle(self) -> None:
-        tick = self._engine.cycle(self._clock.now_us())
+        tick = self._engine.cycle(self.clock.now_us())
         if tick is not None:
             await self._commit(tick)
 

@@ -44,7 +44,6 @@ from gpusched.placement.placement import NodePlacement
 from gpusched.placement.snapshot import ClusterSnapshot
 from gpusched.policy.plan import QueueEntry, RunningEntry
 
-
 FIRST_JOB_ID = JobId(1)
 
 

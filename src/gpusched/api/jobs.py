@@ -1,0 +1,305 @@
+"""Jobs, for callers: mutations go through the engine's loop, reads to the store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+
+from gpusched.api.agents import AgentApi
+from gpusched.api.merge import merge
+from gpusched.api.visibility import event_seen_by, owns, require_owner, seen_by
+from gpusched.api.watch import EventHub
+from gpusched.domain.check_spec import require_valid
+from gpusched.domain.diagnosis import Diagnosis
+from gpusched.domain.errors import InsufficientResources, InvalidSpec, NotFound, Violation, WrongState
+from gpusched.domain.events import JobEnded, JobEvent, Recorded
+from gpusched.domain.identity import Identity, Principal, Role
+from gpusched.domain.ids import Epoch, JobId, RequestId
+from gpusched.domain.job import Attempt, Job, JobFilter
+from gpusched.domain.job_spec import JobSpec
+from gpusched.domain.job_state import JobState, PendingReason
+from gpusched.domain.logs import LogChunk, LogQuery
+from gpusched.domain.usage import RateBook
+from gpusched.engine.accounting import attempt_cost, price_per_hour
+from gpusched.engine.commit import grant
+from gpusched.engine.inputs import CancelJob, HoldJob, ReleaseJob, RequeueJob, Submit
+from gpusched.engine.loop import Loop
+from gpusched.launch.plan import make_launch_plan
+from gpusched.placement.diagnose import check_feasible, diagnose
+from gpusched.placement.gang import place
+from gpusched.store.reader import Reader
+from gpusched.wire.handlers import JobView, Page, PlanPreview
+
+PAGE_DEFAULT = 100
+PAGE_MAX = 1_000
+BATCH_MAX = 10_000
+REQUEST_ID_MAX = 64
+EVENTS_PER_READ = 500
+
+
+@dataclass(frozen=True, slots=True)
+class JobApi:
+    """``JobHandlers`` over a loop, a reader and the agents' streams."""
+
+    loop: Loop
+    reader: Reader
+    hub: EventHub
+    agents: AgentApi
+    rates: RateBook
+
+    async def submit(
+        self, who: Principal, request_id: RequestId, specs: Sequence[JobSpec]
+    ) -> tuple[JobId, ...]:
+        """Accept all or none; returns when they are durable."""
+        if not 1 <= len(specs) <= BATCH_MAX:
+            raise InvalidSpec(
+                (Violation("specs", f"{len(specs)} jobs in one request: send 1 to {BATCH_MAX}"),)
+            )
+        return await self.loop.ask(
+            Submit(who=who, request_id=check_request_id(request_id), specs=tuple(specs))
+        )
+
+    async def cancel(self, who: Principal, request_id: RequestId, job_id: JobId) -> None:
+        """End a job wherever it is."""
+        await self.loop.ask(CancelJob(who=who, request_id=check_request_id(request_id), job_id=job_id))
+
+    async def hold(self, who: Principal, request_id: RequestId, job_id: JobId) -> None:
+        """Keep a pending job from starting."""
+        await self.loop.ask(HoldJob(who=who, request_id=check_request_id(request_id), job_id=job_id))
+
+    async def release(self, who: Principal, request_id: RequestId, job_id: JobId) -> None:
+        """Lift a hold."""
+        await self.loop.ask(ReleaseJob(who=who, request_id=check_request_id(request_id), job_id=job_id))
+
+    async def requeue(self, who: Principal, request_id: RequestId, job_id: JobId) -> None:
+        """End the attempt and queue the job again."""
+        await self.loop.ask(RequeueJob(who=who, request_id=check_request_id(request_id), job_id=job_id))
+
+    async def plan(self, who: Principal, spec: JobSpec) -> PlanPreview:
+        """What a submission would get now: the real placement on a copy of the cluster."""
+        state, now_us = self.loop.engine.state, self.loop.clock.now_us()
+        require_valid(spec, state.partitions)
+        snapshot = state.snapshot.copy()
+        check_feasible(snapshot, spec)
+        diagnosis = replace(diagnose(snapshot, spec), jobs_ahead=len(state.queue))
+        try:
+            placement = place(snapshot, spec)
+        except InsufficientResources:
+            return PlanPreview(diagnosis=diagnosis, plan=None, price_per_hour=None, currency=None)
+        allocation = grant(state, state.next_job_id, placement, now_us)
+        plan = make_launch_plan(
+            state.next_job_id,
+            Epoch(1),
+            spec,
+            who.identity,
+            allocation,
+            cluster=self.loop.engine.settings.cluster,
+        )
+        models = [device.model for part in allocation.nodes for device in part.devices]
+        price = price_per_hour(models, self.rates, now_us)
+        return PlanPreview(
+            diagnosis=diagnosis,
+            plan=plan,
+            price_per_hour=str(price),
+            currency=self.rates.currency,
+        )
+
+    async def get(self, who: Principal, job_id: JobId) -> JobView:
+        """One job with all that is derived from it."""
+        job = await self._job(job_id)
+        view = self._view(who, job)
+        if job.attempt is None:
+            return view
+        attempt = job.attempt
+        spans = await asyncio.to_thread(self.reader.attempts, job_id)
+        uses = next((span.uses for span in spans if span.epoch == attempt.epoch), ())
+        cost = sum(attempt_cost(span, self.rates, self.loop.clock.now_us()) for span in spans)
+        plan = make_launch_plan(
+            job.job_id,
+            attempt.epoch,
+            job.spec,
+            job.owner,
+            attempt.allocation,
+            cluster=self.loop.engine.settings.cluster,
+        )
+        return replace(
+            view,
+            uses=uses,
+            cost=str(cost),
+            currency=self.rates.currency,
+            plan=plan if owns(who, job.owner) else None,
+        )
+
+    async def list(self, who: Principal, where: JobFilter, page_size: int, page_token: str | None) -> Page:
+        """Jobs, newest first. The token is the last id of the page before."""
+        size = PAGE_DEFAULT if page_size == 0 else page_size
+        if not 1 <= size <= PAGE_MAX:
+            raise InvalidSpec((Violation("page_size", f"{page_size}: ask for 1 to {PAGE_MAX}"),))
+        before = None if page_token is None else _parse_token(page_token)
+        jobs = await asyncio.to_thread(self.reader.jobs, where, size, before)
+        token = str(jobs[-1].job_id) if len(jobs) == size else None
+        return Page(tuple(self._view(who, job) for job in jobs), token)
+
+    async def explain(self, who: Principal, job_id: JobId) -> Diagnosis:
+        """Why a job waits; for one that doesn't, where it is."""
+        job = seen_by(who, await self._job(job_id))
+        state = self.loop.engine.state
+        diagnosis = diagnose(state.snapshot, job.spec)
+        if job.state is not JobState.PENDING:
+            ended = f": {job.end_detail or job.end_reason}" if job.end_reason is not None else ""
+            return replace(diagnosis, reason=None, message=f"job {job_id} is {job.state}{ended}")
+        reason = self._pending_reason(job)
+        message = diagnosis.message
+        if job.is_held:
+            message = f"held: `gpusched job release {job_id}` lets it go. {message}"
+        elif reason is PendingReason.PRIORITY:
+            message = f"{state.queue.ahead_of(job_id)} jobs go before it. {message}"
+        return replace(
+            diagnosis,
+            message=message,
+            reason=reason,
+            jobs_ahead=state.queue.ahead_of(job_id),
+            forecast_start_us=self.loop.engine.outlook.forecasts.get(job_id),
+        )
+
+    async def watch(
+        self, who: Principal, job_ids: Sequence[JobId], after_seq: int
+    ) -> AsyncIterator[Recorded]:
+        """Events after ``after_seq``, old ones first; ends when every named job has ended."""
+        open_jobs, owners = set(), {}
+        for job_id in job_ids:
+            job = await self._job(job_id)
+            owners[job_id] = job.owner
+            if not job.state.is_terminal:
+                open_jobs.add(job_id)
+        with self.hub.subscribe(job_ids) as subscription:
+            while True:
+                subscription.wake.clear()
+                events = await asyncio.to_thread(
+                    self.reader.events, after_seq, tuple(job_ids) or None, EVENTS_PER_READ
+                )
+                for recorded in events:
+                    after_seq = recorded.seq
+                    if isinstance(recorded.event, JobEnded):
+                        open_jobs.discard(recorded.event.job_id)
+                    yield await self._event_for(who, recorded, owners)
+                if len(events) == EVENTS_PER_READ:
+                    continue
+                if job_ids and not open_jobs:
+                    return
+                await subscription.wake.wait()
+
+    async def _event_for(self, who: Principal, recorded: Recorded, owners: dict[JobId, Identity]) -> Recorded:
+        if Role.OPERATOR in who.roles or not isinstance(recorded.event, JobEvent):
+            return recorded
+        job_id = recorded.event.job_id
+        if job_id not in owners:
+            owners[job_id] = (await self._job(job_id)).owner
+        return event_seen_by(who, recorded, owners[job_id])
+
+    async def logs(
+        self,
+        who: Principal,
+        job_id: JobId,
+        *,
+        epoch: Epoch | None,
+        ranks: tuple[int, ...] | None,
+        since_us: int | None,
+        tail_lines: int | None,
+        follow: bool,
+    ) -> AsyncIterator[LogChunk]:
+        """The output of one attempt, merged over its nodes. With ``follow`` a pending job is waited for."""
+        job = await self._job(job_id)
+        require_owner(who, job)
+        attempt = await self._attempt_with_logs(job_id, epoch, follow=follow)
+        if attempt is None:
+            return
+        spec = job.spec
+        self._check_ranks(ranks, spec.world_size)
+        query = LogQuery(
+            job_id=job_id,
+            epoch=attempt.epoch,
+            ranks=ranks,
+            since_us=since_us,
+            tail_lines=tail_lines,
+            follow=follow,
+        )
+        wanted = [
+            node
+            for node_rank, node in enumerate(attempt.node_names)
+            if ranks is None or any(rank // spec.tasks_per_node == node_rank for rank in ranks)
+        ]
+        async for chunk in merge([self.agents.read_logs(node, query) for node in wanted]):
+            yield chunk
+
+    @staticmethod
+    def _check_ranks(ranks: tuple[int, ...] | None, world_size: int) -> None:
+        wrong = [rank for rank in ranks or () if not 0 <= rank < world_size]
+        if wrong:
+            raise NotFound(f"no rank {wrong[0]}: the job has ranks 0 to {world_size - 1}")
+
+    async def _attempt_with_logs(self, job_id: JobId, epoch: Epoch | None, *, follow: bool) -> Attempt | None:
+        with self.hub.subscribe((job_id,)) as subscription:
+            while True:
+                subscription.wake.clear()
+                job = await self._job(job_id)
+                if job.attempt is not None and epoch not in (None, job.attempt.epoch):
+                    return await self._past_attempt(job_id, epoch)
+                if job.attempt is not None and (epoch is not None or job.state is not JobState.PENDING):
+                    return job.attempt
+                if job.state.is_terminal:
+                    return None  # ended without ever starting: no output, and that is the answer
+                if not follow:
+                    if job.attempt is not None:
+                        return job.attempt
+                    raise WrongState(
+                        f"job {job_id} has not started, so it has no output yet: --follow waits for it"
+                    )
+                await subscription.wake.wait()
+
+    async def _past_attempt(self, job_id: JobId, epoch: Epoch | None) -> Attempt:
+        for span in await asyncio.to_thread(self.reader.attempts, job_id):
+            if span.epoch == epoch:
+                return Attempt(epoch=span.epoch, allocation=span.allocation)
+        raise NotFound(f"job {job_id} had no attempt {epoch}: see `gpusched job show {job_id}`")
+
+    async def _job(self, job_id: JobId) -> Job:
+        job = await asyncio.to_thread(self.reader.job, job_id)
+        if job is None:
+            raise NotFound(f"no job {job_id}: see `gpusched ps`")
+        return job
+
+    def _view(self, who: Principal, job: Job) -> JobView:
+        return JobView(job=seen_by(who, job), pending_reason=self._pending_reason(job))
+
+    def _pending_reason(self, job: Job) -> PendingReason | None:
+        if job.state is not JobState.PENDING:
+            return None
+        if job.is_held:
+            return PendingReason.HELD
+        return self.loop.engine.outlook.reasons.get(job.job_id, PendingReason.PRIORITY)
+
+
+def check_request_id(request_id: RequestId) -> RequestId:
+    """Refuse a request id that cannot name a request.
+
+    Raises:
+        InvalidSpec: Empty, too long, or not printable ASCII.
+    """
+    if not (0 < len(request_id) <= REQUEST_ID_MAX and request_id.isascii() and request_id.isprintable()):
+        raise InvalidSpec(
+            (
+                Violation(
+                    "request_id",
+                    f"send 1 to {REQUEST_ID_MAX} printable ASCII characters, the same for every retry",
+                ),
+            )
+        )
+    return request_id
+
+
+def _parse_token(token: str) -> JobId:
+    if not (token.isascii() and token.isdigit() and len(token) < 19):
+        raise InvalidSpec((Violation("page_token", "not a token that ListJobs returned"),))
+    return JobId(int(token))

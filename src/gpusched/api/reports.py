@@ -1,0 +1,60 @@
+"""Usage and money, for callers: read from the store, folded by the engine's pure functions."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from gpusched.domain.clock import Clock
+from gpusched.domain.errors import InvalidSpec, Violation
+from gpusched.domain.identity import Principal
+from gpusched.domain.usage import CostReport, DeviceInterval, GroupBy, RateBook
+from gpusched.engine.accounting import cost_report, device_intervals
+from gpusched.store.reader import Reader
+
+
+@dataclass(frozen=True, slots=True)
+class ReportApi:
+    """``ReportHandlers``: nothing here touches the engine's state."""
+
+    reader: Reader
+    rates: RateBook
+    clock: Clock
+
+    async def usage(
+        self, who: Principal, start_us: int | None, end_us: int | None
+    ) -> tuple[DeviceInterval, ...]:
+        """Every device's time in the window, each microsecond in one class."""
+        start, end = await self._window(start_us, end_us)
+        return await asyncio.to_thread(self._intervals, start, end)
+
+    async def cost(
+        self, who: Principal, group_by: GroupBy, start_us: int | None, end_us: int | None
+    ) -> CostReport:
+        """The money of the window; its rows add up to the cluster's cost, to the cent."""
+        start, end = await self._window(start_us, end_us)
+        intervals = await asyncio.to_thread(self._intervals, start, end)
+        return await asyncio.to_thread(cost_report, intervals, self.rates, group_by, start, end)
+
+    def _intervals(self, start_us: int, end_us: int) -> tuple[DeviceInterval, ...]:
+        return device_intervals(
+            self.reader.attempt_spans(start_us, end_us),
+            self.reader.node_spans(start_us, end_us),
+            start_us,
+            end_us,
+        )
+
+    async def _window(self, start_us: int | None, end_us: int | None) -> tuple[int, int]:
+        now_us = self.clock.now_us()
+        end = now_us if end_us is None else end_us
+        if start_us is None:
+            spans = await asyncio.to_thread(self.reader.node_spans, 0, now_us)
+            start = min((span.start_us for span in spans), default=end)
+            start = min(start, end)
+        else:
+            start = start_us
+        if not 0 <= start <= end <= now_us:
+            raise InvalidSpec(
+                (Violation("start_us", "the window must not be reversed or reach into the future"),)
+            )
+        return start, end

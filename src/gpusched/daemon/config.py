@@ -1,0 +1,157 @@
+"""One TOML file into frozen settings. Unknown keys are errors; keys carry their unit.
+
+Everything has a default, so an embedded cluster needs no file. ``docs/reference/config.md``
+lists the keys.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gpusched.domain.errors import ConfigInvalid
+from gpusched.domain.partition import Partition, Partitions
+from gpusched.domain.usage import Rate, RateBook
+
+CONFIG_BYTES_MAX = 1 << 20
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class ListenTable(_Table):
+    """``[listen]``: where the head answers."""
+
+    unix: str = "head.sock"  # relative to the home
+    tcp: str = "127.0.0.1:7460"  # "" listens on the unix socket alone
+    tls_cert: Path | None = Field(None, strict=False)  # PEM; needed for any address but loopback
+    tls_key: Path | None = Field(None, strict=False)
+
+
+class StoreTable(_Table):
+    """``[store]``: the database."""
+
+    url: str = "sqlite:///gpusched.db"  # a relative SQLite path is under the home
+
+
+class EngineTable(_Table):
+    """``[engine]``: pace and limits."""
+
+    heartbeat_interval_s: float = Field(1.0, gt=0, le=60)
+    silence_max_s: float = Field(15.0, gt=0, le=3600)
+    cycle_depth_max: int = Field(10_000, ge=1, le=1_000_000)
+
+
+class PartitionTable(_Table):
+    """``[[partition]]``: a named set of nodes; the first is the default."""
+
+    name: Name
+    nodes: list[str] = ["*"]
+    time_limit_max_s: int | None = Field(None, ge=1)
+
+
+class PriceTable(_Table):
+    """``[[rates.price]]``: what an hour of one GPU costs from a date on (UTC)."""
+
+    model: str = Field(min_length=1, max_length=200)
+    per_gpu_hour: Decimal = Field(ge=0, le=1_000_000, strict=False)
+    effective_from: date
+
+
+class RatesTable(_Table):
+    """``[rates]``: the rate book."""
+
+    currency: str = Field("EUR", pattern=r"^[A-Z]{3}$")
+    price: list[PriceTable] = []
+
+
+class HeadConfig(_Table):
+    """The whole file."""
+
+    cluster: Name = "gpusched"
+    operators: list[str] = []  # users who act on every job and node, besides root and the head's own
+    listen: ListenTable = ListenTable()
+    store: StoreTable = StoreTable()
+    engine: EngineTable = EngineTable()
+    partition: list[PartitionTable] = [PartitionTable(name="main")]
+    rates: RatesTable = RatesTable()
+
+    @property
+    def partitions(self) -> Partitions:
+        """As the engine knows them."""
+        return Partitions(
+            tuple(
+                Partition(name=p.name, nodes=tuple(p.nodes), time_limit_max_s=p.time_limit_max_s)
+                for p in self.partition
+            )
+        )
+
+    @property
+    def rate_book(self) -> RateBook:
+        """As accounting knows it."""
+        return RateBook(
+            self.rates.currency,
+            tuple(
+                Rate(price.model, price.per_gpu_hour, _midnight_us(price.effective_from))
+                for price in self.rates.price
+            ),
+        )
+
+    def store_url(self, home: Path) -> str:
+        """The database's URL, a relative SQLite path taken from the home."""
+        relative = re.fullmatch(r"sqlite:///(?!/)(.+)", self.store.url)
+        return self.store.url if relative is None else f"sqlite:///{home / relative[1]}"
+
+
+def load_config(path: Path | None) -> HeadConfig:
+    """Read a head's configuration; the defaults for None.
+
+    Raises:
+        ConfigInvalid: The file can't be read, is no TOML, or a key is unknown or wrong.
+    """
+    if path is None:
+        return HeadConfig()
+    try:
+        data = path.read_bytes()
+        if len(data) > CONFIG_BYTES_MAX:
+            raise ConfigInvalid(f"{path}: {len(data)} bytes; a configuration has at most {CONFIG_BYTES_MAX}")
+        tables = tomllib.loads(data.decode(), parse_float=Decimal)
+    except OSError as error:
+        raise ConfigInvalid(f"{path}: {error.strerror}: name a readable file with --config") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigInvalid(f"{path}: not TOML: {error}") from error
+    try:
+        config = HeadConfig.model_validate(_floats(tables))
+    except ValidationError as error:
+        raise ConfigInvalid(f"{path}: {_first_problem(error)}") from error
+    if not config.partition or len({p.name for p in config.partition}) < len(config.partition):
+        raise ConfigInvalid(f"{path}: partition: give at least one, each with its own name")
+    return config
+
+
+def _floats(tables: object) -> object:
+    """Numbers of the engine are floats; money stays the Decimal that the file spelled."""
+    if isinstance(tables, dict) and isinstance(tables.get("engine"), dict):
+        engine = {k: float(v) if isinstance(v, Decimal) else v for k, v in tables["engine"].items()}
+        return {**tables, "engine": engine}
+    return tables
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"{key}: unknown key: see docs/reference/config.md"
+    return f"{key}: {problem['msg']}"
+
+
+def _midnight_us(day: date) -> int:
+    return int(datetime.combine(day, time(), UTC).timestamp()) * 1_000_000
