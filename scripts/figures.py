@@ -3,7 +3,8 @@
 A result file says what was measured, where and on which commit::
 
     {"name": "store", "commit": "abc1234", "machine": "4 cores, 24 GiB", "seed": 7,
-     "figures": [{"what": "durable accepts, 8 clients", "value": 1234.5, "unit": "jobs/s", "budget": ">= 1000"}]}
+     "figures": [{"what": "durable accepts, 8 clients", "value": 1234.5, "unit": "jobs/s",
+                  "budget": ">= 1000"}]}
 
 ``budget`` may be absent. Files without ``figures`` are left alone: a benchmark may keep raw data beside.
 """

@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 from typing import get_args
 
-from gpusched.daemon.config import HeadConfig, load_config
 from pydantic import BaseModel
+
+from gpusched.daemon.config import HeadConfig, load_config
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/config.md").read_text(encoding="utf-8")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,14 @@ def test_make_help_lists_every_public_target():
     assert {"setup", "demo", "test", "check", "bench", "proto", "docs", "clean"} <= {
         line.split()[0] for line in shown.splitlines()
     }
+
+
+def test_the_figures_in_the_readme_are_those_that_were_measured():
+    done = subprocess.run(
+        [sys.executable, "scripts/figures.py", "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
