@@ -1,0 +1,129 @@
+"""Which domain type travels as which message. How is derived in ``codec.py`` and round-trip tested.
+
+Every codec has ``to_proto`` and ``from_proto``; both raise ``InvalidSpec`` naming the field.
+The last two constants are the two directions of ``Connect``: unions, with ``read`` and ``write``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gpusched.domain import (
+    allocation,
+    commands,
+    diagnosis,
+    events,
+    identity,
+    ids,
+    job,
+    job_spec,
+    launch_plan,
+    link,
+    logs,
+    node,
+    telemetry,
+    usage,
+)
+from gpusched.v1 import agent_service_pb2, event_pb2, job_pb2, job_service_pb2, node_pb2
+from gpusched.v1 import report_service_pb2 as report_pb2
+from gpusched.wire.codec import Codec, D, M, OneOf
+from gpusched.wire.handlers import JobView, NodeView, PlanPreview
+
+CODECS: dict[Any, Codec[Any, Any]] = {}
+"""Every codec by its domain type."""
+
+
+def _codec(domain: type[D], message: type[M], **options: Any) -> Codec[D, M]:
+    return Codec(domain, message, known=CODECS, **options)
+
+
+# ── jobs ──────────────────────────────────────────────────────────────────────────────
+
+IDENTITY = _codec(identity.Identity, job_pb2.Identity)
+ACTIVATION = _codec(job_spec.Activation, job_pb2.Activation)
+WARNING_SIGNAL = _codec(job_spec.WarningSignal, job_pb2.WarningSignal)
+JOB_SPEC = _codec(job_spec.JobSpec, job_pb2.JobSpec)
+GRANTED_DEVICE = _codec(allocation.GrantedDevice, job_pb2.GrantedDevice)
+NODE_ALLOCATION = _codec(allocation.NodeAllocation, job_pb2.NodeAllocation)
+ALLOCATION = _codec(allocation.Allocation, job_pb2.Allocation)
+TASK_EXIT = _codec(job.TaskExit, job_pb2.TaskExit)
+ATTEMPT = _codec(job.Attempt, job_pb2.Attempt)
+DEVICE_USE = _codec(telemetry.DeviceUse, job_pb2.DeviceUse)
+NODE_USE = _codec(telemetry.NodeUse, job_pb2.NodeUse)
+TASK_LAUNCH = _codec(launch_plan.TaskLaunch, job_pb2.TaskLaunch)
+NODE_LAUNCH = _codec(launch_plan.NodeLaunch, job_pb2.NodeLaunch)
+LAUNCH_PLAN = _codec(launch_plan.LaunchPlan, job_pb2.LaunchPlan)
+JOB = _codec(job.Job, job_pb2.Job, leaves=("pending_reason", "uses", "cost", "currency", "plan"))
+JOB_VIEW = _codec(JobView, job_pb2.Job, inline=("job",))
+RULED_OUT = _codec(diagnosis.RuledOut, job_pb2.RuledOut)
+DIAGNOSIS = _codec(diagnosis.Diagnosis, job_pb2.Diagnosis)
+JOB_FILTER = _codec(job.JobFilter, job_service_pb2.ListJobsRequest, leaves=("page_size", "page_token"))
+PLAN_PREVIEW = _codec(PlanPreview, job_service_pb2.PlanJobResponse)
+LOG_CHUNK = _codec(logs.LogChunk, job_service_pb2.LogChunk)
+LOG_QUERY = _codec(logs.LogQuery, agent_service_pb2.LogRequest, leaves=("stream_id", "credit"))
+
+# ── nodes ─────────────────────────────────────────────────────────────────────────────
+
+PEER_LINK = _codec(node.PeerLink, node_pb2.PeerLink)
+DEVICE = _codec(node.Device, node_pb2.Device)
+NODE_FACTS = _codec(node.NodeFacts, node_pb2.NodeFacts, names={"numa_cpu_ids": "numa_nodes"})
+DEVICE_SAMPLE = _codec(telemetry.DeviceSample, node_pb2.DeviceSample, names={"process_pids": "processes"})
+NODE_SAMPLE = _codec(telemetry.NodeSample, node_pb2.NodeSample)
+NODE = _codec(
+    node.Node,
+    node_pb2.Node,
+    leaves=("sample", "job_ids", "gpus_allocated", "cpus_allocated", "memory_allocated_bytes"),
+)
+NODE_VIEW = _codec(NodeView, node_pb2.Node, inline=("node",), names={"jobs": "job_ids"})
+
+# ── events ────────────────────────────────────────────────────────────────────────────
+
+JOB_SUBMITTED = _codec(events.JobSubmitted, event_pb2.JobSubmitted)
+JOB_HELD = _codec(events.JobHeld, event_pb2.JobHeld)
+JOB_RELEASED = _codec(events.JobReleased, event_pb2.JobReleased)
+JOB_ALLOCATED = _codec(events.JobAllocated, event_pb2.JobAllocated)
+TASKS_STARTED = _codec(events.TasksStarted, event_pb2.TasksStarted)
+TASK_FAILED = _codec(events.TaskFailed, event_pb2.TaskFailed)
+TASKS_ENDED = _codec(events.TasksEnded, event_pb2.TasksEnded)
+ATTEMPT_STOPPING = _codec(events.AttemptStopping, event_pb2.AttemptStopping)
+ATTEMPT_ENDED = _codec(events.AttemptEnded, event_pb2.AttemptEnded)
+JOB_REQUEUED = _codec(events.JobRequeued, event_pb2.JobRequeued)
+JOB_ENDED = _codec(events.JobEnded, event_pb2.JobEnded)
+NODE_JOINED = _codec(events.NodeJoined, event_pb2.NodeJoined)
+NODE_LOST = _codec(events.NodeLost, event_pb2.NodeLost)
+NODE_RETURNED = _codec(events.NodeReturned, event_pb2.NodeReturned)
+NODE_CORDONED = _codec(events.NodeCordoned, event_pb2.NodeCordoned)
+NODE_DRAIN_STARTED = _codec(events.NodeDrainStarted, event_pb2.NodeDrainStarted)
+NODE_DRAINED = _codec(events.NodeDrained, event_pb2.NodeDrained)
+NODE_RESUMED = _codec(events.NodeResumed, event_pb2.NodeResumed)
+RECORDED = _codec(events.Recorded, event_pb2.Event, names={"event": "fact"})
+
+# ── reports ───────────────────────────────────────────────────────────────────────────
+
+DEVICE_INTERVAL = _codec(usage.DeviceInterval, report_pb2.DeviceInterval)
+CHARGE_LINE = _codec(usage.ChargeLine, report_pb2.ChargeLine)
+COST_REPORT = _codec(usage.CostReport, report_pb2.GetCostResponse)
+
+# ── the agent's stream ────────────────────────────────────────────────────────────────
+
+ATTEMPT_ID = _codec(ids.AttemptId, agent_service_pb2.AttemptRef)
+HELLO = _codec(link.Hello, agent_service_pb2.Hello)
+HEARTBEAT = _codec(link.Heartbeat, agent_service_pb2.Heartbeat)
+REPORT = _codec(link.Report, agent_service_pb2.Report)
+COMMAND_TAKEN = _codec(link.CommandTaken, agent_service_pb2.CommandTaken)
+LOG_DATA = _codec(link.LogData, agent_service_pb2.LogData)
+WELCOME = _codec(link.Welcome, agent_service_pb2.Welcome)
+REPORT_TAKEN = _codec(link.ReportTaken, agent_service_pb2.ReportTaken)
+LOG_REQUEST = _codec(link.LogRequest, agent_service_pb2.LogRequest, inline=("query",))
+LOG_CREDIT = _codec(link.LogCredit, agent_service_pb2.LogCredit)
+LOG_CANCEL = _codec(link.LogCancel, agent_service_pb2.LogCancel)
+STOP_TASKS = _codec(commands.StopTasks, agent_service_pb2.StopTasks)
+LAUNCH_TASKS = _codec(
+    commands.LaunchTasks,
+    agent_service_pb2.LaunchTasks,
+    implied={"job_id": "launch.job_id", "epoch": "launch.epoch", "node": "launch.node"},
+)
+QUEUED = _codec(commands.Queued, agent_service_pb2.Command, names={"command": "order"})
+
+FROM_AGENT = OneOf(agent_service_pb2.ConnectRequest, "message", link.FromAgent, known=CODECS)
+FROM_HEAD = OneOf(agent_service_pb2.ConnectResponse, "message", link.FromHead, known=CODECS)
