@@ -1,0 +1,139 @@
+"""Engines for SQLite and PostgreSQL, and the one place where their errors become ours.
+
+SQLite: WAL, so that readers never block the writer; ``synchronous=FULL``, as NORMAL may roll
+back an acknowledged commit after a power loss (https://www.sqlite.org/wal.html); every write
+transaction begins IMMEDIATE, since one that starts as a read and turns into a write fails at
+once when another has written. Never on a network file system.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.pool import QueuePool
+
+from gpusched.domain.errors import ConfigInvalid, LogCorrupt, StoreUnavailable
+from gpusched.store.migrate import SCHEMA
+
+BUSY_TIMEOUT_S = 10
+CONNECT_TIMEOUT_S = 10
+READERS_MAX = 8
+
+
+def parse_url(text: str) -> URL:
+    """Read a database URL.
+
+    Raises:
+        ConfigInvalid: It names no SQLite file and no PostgreSQL database.
+    """
+    try:
+        url = make_url(text)
+    except ArgumentError as error:
+        raise ConfigInvalid(
+            "the store's URL cannot be read; write sqlite:////path/to/gpusched.db or "
+            "postgresql+psycopg://user@host/database"
+        ) from error
+    if url.drivername == "sqlite" and url.database not in (None, "", ":memory:"):
+        return url
+    if url.drivername == "postgresql+psycopg":
+        return url
+    raise ConfigInvalid(
+        f"the store cannot be {place_of(url)!r}; write sqlite:////path/to/gpusched.db (a file: readers "
+        "open it too) or postgresql+psycopg://user@host/database"
+    )
+
+
+def place_of(url: URL) -> str:
+    """Name a database in messages: no password, no options."""
+    host = url.host or url.query.get("host") or None
+    named = url.set(host=host if isinstance(host, str) and "/" not in host else url.host)
+    return named.set(password=None, query={}).render_as_string()
+
+
+def file_of(url: URL) -> Path:
+    """The file of a SQLite URL."""
+    assert url.database is not None
+    return Path(url.database)
+
+
+@contextmanager
+def store_errors(place: str) -> Iterator[None]:
+    """Translate whatever the database raises inside.
+
+    Raises:
+        LogCorrupt: A row is there already that must not be.
+        StoreUnavailable: Anything else: the database does not answer, or refuses.
+    """
+    try:
+        yield
+    except IntegrityError as error:
+        raise LogCorrupt(f"{place} refuses a contradiction: {first_line(error)}") from error
+    except SQLAlchemyError as error:
+        raise StoreUnavailable(f"{place} does not answer or refuses: {first_line(error)}") from error
+
+
+def first_line(error: SQLAlchemyError) -> str:
+    """What the driver said, without statement, parameters or row values."""
+    said = str(error.orig) if isinstance(error, DBAPIError) else str(error)
+    return (said.strip().splitlines() or [type(error).__name__])[0]
+
+
+def writer_engine(url: URL) -> Engine:
+    """Make the engine of the one writer: one connection, kept open."""
+    return _engine(url, connections_max=1, begin="BEGIN IMMEDIATE")
+
+
+def reader_engine(url: URL) -> Engine:
+    """Make an engine that can only read; each transaction sees one instant."""
+    if url.get_backend_name() == "sqlite":
+        engine = _engine(url, connections_max=READERS_MAX, begin="BEGIN")
+        event.listen(engine, "connect", _forbid_writes)
+        return engine
+    engine = _engine(url, connections_max=READERS_MAX, begin="BEGIN", pool_pre_ping=True)
+    return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+
+def _engine(url: URL, *, connections_max: int, begin: str, pool_pre_ping: bool = False) -> Engine:
+    is_sqlite = url.get_backend_name() == "sqlite"
+    timeout = {"timeout": BUSY_TIMEOUT_S} if is_sqlite else {"connect_timeout": CONNECT_TIMEOUT_S}
+    engine = create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=connections_max,
+        max_overflow=0,
+        pool_pre_ping=pool_pre_ping,
+        hide_parameters=True,  # payloads hold users' environments
+        connect_args=timeout,
+    )
+    if is_sqlite:
+        event.listen(engine, "connect", _prepare_sqlite)
+
+        @event.listens_for(engine, "begin")
+        def _begin(connection: Connection) -> None:
+            connection.exec_driver_sql(begin)
+
+    else:
+        # Before SQLAlchemy's own first look, so that it takes our schema for the default one.
+        event.listen(engine, "connect", _enter_schema, insert=True)
+    return engine
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
+    connection.isolation_level = None  # sqlite3 must not begin transactions by itself: ``_begin`` does
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _forbid_writes(connection: sqlite3.Connection, _record: Any) -> None:
+    connection.execute("PRAGMA query_only=ON")
+
+
+def _enter_schema(connection: Any, _record: Any) -> None:
+    connection.execute(f"SET search_path TO {SCHEMA}")
+    connection.commit()
