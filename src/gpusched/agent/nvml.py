@@ -5,7 +5,6 @@ Functions and their meaning: NVIDIA, "NVML API Reference Guide", docs.nvidia.com
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from gpusched.domain.telemetry import DeviceSample
 NVIDIA_VENDOR = "0x10de"
 DISPLAY_CLASS = "0x03"  # PCI class of VGA and 3D controllers
 BITS = 64  # of C's ``unsigned long`` in NVML's CPU and NUMA masks, on the 64-bit Linux that we support
+CPU_WORDS = 128  # room for 8,192 CPUs, the most that Linux is built for on x86 (Kconfig: NR_CPUS, MAXSMP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,8 +257,7 @@ def _read_numa_node(handle: Handle, folder: Path | None) -> int | None:
 
 
 def _read_cpu_ids(handle: Handle, folder: Path | None) -> tuple[int, ...]:
-    words = -(-os.sysconf("SC_NPROCESSORS_CONF") // BITS)
-    mask = read_or_none(pynvml.nvmlDeviceGetCpuAffinity, handle, words)
+    mask = read_or_none(pynvml.nvmlDeviceGetCpuAffinity, handle, CPU_WORDS)
     near = () if mask is None else _bits(mask)
     if near or folder is None:
         return near
@@ -267,7 +266,10 @@ def _read_cpu_ids(handle: Handle, folder: Path | None) -> tuple[int, ...]:
 
 def _bits(words: Sequence[int]) -> tuple[int, ...]:
     return tuple(
-        place * BITS + bit for place, word in enumerate(words) for bit in range(BITS) if word >> bit & 1
+        place * BITS + bit
+        for place, word in enumerate(words)
+        for bit in range(word.bit_length())
+        if word >> bit & 1
     )
 
 
