@@ -8,10 +8,10 @@ _UNITS = ("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)
 
 
 def in_bytes(quantity: int) -> str:
-    """Write a number of bytes in the largest unit that is not below one: "80 GiB"."""
+    """Write a number of bytes in the largest unit that is not below one, rounded down: "80 GiB"."""
     for unit, size in _UNITS:
         if quantity >= size:
-            return f"{quantity / size:.2f}".rstrip("0").rstrip(".") + f" {unit}"
+            return f"{quantity * 100 // size / 100:.2f}".rstrip("0").rstrip(".") + f" {unit}"
     return f"{quantity} bytes"
 
 
@@ -34,8 +34,8 @@ def gpus_in_words(request: NodeRequest, number: int, *, adjective: str = "") -> 
 def in_words(request: NodeRequest, *, adjective: str = "") -> str:
     """Write what each node must give: "8 free H100, 16 CPUs and 64 GiB memory"."""
     parts = [gpus_in_words(request, request.gpus, adjective=adjective)] if request.gpus > 0 else []
-    free_cpus = "CPU" if parts or not adjective else f"{adjective} CPU"
-    parts.append(counted(request.cpus, free_cpus))
+    if not parts or request.cpus > 1:  # a single CPU beside GPUs goes without saying
+        parts.append(counted(request.cpus, f"{adjective} CPU" if adjective and not parts else "CPU"))
     if request.memory_bytes > 0:
         parts.append(f"{in_bytes(request.memory_bytes)} memory")
     return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]

@@ -11,7 +11,7 @@ from gpusched.domain.diagnosis import Constraint, Diagnosis, RuledOut
 from gpusched.domain.errors import InfeasibleRequest
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import PendingReason
-from gpusched.placement.describe import counted, gpus_in_words, in_bytes, in_words
+from gpusched.placement.describe import counted, in_bytes, in_words
 from gpusched.placement.feasible import check_feasible
 from gpusched.placement.fit import constraint_masks, fit_empty, fit_now
 from gpusched.placement.inventory import BoolColumn, Inventory
@@ -128,11 +128,11 @@ _DETAILS: dict[Constraint, _Detail] = {
     Constraint.GPU_MEMORY: lambda _, r, out: (
         f"{_nodes(out)} {_have(out)} no GPU known to have {in_bytes(r.gpu_memory_bytes or 0)}"
     ),
-    Constraint.GPUS: lambda _, r, out: f"{_nodes(out)} {_have(out)} fewer than {gpus_in_words(r, r.gpus)}",
+    Constraint.GPUS: lambda _, r, out: f"{_nodes(out)} {_have(out)} fewer than {counted(r.gpus, 'GPU')}",
     Constraint.CPUS: lambda _, r, out: f"{_nodes(out)} {_have(out)} fewer than {counted(r.cpus, 'CPU')}",
     Constraint.MEMORY: lambda _, r, out: f"{_nodes(out)} {_have(out)} less than {in_bytes(r.memory_bytes)}",
     Constraint.GPUS_FREE: lambda _, r, out: (
-        f"{_nodes(out)} {_have(out)} fewer than {gpus_in_words(r, r.gpus)} free"
+        f"{_nodes(out)} {_have(out)} fewer than {counted(r.gpus, 'GPU')} free"
     ),
     Constraint.CPUS_FREE: lambda _, r, out: (
         f"{_nodes(out)} {_have(out)} fewer than {counted(r.cpus, 'CPU')} free"

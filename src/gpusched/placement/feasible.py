@@ -49,7 +49,7 @@ def _say(inventory: Inventory, request: NodeRequest, nodes: int, large_enough: i
         return f"job wants {counted(nodes, 'node')}; {where} has {pool}: ask for nodes ≤ {pool}"
     return (
         _say_model(inventory, replace(anything, gpu_model=request.gpu_model), where)
-        or _say_lower(inventory, request, nodes, where)
+        or _say_lower(inventory, request, anything, nodes, where)
         or f"job wants {counted(nodes, 'node')} with {in_words(request)}; {where} has {large_enough} such"
         + (
             f": ask for nodes ≤ {large_enough}"
@@ -72,17 +72,25 @@ def _say_model(inventory: Inventory, request: NodeRequest, where: str) -> str | 
     return f"job wants GPUs of model {request.gpu_model}; no node of {where} has one: {has}"
 
 
-def _say_lower(inventory: Inventory, request: NodeRequest, nodes: int, where: str) -> str | None:
+def _say_lower(
+    inventory: Inventory, request: NodeRequest, anything: NodeRequest, nodes: int, where: str
+) -> str | None:
     """Try to lower one quantity alone until the gang fits; the first that helps is the remedy."""
     on, others = ("one node", "more nodes") if nodes == 1 else (f"each of {nodes} nodes", "fewer nodes")
-    found = f"the largest node of {where} has" if nodes == 1 else f"{nodes} nodes of {where} have at most"
     for quantity in _QUANTITIES:
         most = _largest(inventory, request, nodes, quantity)
-        if most is not None and most > 0:
-            return (
-                f"job wants {quantity.say(request)} on {on}; {found} {quantity.unit(most)}: "
-                f"ask for {quantity.field} ≤ {quantity.unit(most)} or {others}"
-            )
+        if most is None or most == 0:
+            continue
+        alone = quantity.change(anything, quantity.read(request))
+        suitable = "" if _largest(inventory, alone, nodes, quantity) == most else "suitable "
+        found = f"the largest {suitable}node of {where} has"
+        if nodes > 1:
+            found = f"{nodes} {suitable}nodes of {where} have at most"
+        return (
+            f"job wants {quantity.say(request)} on {on}; {found} {quantity.unit(most)}: "
+            f"ask for {quantity.field} ≤ {quantity.unit(most)}"
+            + (f" or {others}" if quantity.is_spread_by_nodes else "")
+        )
     return None
 
 
@@ -95,6 +103,7 @@ class _Quantity:
     change: Callable[[NodeRequest, int], NodeRequest]
     say: Callable[[NodeRequest], str]
     unit: Callable[[int], str]
+    is_spread_by_nodes: bool = True  # with another number of nodes, less of it is needed on each
 
 
 _QUANTITIES = (
@@ -125,6 +134,7 @@ _QUANTITIES = (
         change=lambda request, value: replace(request, gpu_memory_bytes=value),
         say=lambda request: f"GPUs of ≥ {in_bytes(request.gpu_memory_bytes or 0)}",
         unit=in_bytes,
+        is_spread_by_nodes=False,
     ),
 )
 

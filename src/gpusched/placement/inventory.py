@@ -26,7 +26,7 @@ IntColumn = NDArray[np.int64]
 
 _DISTANCES = {ancestor: distance for distance, ancestor in enumerate(PciAncestor)}
 _FARTHEST = _DISTANCES[PciAncestor.SYSTEM]
-_MASKS_KEPT = 4096
+_MASKS_KEPT = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +206,7 @@ def _shape(
             distance[source, target] = _DISTANCES[ancestor]
     np.fill_diagonal(bandwidth, 0)
     np.fill_diagonal(distance, 0)
-    return DeviceShape(
-        np.minimum(bandwidth, bandwidth.T), np.maximum(distance, distance.T), numa, near_cpus, numa_cpus
-    )
+    bandwidth, distance = np.minimum(bandwidth, bandwidth.T), np.maximum(distance, distance.T)
+    bandwidth.setflags(write=False)
+    distance.setflags(write=False)
+    return DeviceShape(bandwidth, distance, numa, near_cpus, numa_cpus)
