@@ -5,7 +5,8 @@ Functions and their meaning: NVIDIA, "NVML API Reference Guide", docs.nvidia.com
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,7 @@ from typing import Self
 import pynvml
 
 from gpusched.agent.links import ANCESTORS, Ports, join_peers, read_ports
+from gpusched.agent.measure import sample_card, sample_slice
 from gpusched.agent.nvml_call import DeviceUnreadable, Handle, NvmlBroken, read, read_or_none
 from gpusched.agent.sysfs import parse_cpu_list, read_text
 from gpusched.domain.ids import DeviceUuid
@@ -68,7 +70,7 @@ class _Source:
     index: int
     uuid: DeviceUuid
     handle: Handle
-    is_slice: bool
+    measure: Callable[[Handle, DeviceUuid], DeviceSample]
 
 
 def open_nvml(sysfs: Path = Path("/sys")) -> NvmlReader | None:
@@ -122,7 +124,9 @@ class NvmlReader:
 
     def close(self) -> None:
         """Release the driver; needed before anybody can reset a card."""
-        read_or_none(pynvml.nvmlShutdown)
+        # Nothing is left to do about a driver that refuses, or that was released before.
+        with suppress(DeviceUnreadable):
+            read(pynvml.nvmlShutdown)
 
     def scan(self) -> DeviceScan:
         """Find every GPU, or its slices where MIG is on. A card that fails hides no other.
@@ -156,14 +160,11 @@ class NvmlReader:
         unusable: list[UnusableDevice] = []
         for source in self._sources:
             try:
-                samples.append(_sample_slice(source) if source.is_slice else _sample_card(source))
+                samples.append(source.measure(source.handle, source.uuid))
             except DeviceUnreadable as error:
                 samples.append(DeviceSample(uuid=source.uuid))
                 unusable.append(UnusableDevice(index=source.index, uuid=source.uuid, reason=str(error)))
         return DeviceReadings(tuple(samples), tuple(unusable))
-
-
-# ── facts ─────────────────────────────────────────────────────────────────────────────
 
 
 def _read_card(index: int, handle: Handle, uuid: DeviceUuid, *, driver: str | None, sysfs: Path) -> _Card:
@@ -211,7 +212,7 @@ def _read_parts(card: _Card, peers: tuple[PeerLink, ...] | None) -> list[tuple[D
     """The card itself with its peers, or (peers None) its MIG slices, which reach no peer by NVLink."""
     whole = card.device
     if peers is not None:
-        source = _Source(card.index, whole.uuid, card.handle, is_slice=False)
+        source = _Source(card.index, whole.uuid, card.handle, sample_card)
         return [(replace(whole, peers=peers), source)]
     parts = []
     for place in range(read_or_none(pynvml.nvmlDeviceGetMaxMigDeviceCount, card.handle) or 0):
@@ -221,7 +222,7 @@ def _read_parts(card: _Card, peers: tuple[PeerLink, ...] | None) -> list[tuple[D
         uuid = DeviceUuid(read(pynvml.nvmlDeviceGetUUID, handle))
         model = read_or_none(pynvml.nvmlDeviceGetName, handle) or f"{whole.model} MIG"
         device = replace(whole, uuid=uuid, model=model, memory_bytes=_read_memory_total(handle))
-        parts.append((device, _Source(card.index, uuid, handle, is_slice=True)))
+        parts.append((device, _Source(card.index, uuid, handle, sample_slice)))
     if not parts:
         raise DeviceUnreadable("MIG is on and the card has no slices: make some, or turn MIG off")
     return parts
@@ -277,61 +278,3 @@ def _kernel_bus_id(bus_id: str) -> str:
     """NVML writes eight digits of PCI domain, the kernel at least four."""
     domain, _, rest = bus_id.partition(":")
     return f"{int(domain, 16):04x}:{rest}"
-
-
-# ── samples ───────────────────────────────────────────────────────────────────────────
-
-
-def _sample_card(source: _Source) -> DeviceSample:
-    handle = source.handle
-    busy = read_or_none(pynvml.nvmlDeviceGetUtilizationRates, handle)
-    power_mw = read_or_none(pynvml.nvmlDeviceGetPowerUsage, handle)
-    energy_mj = read_or_none(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle)
-    return DeviceSample(
-        uuid=source.uuid,
-        busy_percent=None if busy is None else float(busy.gpu),
-        memory_used_bytes=_read_memory_used(handle),
-        power_w=None if power_mw is None else power_mw / 1000,
-        energy_j=None if energy_mj is None else energy_mj / 1000,
-        temperature_c=_read_temperature(handle),
-        ecc_uncorrected=read_or_none(
-            pynvml.nvmlDeviceGetTotalEccErrors,
-            handle,
-            pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED,
-            pynvml.NVML_VOLATILE_ECC,
-        ),
-        process_pids=_read_pids(handle),
-    )
-
-
-def _sample_slice(source: _Source) -> DeviceSample:
-    """Memory and processes: NVML attributes nothing else (power, time busy, heat) to a slice."""
-    return DeviceSample(
-        uuid=source.uuid,
-        memory_used_bytes=_read_memory_used(source.handle),
-        process_pids=_read_pids(source.handle),
-    )
-
-
-def _read_memory_used(handle: Handle) -> int | None:
-    # Version 2 leaves out what the driver keeps for itself; drivers before 510 have only version 1.
-    memory = read_or_none(pynvml.nvmlDeviceGetMemoryInfo, handle, version=pynvml.nvmlMemory_v2)
-    if memory is None:
-        memory = read_or_none(pynvml.nvmlDeviceGetMemoryInfo, handle)
-    return None if memory is None else int(memory.used)
-
-
-def _read_temperature(handle: Handle) -> float | None:
-    # The newer call replaces the older one in CUDA 14; drivers before 570 have only the older.
-    degrees = read_or_none(pynvml.nvmlDeviceGetTemperatureV, handle, pynvml.NVML_TEMPERATURE_GPU)
-    if degrees is None:
-        degrees = read_or_none(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU)
-    return None if degrees is None else float(degrees)
-
-
-def _read_pids(handle: Handle) -> tuple[int, ...] | None:
-    compute = read_or_none(pynvml.nvmlDeviceGetComputeRunningProcesses_v3, handle)
-    graphics = read_or_none(pynvml.nvmlDeviceGetGraphicsRunningProcesses_v3, handle)
-    if compute is None and graphics is None:
-        return None
-    return tuple(sorted({int(process.pid) for process in (*(compute or ()), *(graphics or ()))}))
