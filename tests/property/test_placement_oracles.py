@@ -1,0 +1,159 @@
+"""Every vectorised placement function against a plain-loop twin, on random clusters."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+from fakes.clusters import TWO_PARTITIONS, make_node, node_lists, occupy, snapshot_of, specs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gpusched.domain.diagnosis import Constraint
+from gpusched.placement.devices import choose_devices
+from gpusched.placement.fit import constraint_masks, fit_empty, fit_fitted, fit_now
+from gpusched.placement.gang import place
+from gpusched.placement.inventory import _shape
+from gpusched.placement.request import node_request
+from gpusched.placement.score import best, pack_score
+
+
+def is_fitting(device, spec):
+    words = spec.gpu_model.lower().split() if spec.gpu_model else []
+    memory = spec.gpu_memory_bytes
+    return all(word in device.model.lower().replace("-", " ").split() for word in words) and (
+        memory is None or (device.memory_bytes is not None and device.memory_bytes >= memory)
+    )
+
+
+def is_large_enough(node, spec):
+    partition = TWO_PARTITIONS.named(spec.partition)
+    devices = [device for device in node.facts.devices if is_fitting(device, spec)]
+    has_model = any(is_fitting(d, spec) for d in node.facts.devices) or not (
+        spec.gpu_model or spec.gpu_memory_bytes
+    )
+    return (
+        partition is not None
+        and partition.holds(node.name)
+        and (not spec.nodelist or node.name in spec.nodelist)
+        and node.name not in spec.exclude
+        and (has_model or spec.gpus_per_node == 0)
+        and len(devices) >= spec.gpus_per_node
+        and len(node.facts.cpu_ids) >= spec.cpus_per_node
+        and node.facts.memory_bytes >= spec.memory_bytes
+    )
+
+
+def has_free(node, spec, held):
+    parts = [part for placement in held for part in placement.nodes if part.node == node.name]
+    busy = {uuid for part in parts for uuid in part.devices}
+    free = [d for d in node.facts.devices if d.uuid not in busy and is_fitting(d, spec)]
+    return (
+        len(free) >= spec.gpus_per_node
+        and len(node.facts.cpu_ids) - sum(len(part.cpu_ids) for part in parts) >= spec.cpus_per_node
+        and node.facts.memory_bytes - sum(part.memory_bytes for part in parts) >= spec.memory_bytes
+    )
+
+
+clusters = st.tuples(node_lists(), st.lists(specs(plain=True), max_size=5), specs())
+
+
+@given(clusters)
+@settings(max_examples=300, deadline=None)
+def test_fit_masks_equal_their_plain_loop_twins(case):
+    nodes, jobs, spec = case
+    if spec.gpus_per_node == 0:  # a model without GPUs asks for a node that has one; checked below
+        return
+    snapshot = snapshot_of(*nodes, partitions=TWO_PARTITIONS)
+    held = occupy(snapshot, jobs, place)
+    request = node_request(spec)
+    large = [is_large_enough(node, spec) for node in nodes]
+    up = [fits and node.accepts_work for fits, node in zip(large, nodes, strict=True)]
+    free = [fits and has_free(node, spec, held) for fits, node in zip(up, nodes, strict=True)]
+    assert fit_fitted(snapshot.inventory, request).tolist() == large
+    assert fit_empty(snapshot.inventory, request).tolist() == up
+    assert fit_now(snapshot, request).tolist() == free
+
+
+@given(clusters)
+@settings(max_examples=300, deadline=None)
+def test_a_node_fits_now_exactly_when_every_constraint_is_met(case):
+    nodes, jobs, spec = case
+    snapshot = snapshot_of(*nodes, partitions=TWO_PARTITIONS)
+    occupy(snapshot, jobs, place)
+    masks = constraint_masks(snapshot, node_request(spec))
+    assert list(masks) == list(Constraint)
+    together = np.logical_and.reduce([np.ones(len(nodes), dtype=bool), *masks.values()])
+    assert together.tolist() == fit_now(snapshot, node_request(spec)).tolist()
+
+
+@given(clusters)
+@settings(max_examples=200, deadline=None)
+def test_pack_score_orders_nodes_as_the_written_rule_does(case):
+    nodes, jobs, spec = case
+    snapshot = snapshot_of(*nodes)
+    held = occupy(snapshot, jobs, place)
+    score = pack_score(snapshot, node_request(spec), np.arange(len(nodes)))
+
+    def rule(node):
+        parts = [part for placement in held for part in placement.nodes if part.node == node.name]
+        gpus_free = len(node.facts.devices) - sum(len(part.devices) for part in parts)
+        cpus_used = sum(len(part.cpu_ids) for part in parts)
+        return (spec.gpus_per_node == 0 and bool(node.facts.devices), gpus_free, -cpus_used)
+
+    by_rule = sorted(range(len(nodes)), key=lambda row: (rule(nodes[row]), row))
+    assert sorted(range(len(nodes)), key=lambda row: (-score[row], row)) == by_rule
+
+
+@given(st.lists(st.integers(-5, 5), min_size=1, max_size=40), st.data())
+def test_best_takes_the_highest_scores_and_the_first_of_equal_ones(scores, data):
+    count = data.draw(st.integers(1, len(scores)))
+    expected = sorted(sorted(range(len(scores)), key=lambda row: (-scores[row], row))[:count])
+    assert best(np.array(scores), count).tolist() == expected
+
+
+@given(
+    numa=st.lists(st.sampled_from([0, 1, None]), min_size=1, max_size=6),
+    links=st.lists(st.sampled_from([0, 10, 30]), min_size=15, max_size=15),
+    data=st.data(),
+)
+@settings(max_examples=200, deadline=None)
+def test_chosen_devices_equal_the_best_of_all_subsets(numa, links, data):
+    pairs = list(combinations(range(len(numa)), 2))
+    wires = tuple(
+        wire
+        for (here, there), speed in zip(pairs, links, strict=False)
+        for wire in ((here, there, speed, None), (there, here, speed, None))
+    )
+    shape = _shape(tuple(numa), (0,) * len(numa), (), wires)
+    free = tuple(sorted(data.draw(st.sets(st.sampled_from(range(len(numa))), min_size=1))))
+    count = data.draw(st.integers(1, len(free)))
+
+    def speeds(columns):
+        return [shape.bandwidth_mb_s[pair] for pair in combinations(columns, 2)]
+
+    def distances(columns):
+        return sum(shape.distance[pair] for pair in combinations(columns, 2))
+
+    def rank(columns):
+        rest = [column for column in free if column not in columns]
+        return (
+            -min(speeds(columns), default=float("inf")),
+            -sum(speeds(columns)),
+            len({numa[column] for column in columns}),
+            distances(columns),
+            -sum(speeds(rest)),
+            distances(rest),
+            columns,
+        )
+
+    chosen = choose_devices(shape, free, count)
+    assert tuple(sorted(chosen)) == min(combinations(free, count), key=rank)
+
+
+def test_model_without_gpus_asks_for_a_node_that_has_such_a_gpu():
+    from gpusched.domain.job_spec import JobSpec
+
+    snapshot = snapshot_of(make_node("n0"), make_node("n1", "NVIDIA A10"))
+    request = node_request(JobSpec(name="j", gpu_model="A10"))
+    assert fit_now(snapshot, request).tolist() == [False, True]
