@@ -146,10 +146,12 @@ def floors(modules: tuple[Module, ...]) -> Iterator[str]:
 
 
 def owners(modules: tuple[Module, ...]) -> Iterator[str]:
-    """A foreign library is known to its owner only, and the shim to the standard library only."""
+    """A foreign library is known to its owner only; domain and shim know none but the standard library."""
     known = frozenset(module.name for module in modules)
     for module in modules:
-        is_shim = module.package == "agent" and module.name.split(".")[2:3] and _is_shim(module.name)
+        is_shim = module.name.startswith("gpusched.agent.shim")
+        is_plain = is_shim or module.package == "domain"
+        own = ("gpusched.agent.shim", "gpusched.domain") if is_shim else ("gpusched.domain",)
         for node, name in imports(module, known):
             for library, allowed in ONLY.items():
                 if (name == library or name.startswith(library + ".")) and module.package not in allowed:
@@ -157,12 +159,8 @@ def owners(modules: tuple[Module, ...]) -> Iterator[str]:
                     yield module.at(
                         node, f"{library} is known to {who} only: ask its owner for a plain value"
                     )
-            if is_shim and name.split(".")[0] not in sys.stdlib_module_names and not _is_shim(name):
-                yield module.at(node, f"the shim is standard library only: it may not import {name}")
-
-
-def _is_shim(name: str) -> bool:
-    return name.startswith("gpusched.agent.shim")
+            if is_plain and name.split(".")[0] not in sys.stdlib_module_names and not name.startswith(own):
+                yield module.at(node, f"domain and the shim are standard library only: not {name}")
 
 
 def cycles(modules: tuple[Module, ...]) -> Iterator[str]:

@@ -45,7 +45,7 @@ LEGAL = {  # a small house with nothing wrong in it
     "cli/__init__.py": '"""Door."""\n',
     "cli/main.py": "from gpusched.wire import client\nfrom ..domain import job\nprint(1)\n",
     "agent/__init__.py": '"""Door."""\n',
-    "agent/shim.py": "import os, signal, subprocess\n",
+    "agent/shim.py": "import os, signal, subprocess\nfrom gpusched.domain import job\n",
     "daemon/__init__.py": '"""Door."""\n',
     "daemon/main.py": """
         from gpusched.store import schema
@@ -83,7 +83,8 @@ FAULTS = {
     "pynvml outside agent": (rules.owners, "telemetry/x.py", "import pynvml"),
     "torch anywhere": (rules.owners, "launch/x.py", "def f():\n    import torch"),
     "shim with a dependency": (rules.owners, "agent/shim.py", "import psutil"),
-    "shim importing us": (rules.owners, "agent/shim.py", "from gpusched.domain import job"),
+    "shim importing us": (rules.owners, "agent/shim.py", "from gpusched.agent import link"),
+    "domain with a dependency": (rules.owners, "domain/x.py", "import msgspec"),
     "cycle": (rules.cycles, "domain/job.py", "from gpusched.domain import x"),
     "clock by another name": (rules.core, "policy/x.py", "from time import time as t"),
     "wall clock": (rules.core, "engine/x.py", "import datetime\ndatetime.datetime.now()"),
