@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gpusched.domain.errors import NotPermitted
-from gpusched.domain.events import JobSubmitted, Recorded, TaskFailed
+from gpusched.domain.events import (
+    AttemptEnded,
+    AttemptStopping,
+    JobEnded,
+    JobSubmitted,
+    Recorded,
+    TaskFailed,
+    TasksEnded,
+)
 from gpusched.domain.identity import Identity, Principal, Role
 from gpusched.domain.job import Job
 from gpusched.domain.job_spec import JobSpec
@@ -44,7 +52,7 @@ def event_seen_by(who: Principal, recorded: Recorded, owner: Identity) -> Record
         return replace(recorded, event=replace(event, spec=_redacted(event.spec)))
     if isinstance(event, TaskFailed):
         return replace(recorded, event=replace(event, last_lines=()))
-    if hasattr(event, "detail"):
+    if isinstance(event, TasksEnded | AttemptStopping | AttemptEnded | JobEnded):
         return replace(recorded, event=replace(event, detail=None))
     return recorded
 

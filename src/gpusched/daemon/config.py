@@ -32,8 +32,8 @@ class ListenTable(_Table):
 
     unix: str = "head.sock"  # relative to the home
     tcp: str = "127.0.0.1:7460"  # "" listens on the unix socket alone
-    tls_cert: Path | None = Field(None, strict=False)  # PEM; needed for any address but loopback
-    tls_key: Path | None = Field(None, strict=False)
+    tls_cert: Path | None = Field(default=None, strict=False)  # PEM; needed for any address but loopback
+    tls_key: Path | None = Field(default=None, strict=False)
 
 
 class StoreTable(_Table):
@@ -45,9 +45,9 @@ class StoreTable(_Table):
 class EngineTable(_Table):
     """``[engine]``: pace and limits."""
 
-    heartbeat_interval_s: float = Field(1.0, gt=0, le=60)
-    silence_max_s: float = Field(15.0, gt=0, le=3600)
-    cycle_depth_max: int = Field(10_000, ge=1, le=1_000_000)
+    heartbeat_interval_s: float = Field(default=1.0, gt=0, le=60)
+    silence_max_s: float = Field(default=15.0, gt=0, le=3600)
+    cycle_depth_max: int = Field(default=10_000, ge=1, le=1_000_000)
 
 
 class PartitionTable(_Table):
@@ -55,7 +55,7 @@ class PartitionTable(_Table):
 
     name: Name
     nodes: list[str] = ["*"]
-    time_limit_max_s: int | None = Field(None, ge=1)
+    time_limit_max_s: int | None = Field(default=None, ge=1)
 
 
 class PriceTable(_Table):
@@ -69,7 +69,7 @@ class PriceTable(_Table):
 class RatesTable(_Table):
     """``[rates]``: the rate book."""
 
-    currency: str = Field("EUR", pattern=r"^[A-Z]{3}$")
+    currency: str = Field(default="EUR", pattern=r"^[A-Z]{3}$")
     price: list[PriceTable] = []
 
 

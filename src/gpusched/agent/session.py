@@ -1,0 +1,150 @@
+"""One stream to the head, from hello to its end: orders come down, facts and samples go up.
+
+The session holds nothing that must survive it. Attempts live in the runner, facts in the
+outbox; a new session on a new stream carries on with both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Protocol
+
+from gpusched.agent.logs import read_logs
+from gpusched.agent.outbox import Outbox
+from gpusched.agent.runner import Runner
+from gpusched.domain.commands import LaunchTasks, Queued, StopTasks
+from gpusched.domain.errors import GpuschedError
+from gpusched.domain.link import (
+    CommandTaken,
+    FromAgent,
+    FromHead,
+    Heartbeat,
+    Hello,
+    LogCancel,
+    LogCredit,
+    LogData,
+    LogRequest,
+    ReportTaken,
+    Welcome,
+)
+from gpusched.domain.node import NodeFacts
+from gpusched.domain.telemetry import NodeSample
+
+log = logging.getLogger(__name__)
+
+Measure = Callable[[], Awaitable[NodeSample]]
+
+
+class Link(Protocol):
+    """The agent's end of the stream."""
+
+    async def send(self, message: FromAgent) -> None:
+        """Send one message."""
+        ...
+
+    def __aiter__(self) -> AsyncIterator[FromHead]:
+        """What the head sends, until the stream ends."""
+        ...
+
+
+class Session:
+    """Serves one stream. ``run`` ends when the head does."""
+
+    def __init__(
+        self, link: Link, facts: NodeFacts, runner: Runner, outbox: Outbox, measure: Measure
+    ) -> None:
+        self._link, self._facts = link, facts
+        self._runner, self._outbox, self._measure = runner, outbox, measure
+        self._log_streams: dict[int, _LogStream] = {}
+
+    async def run(self) -> None:
+        """Say hello, then work until the stream ends.
+
+        Raises:
+            GpuschedError: The stream broke, or the head refused it.
+        """
+        await self._link.send(Hello(self._facts, self._runner.held_attempts()))
+        async with asyncio.TaskGroup() as tasks:
+            background = [tasks.create_task(self._send_reports())]
+            async for message in self._link:
+                match message:
+                    case Welcome():
+                        log.info("joined cluster %s as %s", message.cluster, self._facts.name)
+                        beat = self._send_heartbeats(message.heartbeat_interval_s)
+                        background.append(tasks.create_task(beat))
+                    case Queued():
+                        await self._carry_out(message)
+                    case ReportTaken():
+                        fact = self._outbox.take(message.report_id)
+                        if fact is not None:
+                            self._runner.acknowledge(fact)
+                    case LogRequest():
+                        stream = _LogStream(message)
+                        self._log_streams[message.stream_id] = stream
+                        stream.task = tasks.create_task(self._send_logs(stream))
+                    case LogCredit():
+                        if message.stream_id in self._log_streams:
+                            self._log_streams[message.stream_id].add_credit(message.chunks)
+                    case LogCancel():
+                        self._cancel_logs(message.stream_id)
+            for task in background:
+                task.cancel()
+            for stream_id in list(self._log_streams):
+                self._cancel_logs(stream_id)
+
+    async def _carry_out(self, queued: Queued) -> None:
+        """Do what is ordered; it is durable before it is acknowledged."""
+        match queued.command:
+            case LaunchTasks() as launch:
+                await self._runner.launch(launch.launch)
+            case StopTasks() as stop:
+                await self._runner.stop(
+                    stop.job_id, stop.epoch, kill_wait_s=stop.kill_wait_s, reason=stop.reason
+                )
+        await self._link.send(CommandTaken(queued.seq))
+
+    async def _send_reports(self) -> None:
+        sent = 0
+        while True:
+            for report in await self._outbox.after(sent):
+                await self._link.send(report)
+                sent = report.report_id
+
+    async def _send_heartbeats(self, interval_s: float) -> None:
+        while True:
+            await self._link.send(Heartbeat(await self._measure()))
+            await asyncio.sleep(interval_s)
+
+    async def _send_logs(self, stream: _LogStream) -> None:
+        error = None
+        try:
+            async for chunk in read_logs(self._runner.home, stream.request.query):
+                await stream.spend_credit()
+                await self._link.send(LogData(stream.request.stream_id, chunk))
+        except (GpuschedError, OSError) as failure:
+            error = str(failure)
+        await self._link.send(LogData(stream.request.stream_id, None, error))
+        self._log_streams.pop(stream.request.stream_id, None)
+
+    def _cancel_logs(self, stream_id: int) -> None:
+        stream = self._log_streams.pop(stream_id, None)
+        if stream is not None and stream.task is not None:
+            stream.task.cancel()
+
+
+class _LogStream:
+    """One reader's stream: how much may be sent ahead of it."""
+
+    def __init__(self, request: LogRequest) -> None:
+        self.request = request
+        self.task: asyncio.Task[None] | None = None
+        self._credit = asyncio.Semaphore(request.credit)
+
+    def add_credit(self, chunks: int) -> None:
+        for _ in range(chunks):
+            self._credit.release()
+
+    async def spend_credit(self) -> None:
+        await self._credit.acquire()
