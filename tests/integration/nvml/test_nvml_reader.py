@@ -243,6 +243,12 @@ def test_inactive_nvlinks_are_not_counted(start_probe: Start) -> None:
     assert sorted(peer.nvlinks for peer in scan.devices[1].peers) == [10] + [12] * 6
 
 
+def test_a_card_in_a_narrow_slot_slows_its_own_pairs_only(start_probe: Start) -> None:
+    first, second, *_ = start_probe(pcie_a10().changed(0, pcie_width=8)).scan().devices
+    assert [peer.bandwidth_mb_s for peer in first.peers] == [15_752] * 3
+    assert [peer.bandwidth_mb_s for peer in second.peers] == [15_752, 31_504, 31_504]
+
+
 def test_links_of_hopper_are_nvlink_4_whatever_the_driver_says(start_probe: Start) -> None:
     machine = hgx_h100()
     mistaken = replace(machine, gpus=tuple(replace(gpu, nvlink_version=NVLINK_5_0) for gpu in machine.gpus))
