@@ -1,0 +1,323 @@
+"""The one door for jobs: a pydantic model that turns a draft into a ``JobSpec`` or says what is wrong.
+
+Options, ``#SBATCH`` directives and YAML all end here, so a field has one spelling and one meaning.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+
+from gpusched.cli import quantities
+from gpusched.cli.draft import Draft
+from gpusched.cli.textfile import checked_script, read_file
+from gpusched.domain.errors import InvalidSpec, Violation
+from gpusched.domain.hostlist import expand_hostlist
+from gpusched.domain.ids import NodeName
+from gpusched.domain.job_spec import Activation, ActivationKind, JobSpec, Launcher, WarningSignal
+
+ENV_BYTES_MAX = 128 << 10  # of all names and values: the kernel's own bound on one string (MAX_ARG_STRLEN)
+TEXT_BYTES_MAX = 1 << 20
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_TRUE, _FALSE = {"true", "yes", "on"}, {"false", "no", "off"}
+
+
+def _text(raw: object) -> str:
+    if not isinstance(raw, str):
+        raise ValueError(f"must be text, not {_kind(raw)}")
+    if "\0" in raw:
+        raise ValueError("holds a NUL character; remove it")
+    try:
+        size = len(raw.encode())
+    except UnicodeEncodeError:
+        raise ValueError("is not valid UTF-8") from None
+    if size > TEXT_BYTES_MAX:
+        raise ValueError(f"is {size} bytes long; the most is {TEXT_BYTES_MAX} (1 MiB)")
+    return raw
+
+
+def _kind(raw: object) -> str:
+    return {list: "a list", dict: "a mapping", type(None): "empty"}.get(type(raw), type(raw).__name__)
+
+
+def _word(raw: object) -> str:
+    text = _text(raw).strip()
+    if not text or len(text) > 255:
+        raise ValueError("must have 1 to 255 characters")
+    return text
+
+
+def _flag(raw: object) -> bool:
+    word = _text(raw).strip().lower()
+    if word not in _TRUE | _FALSE:
+        raise ValueError(f"must be true or false, not {raw!r}")
+    return word in _TRUE
+
+
+def _texts(raw: object) -> tuple[str, ...]:
+    """A list of texts; one text is a list of one."""
+    items = raw if isinstance(raw, list) else [raw]
+    return tuple(_text(item) for item in items)
+
+
+def _command(raw: object) -> str | tuple[str, ...]:
+    given = _texts(raw)
+    if not given or not given[0].strip():
+        raise ValueError("is empty; give the command to run")
+    return given if isinstance(raw, list) else given[0]
+
+
+def _hosts(raw: object) -> tuple[NodeName, ...]:
+    try:
+        names = [name for text in _texts(raw) for name in expand_hostlist(text)]
+    except InvalidSpec as error:
+        raise ValueError("; ".join(violation.message for violation in error.violations)) from None
+    return tuple(dict.fromkeys(names))
+
+
+def _env(raw: object) -> tuple[tuple[str, str], ...]:
+    if not isinstance(raw, dict):
+        raise ValueError(f"must be a mapping of names to values, not {_kind(raw)}")
+    for name, value in raw.items():
+        if not _ENV_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is not a variable's name: letters, digits and _, no digit first")
+        if value is None:
+            raise ValueError(f'{name} has no value; write {name}: "" for an empty one')
+    pairs = tuple((name, _text(value)) for name, value in raw.items())
+    size = sum(len(name.encode()) + len(value.encode()) + 2 for name, value in pairs)
+    if size > ENV_BYTES_MAX:
+        raise ValueError(f"is {size} bytes; the most is {ENV_BYTES_MAX} (128 KiB): pass large data in a file")
+    return pairs
+
+
+def _launcher(raw: object) -> Launcher:
+    try:
+        return Launcher(_text(raw).strip().lower())
+    except ValueError:
+        raise ValueError(f"must be one of {', '.join(Launcher)}, not {raw!r}") from None
+
+
+def _nice(raw: object) -> int:
+    return quantities.parse_count(_text(raw), at_least=-quantities.COUNT_MAX)
+
+
+def _zero_or_more(raw: object) -> int:
+    return quantities.parse_count(_text(raw), at_least=0)
+
+
+def _of_text(parse: Callable[[str], Any]) -> Callable[[object], Any]:
+    return lambda raw: parse(_text(raw))
+
+
+def _schema(**schema: Any) -> WithJsonSchema:
+    return WithJsonSchema(schema)
+
+
+_SIZE_PATTERN = r"^[0-9]+([KMGTP](i?B)?)?$"
+_STRINGS = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+_SCALAR_VALUE = {"type": ["string", "number", "boolean"]}
+
+Count = Annotated[int, PlainValidator(_of_text(quantities.parse_count)), _schema(type="integer", minimum=1)]
+CountOrZero = Annotated[int, PlainValidator(_zero_or_more), _schema(type="integer", minimum=0)]
+Nice = Annotated[int, PlainValidator(_nice), _schema(type="integer")]
+Size = Annotated[
+    int,
+    PlainValidator(_of_text(quantities.parse_size)),
+    _schema(type=["string", "integer"], pattern=_SIZE_PATTERN, examples=["80G", "512M"]),
+]
+TimeLimit = Annotated[
+    int | None,
+    PlainValidator(_of_text(quantities.parse_time_limit)),
+    _schema(type=["string", "integer"], examples=["30m", "12:00:00", "2-00"]),
+]
+Seconds = Annotated[int, PlainValidator(_zero_or_more), _schema(type="integer", minimum=0)]
+Word = Annotated[str, PlainValidator(_word), _schema(type="string", minLength=1, maxLength=255)]
+Words = Annotated[str, PlainValidator(_text), _schema(type="string")]
+Flag = Annotated[bool, PlainValidator(_flag), _schema(type="boolean")]
+Texts = Annotated[tuple[str, ...], PlainValidator(_texts), _schema(**_STRINGS)]
+Command = Annotated[str | tuple[str, ...], PlainValidator(_command), _schema(**_STRINGS)]
+Hosts = Annotated[tuple[NodeName, ...], PlainValidator(_hosts), _schema(**_STRINGS)]
+Env = Annotated[
+    tuple[tuple[str, str], ...],
+    PlainValidator(_env),
+    _schema(type="object", additionalProperties=_SCALAR_VALUE),
+]
+Signal = Annotated[
+    WarningSignal,
+    PlainValidator(_of_text(quantities.parse_signal)),
+    _schema(type="string", examples=["USR1@60"]),
+]
+LauncherName = Annotated[Launcher, PlainValidator(_launcher), _schema(enum=list(Launcher))]
+
+
+class JobFile(BaseModel):
+    """One job. Names are Slurm's; sizes are powers of 1024 and a bare number is MiB."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, title="gpusched job")
+
+    name: Word | None = Field(None, description="Shown in listings; default: from the command or file.")
+    run: Command | None = Field(None, description="A list is an argv; a string is a bash script.")
+    command: Command | None = Field(None, description="The same as run.")
+    script: Words | None = Field(None, description="Path of a script that starts with a #! line.")
+    workdir: Words | None = Field(None, description="Default: the directory you submit from.")
+    nodes: Count = Field(1, description="How many nodes; all of them or none.")
+    gpus_per_node: CountOrZero = Field(0, description="Whole GPUs on each node.")
+    gpu_model: Word | None = Field(None, description="Matched as words: H100 fits 'NVIDIA H100 80GB HBM3'.")
+    gpu_mem: Size | None = Field(None, description="At least this much memory on each GPU.")
+    tasks_per_node: Count = Field(1, description="Ranks on each node.")
+    cpus_per_task: Count = Field(1, description="CPUs of each rank.")
+    mem: Size | None = Field(None, description="Host memory on each node.")
+    time_limit: TimeLimit | None = Field(None, description=f"{quantities.TIME_FORMS}.")
+    account: Word = Field("default", description="Who pays.")
+    partition: Word | None = Field(None, description="Default: the cluster's.")
+    qos: Word | None = Field(None, description="Quality of service.")
+    nice: Nice = Field(0, description="Higher goes later.")
+    env: Env = Field((), description="Variables of every rank; nothing else is taken from your shell.")
+    setup: Texts = Field((), description="Shell lines run before the command, on every rank.")
+    venv: Words | None = Field(None, description="A virtual environment's directory.")
+    conda: Word | None = Field(None, description="A conda environment's name or prefix.")
+    uv: Words | None = Field(None, description="A uv project's directory.")
+    container: Words | None = Field(None, description="An image, run by the node's container runtime.")
+    launcher: LauncherName = Field(Launcher.DIRECT, description="Who starts the ranks.")
+    signal: Signal = Field(WarningSignal(), description="Sent before the time limit, NAME@SECONDS.")
+    kill_wait: Seconds = Field(30, description="Seconds between SIGTERM and SIGKILL.")
+    requeue: Flag = Field(False, description="May run again after a node failed.")
+    nodelist: Hosts = Field((), description="Only these nodes: n[1-4], a list, or both.")
+    exclude: Hosts = Field((), description="Not these nodes.")
+    hold: Flag = Field(False, description="Not to be started until released.")
+    log_cap: Size = Field(64 << 20, description="Log kept per rank; the oldest output goes first.")
+    comment: Words | None = Field(None, description="Free text.")
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> Self:
+        bodies = [name for name in ("run", "command", "script") if getattr(self, name) is not None]
+        if len(bodies) != 1:
+            given = f"not both {' and '.join(bodies)}" if bodies else "none is there"
+            raise ValueError(f"give exactly one of run, command or script; {given}")
+        activations = [kind.value for kind in ActivationKind if getattr(self, kind.value) is not None]
+        if len(activations) > 1:
+            raise ValueError(f"give at most one of venv, conda and uv, not {' and '.join(activations)}")
+        if self.gpus_per_node == 0 and (self.gpu_model is not None or self.gpu_mem is not None):
+            raise ValueError(
+                "gpu_model and gpu_mem need gpus_per_node: say how many GPUs each node must give"
+            )
+        return self
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of one document of a job file, for editors and checks."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **JobFile.model_json_schema()}
+
+
+def spec_of(draft: Draft, *, cwd: Path, name: str) -> JobSpec:
+    """Check a draft and build its ``JobSpec``.
+
+    Args:
+        draft: The fields as written. None means not given. ``script`` is text here when it
+            starts with ``#!`` (it was read from a script file already), else a path.
+        cwd: What relative paths start from, and the default working directory.
+        name: The job's name where the draft gives none.
+
+    Raises:
+        InvalidSpec: With one violation per wrong field, each naming where it was written.
+    """
+    given = {key: value for key, value in draft.values.items() if value is not None}
+    try:
+        model = JobFile.model_validate(given)
+    except ValidationError as error:
+        raise InvalidSpec(_violations(error, draft)) from None
+    command, script = _body(model, draft, cwd)
+    return JobSpec(
+        name=model.name or name,
+        command=command,
+        script=script,
+        workdir=str(_absolute(model.workdir or ".", cwd)),
+        nodes=model.nodes,
+        gpus_per_node=model.gpus_per_node,
+        tasks_per_node=model.tasks_per_node,
+        cpus_per_task=model.cpus_per_task,
+        memory_bytes=model.mem or 0,
+        gpu_model=model.gpu_model,
+        gpu_memory_bytes=model.gpu_mem,
+        time_limit_s=model.time_limit,
+        account=model.account,
+        partition=model.partition,
+        qos=model.qos,
+        nice=model.nice,
+        env=model.env,
+        activation=_activation(model, cwd),
+        setup=model.setup,
+        container=model.container,
+        launcher=model.launcher,
+        signal=model.signal,
+        kill_wait_s=model.kill_wait,
+        requeue=model.requeue,
+        nodelist=model.nodelist,
+        exclude=model.exclude,
+        hold=model.hold,
+        log_cap_bytes=model.log_cap,
+        comment=model.comment,
+    )
+
+
+def _violations(error: ValidationError, draft: Draft) -> tuple[Violation, ...]:
+    found = []
+    for fault in error.errors(include_url=False):
+        path = tuple(fault["loc"])
+        message = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "extra_forbidden":
+            message = "unknown field" + did_you_mean(str(path[0]), JobFile.model_fields)
+        found.append(Violation(draft.place_of(path), message))
+    return tuple(found)
+
+
+def did_you_mean(word: str, known: Any) -> str:
+    """``; did you mean X?`` for the nearest known name, or nothing."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _body(model: JobFile, draft: Draft, cwd: Path) -> tuple[tuple[str, ...], str | None]:
+    """(argv, script text): one of them is empty."""
+    wanted = model.run if model.run is not None else model.command
+    if isinstance(wanted, tuple):
+        return wanted, None
+    if isinstance(wanted, str):
+        return (), wanted if wanted.startswith("#!") else f"#!/bin/bash\n{wanted.rstrip()}\n"
+    script = model.script or ""
+    return (), script if script.startswith("#!") else _script_at(script, draft, cwd)
+
+
+def _script_at(path: str, draft: Draft, cwd: Path) -> str:
+    return checked_script(read_file(_absolute(path, cwd), draft.place_of(("script",))), path)
+
+
+def _activation(model: JobFile, cwd: Path) -> Activation | None:
+    if model.venv is not None:
+        return Activation(ActivationKind.VENV, str(_absolute(model.venv, cwd)))
+    if model.uv is not None:
+        return Activation(ActivationKind.UV, str(_absolute(model.uv, cwd)))
+    if model.conda is not None:
+        target = str(_absolute(model.conda, cwd)) if "/" in model.conda else model.conda
+        return Activation(ActivationKind.CONDA, target)
+    return None
+
+
+def _absolute(path: str, cwd: Path) -> Path:
+    try:
+        return cwd / Path(path).expanduser()
+    except RuntimeError:  # ~name of nobody
+        return cwd / path

@@ -1,0 +1,214 @@
+"""The entry point: which command lives where, and how every failure ends.
+
+Commands are imported when they are called, so ``gpusched --version`` loads click and nothing else.
+``up``, ``head``, ``agent`` and ``token`` belong to a package above this one; they are found through
+the entry point group ``gpusched.commands``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import time
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gpusched.cli.exit_codes import ExitCode, exit_code_of
+from gpusched.cli.session import ClientLike, Session
+from gpusched.domain.errors import (
+    GpuschedError,
+    HeadUnavailable,
+    InfeasibleRequest,
+    InvalidSpec,
+    NotFound,
+    Unauthenticated,
+    WrongState,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+COMMAND_GROUP = "gpusched.commands"
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "job": ("gpusched.cli.job:job", "Submit, run, look at and control jobs."),
+    "node": ("gpusched.cli.node:node", "Look at nodes; take them out of service and back."),
+    "report": ("gpusched.cli.report:report", "Usage and cost."),
+    "top": ("gpusched.cli.top:top", "Watch nodes, devices and the queue live."),
+    "submit": ("gpusched.cli.submit:submit", "Short for job submit."),
+    "run": ("gpusched.cli.run:run", "Short for job run."),
+    "ps": ("gpusched.cli.job:list_jobs", "Short for job list."),
+    "logs": ("gpusched.cli.logs:logs", "Short for job logs."),
+    "cancel": ("gpusched.cli.job:cancel", "Short for job cancel."),
+    "explain": ("gpusched.cli.job:explain", "Short for job explain."),
+    "nodes": ("gpusched.cli.node:list_nodes", "Short for node list."),
+    "cost": ("gpusched.cli.report:cost", "Short for report cost."),
+    "completion": ("gpusched.cli.completion:completion", "Print the completion script of a shell."),
+}
+"""Name to (where it is, what it does): enough for ``--help`` without importing any."""
+
+_KNOWN_PLUGINS = {
+    "up": "Start a whole cluster on this machine.",
+    "head": "Start the head.",
+    "agent": "Start a node's agent.",
+    "token": "Make a token.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, those of installed packages last."""
+        return [*COMMANDS, *sorted(set(_plugins()) - set(COMMANDS))]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command."""
+        if cmd_name in COMMANDS:
+            module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+            command: click.Command = getattr(importlib.import_module(module), attribute)
+            return command
+        found = _plugins().get(cmd_name)
+        if found is None:
+            return None
+        loaded: click.Command = found.load()
+        return loaded
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List commands from the table, importing none."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self._help_of(name)) for name in self.list_commands(ctx)])
+
+    def _help_of(self, name: str) -> str:
+        if name in COMMANDS:
+            return COMMANDS[name][1]
+        return _KNOWN_PLUGINS.get(name, f"See gpusched {name} --help.")
+
+
+def _plugins() -> dict[str, metadata.EntryPoint]:
+    return {point.name: point for point in metadata.entry_points(group=COMMAND_GROUP)}
+
+
+def _show_version(ctx: click.Context, _param: click.Parameter, is_wanted: bool) -> None:
+    if not is_wanted or ctx.resilient_parsing:
+        return
+    try:
+        version = metadata.version("gpusched")
+    except metadata.PackageNotFoundError:
+        version = "(not installed)"
+    click.echo(f"gpusched {version}")
+    ctx.exit()
+
+
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version)
+@click.option(
+    "--head", "address", metavar="ADDRESS", envvar="GPUSCHED_HEAD", help="The head; default: the local one."
+)
+@click.pass_context
+def root(ctx: click.Context, address: str | None) -> None:
+    """Schedule and launch training on GPU clusters."""
+    if ctx.obj is None:
+        ctx.obj = Session(
+            connect=lambda: _connect(address),
+            now_us=lambda: time.time_ns() // 1000,
+            cwd=_cwd,
+            is_interactive=lambda: sys.stdin.isatty() and sys.stderr.isatty(),
+        )
+    ctx.call_on_close(ctx.obj.close)
+
+
+def _connect(address: str | None) -> ClientLike:
+    from gpusched.wire.client import Client
+
+    return Client(address)
+
+
+def _cwd() -> Path:
+    """The current directory as the shell names it: ``$PWD`` keeps links that nodes may see and we resolve."""
+    named, real = os.environ.get("PWD"), Path.cwd()
+    return Path(named) if named and Path(named).is_absolute() and _is_same(Path(named), real) else real
+
+
+def _is_same(named: Path, real: Path) -> bool:
+    try:
+        return named.samefile(real)
+    except OSError:
+        return False
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code. Never shows a traceback unless asked to."""
+    try:
+        result = root.main(args=argv, prog_name="gpusched", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has gone (``| head``): say nothing, and keep the interpreter's own flush quiet.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+    except (KeyboardInterrupt, click.Abort):
+        sys.stderr.write("\n")
+        return ExitCode.INTERRUPTED
+    except click.ClickException as error:
+        _say(error.format_message(), _usage_hint(error))
+        return ExitCode.INVALID
+    except GpuschedError as error:
+        if os.environ.get("GPUSCHED_TRACEBACK"):
+            raise
+        for line in _sentences(error):
+            _say(line, None)
+        _hint(_hint_for(error))
+        return exit_code_of(error)
+    except Exception as error:
+        if os.environ.get("GPUSCHED_TRACEBACK"):
+            raise
+        _say(f"unexpected {type(error).__name__}: {error}", "a bug; GPUSCHED_TRACEBACK=1 shows where")
+        return ExitCode.BROKEN
+    return result if isinstance(result, int) else ExitCode.OK
+
+
+def _sentences(error: GpuschedError) -> Iterator[str]:
+    if isinstance(error, InvalidSpec):
+        yield from (str(violation) for violation in error.violations)
+    else:
+        yield str(error) or type(error).__name__
+
+
+def _usage_hint(error: click.ClickException) -> str | None:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f"{context.command_path} --help" if context is not None else None
+
+
+def _hint_for(error: GpuschedError) -> str | None:
+    match error:
+        case HeadUnavailable():
+            return "is it running? `gpusched up` starts a cluster on this machine; --head names another"
+        case InfeasibleRequest():
+            return "`gpusched nodes` shows what the cluster has"
+        case NotFound():
+            return "`gpusched ps --all` lists jobs, `gpusched nodes` lists nodes"
+        case Unauthenticated():
+            return "tokens are fetched from the head's own machine; elsewhere set GPUSCHED_TOKEN"
+        case WrongState():
+            return "`gpusched job show` says where the job is"
+        case _:
+            return None
+
+
+def _say(message: str, hint: str | None) -> None:
+    from gpusched.cli.screen import note
+
+    note("gpusched: error: " + " ".join(message.split()))
+    _hint(hint)
+
+
+def _hint(hint: str | None) -> None:
+    if hint is not None:
+        sys.stderr.write(f"hint: {hint}\n")
