@@ -120,13 +120,14 @@ def _check_shape(spec: JobSpec) -> _Check:
     if spec.world_size > WORLD_SIZE_MAX:
         yield Violation(
             "nodes",
-            f"times tasks_per_node is {_digits(spec.world_size)} ranks, the limit is {WORLD_SIZE_MAX}; ask for fewer",
+            f"times tasks_per_node is {_digits(spec.world_size)} ranks, the limit is {WORLD_SIZE_MAX}; "
+            "ask for fewer",
         )
     if spec.tasks_per_node > 1 and spec.gpus_per_node % spec.tasks_per_node:
         yield Violation(
             "gpus_per_node",
-            f"{_digits(spec.gpus_per_node)} GPUs cannot be shared evenly by {_digits(spec.tasks_per_node)} tasks; "
-            "make one a multiple of the other, or run one task per node",
+            f"{_digits(spec.gpus_per_node)} GPUs cannot be shared evenly "
+            f"by {_digits(spec.tasks_per_node)} tasks; run one per node, or a number that divides them",
         )
 
 
@@ -232,7 +233,7 @@ def _check_nodes_named(spec: JobSpec) -> _Check:
     if spec.nodelist and len(usable) < spec.nodes:
         yield Violation(
             "nodelist",
-            f"leaves {len(usable)} nodes for a job of {_digits(spec.nodes)}; name more nodes, or ask for fewer",
+            f"leaves {len(usable)} nodes for a job of {_digits(spec.nodes)}; name more, or ask for fewer",
         )
 
 
@@ -255,8 +256,8 @@ def _check_partition(spec: JobSpec, partitions: Partitions) -> _Check:
     elif spec.time_limit_s > limit:
         yield Violation(
             "time_limit",
-            f"{_digits(spec.time_limit_s)} is more than the {limit} seconds that partition {partition.name} allows; "
-            "ask for less, or name another partition",
+            f"{_digits(spec.time_limit_s)} is more than the {limit} seconds "
+            f"that partition {partition.name} allows; ask for less, or name another partition",
         )
 
 
