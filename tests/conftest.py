@@ -1,0 +1,24 @@
+"""For every test: no clock decides a property, and nobody's real cluster is in reach."""
+
+from __future__ import annotations
+
+import os
+
+import hypothesis
+import pytest
+
+# How long an example takes says something about the machine, never about the code.
+hypothesis.settings.register_profile("house", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("house")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_cluster_in_reach(tmp_path_factory):
+    """A test that forgets to name its head finds an empty home, not the cluster of whoever runs the tests."""
+    ours = [name for name in os.environ if name.startswith("GPUSCHED_")]
+    patch = pytest.MonkeyPatch()
+    for name in ours:
+        patch.delenv(name)
+    patch.setenv("GPUSCHED_HOME", str(tmp_path_factory.mktemp("no-cluster-here")))
+    yield
+    patch.undo()
