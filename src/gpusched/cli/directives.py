@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import click
 
 from gpusched.cli.draft import Draft, refuse
-from gpusched.cli.options import draft_of, job_options
+from gpusched.cli.options import SPELLINGS, did_you_mean, draft_of, job_options
 
 _MARKS = ("#GPUSCHED", "#SBATCH")
 
@@ -77,7 +77,7 @@ def _parse(place: str, text: str) -> tuple[Draft, list[str]]:
     try:
         context = command.make_context("directive", words, resilient_parsing=False)
     except click.NoSuchOption as error:
-        near = f"; did you mean {sorted(error.possibilities)[0]}?" if error.possibilities else ""
+        near = did_you_mean(error.option_name, SPELLINGS)
         raise refuse(f"{place} {error.option_name}", f"unknown or unsupported directive{near}") from None
     except click.UsageError as error:
         raise refuse(place, error.format_message().rstrip(".")) from None

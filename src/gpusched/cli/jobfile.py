@@ -5,7 +5,6 @@ Options, ``#SBATCH`` directives and YAML all end here, so a field has one spelli
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ from pydantic import (
 
 from gpusched.cli import quantities
 from gpusched.cli.draft import Draft
+from gpusched.cli.options import did_you_mean
 from gpusched.cli.textfile import checked_script, read_file
 from gpusched.domain.errors import InvalidSpec, Violation
 from gpusched.domain.hostlist import expand_hostlist
@@ -275,19 +275,17 @@ def spec_of(draft: Draft, *, cwd: Path, name: str) -> JobSpec:
 
 def _violations(error: ValidationError, draft: Draft) -> tuple[Violation, ...]:
     found = []
-    for fault in error.errors(include_url=False):
+    order = {name: i for i, name in enumerate(draft.values)}
+    faults = error.errors(include_url=False)
+    for fault in sorted(
+        faults, key=lambda fault: order.get(str(fault["loc"][0]) if fault["loc"] else "", -1)
+    ):
         path = tuple(fault["loc"])
         message = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "extra_forbidden":
             message = "unknown field" + did_you_mean(str(path[0]), JobFile.model_fields)
         found.append(Violation(draft.place_of(path), message))
     return tuple(found)
-
-
-def did_you_mean(word: str, known: Any) -> str:
-    """``; did you mean X?`` for the nearest known name, or nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _body(model: JobFile, draft: Draft, cwd: Path) -> tuple[tuple[str, ...], str | None]:

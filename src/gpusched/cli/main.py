@@ -7,7 +7,9 @@ the entry point group ``gpusched.commands``.
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import io
 import os
 import sys
 import time
@@ -79,6 +81,15 @@ class LazyGroup(click.Group):
         loaded: click.Command = found.load()
         return loaded
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with the nearest name where there is no such command."""
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+            ctx.fail(f"no such command: {args[0]}" + (f"; did you mean {near[0]}?" if near else ""))
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List commands from the table, importing none."""
         with formatter.section("Commands"):
@@ -110,7 +121,7 @@ def _show_version(ctx: click.Context, _param: click.Parameter, is_wanted: bool) 
 )
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version)
 @click.option(
-    "--head", "address", metavar="ADDRESS", envvar="GPUSCHED_HEAD", help="The head; default: the local one."
+    "--head", "address", metavar="ADDRESS", help="The head; default: $GPUSCHED_ADDRESS, else the local one."
 )
 @click.pass_context
 def root(ctx: click.Context, address: str | None) -> None:
@@ -144,10 +155,18 @@ def _is_same(named: Path, real: Path) -> bool:
         return False
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code. Never shows a traceback unless asked to."""
+def main(argv: Sequence[str] | None = None, *, session: Session | None = None) -> int:
+    """Run one command and return its exit code. Never shows a traceback unless asked to.
+
+    Args:
+        argv: Without the program's name; None: of this process.
+        session: What commands act on; None: the head that the options and the environment name.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a narrow locale must not fail a listing
     try:
-        result = root.main(args=argv, prog_name="gpusched", standalone_mode=False)
+        result = root.main(args=argv, prog_name="gpusched", standalone_mode=False, obj=session)
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader has gone (``| head``): say nothing, and keep the interpreter's own flush quiet.
@@ -156,6 +175,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         sys.stderr.write("\n")
         return ExitCode.INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return ExitCode.INVALID
     except click.ClickException as error:
         _say(error.format_message(), _usage_hint(error))
         return ExitCode.INVALID
@@ -195,7 +217,7 @@ def _hint_for(error: GpuschedError) -> str | None:
         case NotFound():
             return "`gpusched ps --all` lists jobs, `gpusched nodes` lists nodes"
         case Unauthenticated():
-            return "tokens are fetched from the head's own machine; elsewhere set GPUSCHED_TOKEN"
+            return "tokens are fetched from the head's own machine; for others set $GPUSCHED_TOKEN"
         case WrongState():
             return "`gpusched job show` says where the job is"
         case _:

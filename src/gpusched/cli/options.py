@@ -6,8 +6,9 @@ The options only carry text; ``jobfile`` checks it. What Slurm says in totals (`
 
 from __future__ import annotations
 
+import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
@@ -77,12 +78,21 @@ def draft_of(params: Mapping[str, Any], place: str) -> Draft:
 
 def spelling_of(name: str) -> str:
     """The option's long spelling, for messages."""
-    return _SPELLINGS[name]
+    return _LONG[name]
 
 
-_SPELLINGS = {
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """``; did you mean X?`` for the nearest known name, or nothing."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+_LONG = {
     str(option.name): next(text for text in option.opts if text.startswith("--")) for option in job_options()
 }
+
+SPELLINGS = tuple(text for option in job_options() for text in (*option.opts, *option.secondary_opts))
+"""Every spelling there is, for suggestions."""
 
 
 def _raw(name: str, value: Any, places: dict[Path, str]) -> Raw:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from itertools import islice
 from threading import Event
@@ -49,7 +50,8 @@ def top(session: Session, *, once: bool, interval: float, as_json: bool) -> None
         print_line("")
         print_table(jobs)
     else:
-        _watch(session, interval)
+        with contextlib.suppress(KeyboardInterrupt):  # the way out, not a failure
+            _watch(session, interval)
 
 
 def _watch(session: Session, interval: float) -> None:
