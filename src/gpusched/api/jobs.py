@@ -177,7 +177,7 @@ class JobApi:
             while True:
                 subscription.wake.clear()
                 events = await asyncio.to_thread(
-                    self.reader.events, after_seq, tuple(job_ids) or None, EVENTS_PER_READ
+                    self.reader.events, after_seq, tuple(job_ids) or None, limit=EVENTS_PER_READ
                 )
                 for recorded in events:
                     after_seq = recorded.seq

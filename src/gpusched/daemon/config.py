@@ -155,3 +155,9 @@ def _first_problem(error: ValidationError) -> str:
 
 def _midnight_us(day: date) -> int:
     return int(datetime.combine(day, time(), UTC).timestamp()) * 1_000_000
+
+
+def find_config(home: Path, given: Path | None) -> HeadConfig:
+    """The file that was named, else ``config.toml`` in the home, else the defaults."""
+    beside = home / "config.toml"
+    return load_config(given if given is not None else beside if beside.exists() else None)

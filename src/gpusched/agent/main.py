@@ -1,0 +1,155 @@
+"""The agent: keeps one stream to the head open, and one runner going across streams."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from gpusched.agent.declared import declare_devices
+from gpusched.agent.facts import Declared, read_facts
+from gpusched.agent.metering import Meters
+from gpusched.agent.nvml import NvmlReader, open_nvml
+from gpusched.agent.outbox import Outbox
+from gpusched.agent.runner import Runner
+from gpusched.agent.sampler import Sampler
+from gpusched.agent.session import Session
+from gpusched.domain.errors import GpuschedError, NotPermitted
+from gpusched.domain.ids import NodeName
+from gpusched.domain.node import Device
+from gpusched.wire.address import default_address, parse_address
+from gpusched.wire.agent_link import connect_agent
+
+log = logging.getLogger(__name__)
+
+RECONNECT_FIRST_S = 0.1
+RECONNECT_MAX_S = 5.0
+
+
+class OnStop(StrEnum):
+    """What happens to running attempts when the agent is asked to stop."""
+
+    LEAVE = "leave"  # shims go on; the next agent adopts them
+    END = "end"  # end them and report it first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSettings:
+    """What an agent was started with."""
+
+    node: NodeName
+    home: Path
+    address: str | None = None  # of the head; None: the local one
+    devices: str | None = None  # declared; None: read by NVML
+    declared: Declared = field(default_factory=Declared)
+    on_stop: OnStop = OnStop.LEAVE
+
+
+async def run_agent(settings: AgentSettings) -> None:
+    """Run until SIGTERM or SIGINT.
+
+    Raises:
+        InvalidSpec: The declared devices make no sense.
+        NotPermitted: The head does not take this agent.
+    """
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    async with AsyncExitStack() as stack:
+        reader = None if settings.devices is not None else open_nvml()
+        if reader is not None:
+            stack.enter_context(reader)
+        devices = _devices(settings, reader)
+        sampler = Sampler(settings.node, reader, [device.uuid for device in devices if device.declared])
+        meters = Meters(sampler)
+        runner = await stack.enter_async_context(Runner(settings.home, settings.node, meters))
+        agent = _Agent(settings, devices, runner, meters)
+        working = asyncio.create_task(agent.work())
+        waiting = asyncio.create_task(stopped.wait())
+        await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if not working.done() and settings.on_stop is OnStop.END:
+            await agent.end_attempts()
+        working.cancel()
+        with suppress(asyncio.CancelledError):
+            await working
+
+
+def _devices(settings: AgentSettings, reader: NvmlReader | None) -> tuple[Device, ...]:
+    if settings.devices is not None:
+        return declare_devices(settings.devices, settings.node)
+    if reader is None:
+        return ()
+    scan = reader.scan()
+    for unusable in scan.unusable:
+        log.error("device left out: %s", unusable)
+    return scan.devices
+
+
+class _Agent:
+    def __init__(
+        self,
+        settings: AgentSettings,
+        devices: tuple[Device, ...],
+        runner: Runner,
+        meters: Meters,
+    ) -> None:
+        self._settings, self._devices = settings, devices
+        self._runner, self._meters = runner, meters
+        self._outbox = Outbox()
+
+    async def work(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._collect_reports())
+            tasks.create_task(self._stay_connected())
+
+    async def end_attempts(self) -> None:
+        """End every attempt and wait until the head has heard of it; whoever asked may kill us sooner."""
+        await self._runner.stop_all(reason="the agent is stopping")
+        await self._runner.all_acknowledged()
+
+    async def _collect_reports(self) -> None:
+        async for fact in self._runner.reports():
+            self._outbox.put(fact)
+
+    async def _stay_connected(self) -> None:
+        wait_s = RECONNECT_FIRST_S
+        while True:
+            began = time.monotonic()
+            try:
+                await self._serve_once()
+            except* NotPermitted as refused:
+                raise refused.exceptions[0] from None
+            except* GpuschedError as broken:
+                log.warning("stream to the head ended: %s", broken.exceptions[0])
+            # A stream that lived was a good one: start over with short waits.
+            wait_s = RECONNECT_FIRST_S if time.monotonic() - began > RECONNECT_MAX_S else wait_s
+            await asyncio.sleep(wait_s)
+            wait_s = min(wait_s * 2, RECONNECT_MAX_S)
+
+    async def _serve_once(self) -> None:
+        given = self._settings.address
+        address = default_address() if given is None else parse_address(given)
+        async with connect_agent(address, self._settings.node) as link:
+            facts = read_facts(
+                self._settings.node,
+                address.text,
+                devices=self._devices,
+                agent_version=_version(),
+                declared=self._settings.declared,
+            )
+            session = Session(link, facts, self._runner, self._outbox, self._meters.sample)
+            await session.run()
+
+
+def _version() -> str:
+    try:
+        return version("gpusched")
+    except PackageNotFoundError:
+        return "0"

@@ -1,0 +1,45 @@
+"""Samples of the node once per beat, and what each attempt's devices did in them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from gpusched.agent.sampler import AttemptMeter, Sampler
+from gpusched.domain.ids import AttemptId, DeviceUuid
+from gpusched.domain.telemetry import DeviceUse, NodeSample
+
+
+class Meters:
+    """One meter per attempt that this agent launched.
+
+    An attempt adopted from an earlier agent has none: what was not watched from its start is
+    not measured, and None says so.
+    """
+
+    def __init__(self, sampler: Sampler) -> None:
+        self._sampler = sampler
+        self._meters: dict[AttemptId, AttemptMeter] = {}
+        self._one_at_a_time = asyncio.Lock()
+
+    async def sample(self) -> NodeSample:
+        """Measure now and feed every meter. NVML may block on a sick card, so it runs in a thread."""
+        async with self._one_at_a_time:
+            sample = await asyncio.to_thread(self._sampler.sample, time.time_ns() // 1_000)
+        now_us = time.monotonic_ns() // 1_000
+        for meter in self._meters.values():
+            meter.add(sample, now_us)
+        return sample
+
+    async def start(self, attempt_id: AttemptId, devices: tuple[DeviceUuid, ...]) -> None:
+        """Begin to meter an attempt, from a sample taken now."""
+        if devices:
+            self._meters[attempt_id] = AttemptMeter(devices)
+            await self.sample()
+
+    async def finish(self, attempt_id: AttemptId) -> tuple[DeviceUse, ...]:
+        """What the attempt's devices did, up to a sample taken now."""
+        if attempt_id not in self._meters:
+            return ()
+        await self.sample()
+        return self._meters.pop(attempt_id).uses()

@@ -1,0 +1,162 @@
+"""The commands that start processes: ``up``, ``head``, ``agent``, ``token``.
+
+Imports of what a command runs stand inside it, so that ``--help`` needs none of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from pathlib import Path
+
+import click
+
+from gpusched.domain.ids import NodeName
+
+HOME_HELP = "Where sockets and state live. [default: $GPUSCHED_HOME, else ~/.gpusched]"
+home_option = click.option("--home", type=click.Path(path_type=Path), envvar="GPUSCHED_HOME", help=HOME_HELP)
+config_option = click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="TOML file. [default: config.toml in the home, if there is one]",
+)
+
+
+def _home(given: Path | None) -> Path:
+    from gpusched.wire.address import default_home
+
+    return default_home() if given is None else given.absolute()
+
+
+def _log_to_stderr(name: str) -> None:
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format=f"%(asctime)s {name} %(levelname)s %(message)s"
+    )
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+@click.command()
+@home_option
+@config_option
+@click.option("--tcp", metavar="HOST:PORT", help="Overrides listen.tcp; an empty one listens on no TCP port.")
+def head(home: Path | None, config: Path | None, tcp: str | None) -> None:
+    """Run the head: the scheduling daemon.
+
+    \b
+    Example:
+        gpusched head --config /etc/gpusched/head.toml
+    """
+    from gpusched.daemon.config import find_config
+    from gpusched.daemon.head import Serving, run_head
+
+    place = _home(home)
+    settings = find_config(place, config)
+    if tcp is not None:
+        settings = settings.model_copy(update={"listen": settings.listen.model_copy(update={"tcp": tcp})})
+    _log_to_stderr("head")
+
+    def ready(serving: Serving) -> None:
+        click.echo(f"gpusched head: cluster {serving.cluster} on {' '.join(serving.addresses)}")
+        sys.stdout.flush()
+
+    asyncio.run(run_head(place, settings, ready))
+
+
+@click.command()
+@home_option
+@click.option("--name", required=True, help="The node's name, unique in the cluster.")
+@click.option(
+    "--head", "address", metavar="ADDRESS", help="unix:///path or host:port. [default: the local head]"
+)
+@click.option(
+    "--devices",
+    metavar="SPEC",
+    help="Declare devices instead of reading them: 4xH100, 2xA100,1xL4, none.",
+)
+@click.option("--cpus", type=click.IntRange(1), help="Declare CPUs instead of counting them.")
+@click.option("--memory-gib", type=click.IntRange(1), help="Declare memory instead of reading it.")
+@click.option(
+    "--on-stop",
+    type=click.Choice(["leave", "end"]),
+    default="leave",
+    show_default=True,
+    help="What happens to jobs when the agent is asked to stop.",
+)
+def agent(
+    home: Path | None,
+    name: str,
+    address: str | None,
+    devices: str | None,
+    cpus: int | None,
+    memory_gib: int | None,
+    on_stop: str,
+) -> None:
+    """Run a node's agent: reads devices, starts and supervises ranks.
+
+    \b
+    Examples:
+        gpusched agent --name n1
+        gpusched agent --name laptop --devices 4xH100
+    """
+    from gpusched.agent.facts import Declared
+    from gpusched.agent.main import AgentSettings, OnStop, run_agent
+
+    _log_to_stderr(f"agent {name}")
+    settings = AgentSettings(
+        node=NodeName(name),
+        home=_home(home) / "agents" / name,
+        address=address,
+        devices=devices,
+        declared=Declared(cpus=cpus, memory_bytes=None if memory_gib is None else memory_gib << 30),
+        on_stop=OnStop(on_stop),
+    )
+    asyncio.run(run_agent(settings))
+
+
+@click.command()
+@home_option
+@config_option
+@click.option("--nodes", type=click.IntRange(1, 64), default=2, show_default=True, help="Agents to start.")
+@click.option(
+    "--devices",
+    metavar="SPEC",
+    help="Devices of each node. [default: read by NVML on one node; without NVML, 4 declared H100 each]",
+)
+@click.option("--cpus", type=click.IntRange(1), help="CPUs of each node. [default: this machine's]")
+@click.option("--tcp", metavar="HOST:PORT", help="Overrides listen.tcp.")
+def up(
+    home: Path | None,
+    config: Path | None,
+    nodes: int,
+    devices: str | None,
+    cpus: int | None,
+    tcp: str | None,
+) -> None:
+    """Run a whole cluster on this machine: a head and agents, until Ctrl-C.
+
+    \b
+    Examples:
+        gpusched up
+        gpusched up --nodes 2 --devices 8xA100
+    """
+    from gpusched.daemon.up import UpSettings, run_up
+
+    settings = UpSettings(home=_home(home), config=config, nodes=nodes, devices=devices, cpus=cpus, tcp=tcp)
+    sys.exit(asyncio.run(run_up(settings)))
+
+
+@click.command()
+@home_option
+def token(home: Path | None) -> None:
+    """Print a short-lived token of the calling user, for tools like grpcurl.
+
+    \b
+    Example:
+        grpcurl -plaintext -unix -H "authorization: Bearer $(gpusched token)" \\
+            ~/.gpusched/head.sock list
+    """
+    from gpusched.wire.address import TOKEN_SOCKET
+    from gpusched.wire.token_socket import fetch_token
+
+    click.echo(fetch_token(_home(home) / TOKEN_SOCKET))
