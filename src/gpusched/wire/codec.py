@@ -33,7 +33,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from gpusched.domain.errors import InvalidSpec, Violation
-from gpusched.wire.codec_field import CodecMismatch, Convert, field_reader, field_writer, within
+from gpusched.wire.codec_field import CodecMismatch, Convert, at_first_bad, field_reader, field_writer, within
 
 D = TypeVar("D")
 M = TypeVar("M", bound=Message)
@@ -94,6 +94,17 @@ class Codec(Generic[D, M]):
         """
         return self.domain(**{name: read(message) for name, read in self._readers})
 
+    def from_protos(self, path: str, messages: Iterable[M]) -> tuple[D, ...]:
+        """Read many; errors name their field under ``path``: ``specs[3].signal``.
+
+        Raises:
+            InvalidSpec: As ``from_proto``.
+        """
+        try:
+            return tuple(map(self.from_proto, messages))
+        except InvalidSpec as error:
+            raise at_first_bad(path, error, self.from_proto, messages) from error
+
     def arguments(self, value: D) -> dict[str, Any]:
         """Constructor arguments of the message; for an inlined value, of the message that holds it."""
         out: dict[str, Any] = {}
@@ -143,7 +154,7 @@ class Codec(Generic[D, M]):
             read: Convert = self._known[hint].from_proto
             return read
         if proto_name in self.message.DESCRIPTOR.oneofs_by_name:
-            return OneOf(self.message, proto_name, hint, known=self._known).read
+            return OneOf[Any, M](self.message, proto_name, hint, known=self._known).from_proto
         return field_reader(self._field(proto_name), hint, self._known)
 
     @cached_property
@@ -158,8 +169,8 @@ class Codec(Generic[D, M]):
             inner = self._known[hint]
             return lambda value, out: out.update(inner.arguments(get(value)))
         if proto_name in self.message.DESCRIPTOR.oneofs_by_name:
-            one_of = OneOf(self.message, proto_name, hint, known=self._known)
-            return lambda value, out: out.update((one_of.write(get(value)),))
+            one_of = OneOf[Any, M](self.message, proto_name, hint, known=self._known)
+            return lambda value, out: out.update((one_of.argument(get(value)),))
         convert = field_writer(self._field(proto_name), hint, self._known)
 
         def write(value: Any, out: dict[str, Any]) -> None:
@@ -196,13 +207,13 @@ class Codec(Generic[D, M]):
         return InvalidSpec((Violation(self.domain.__name__, "cannot be sent"),))
 
 
-class OneOf:
+class OneOf(Generic[D, M]):
     """A union of dataclasses that travels as the oneof ``name`` of ``message``."""
 
     def __init__(
-        self, message: type[Message], name: str, union: Any, *, known: Mapping[Any, Codec[Any, Any]]
+        self, message: type[M], name: str, union: Any, *, known: Mapping[Any, Codec[Any, Any]]
     ) -> None:
-        self._name = name
+        self._message, self._name = message, name
         codecs = {known[member].message.DESCRIPTOR: (member, known[member]) for member in get_args(union)}
         self._by_field: dict[str, Codec[Any, Any]] = {}
         self._by_type: dict[type, tuple[str, Codec[Any, Any]]] = {}
@@ -215,8 +226,8 @@ class OneOf:
         if codecs:
             raise CodecMismatch(f"oneof {name} lacks {[member.__name__ for member, _ in codecs.values()]}")
 
-    def read(self, message: Message) -> Any:
-        """The one that is set.
+    def from_proto(self, message: M) -> D:
+        """The alternative that is set.
 
         Raises:
             InvalidSpec: None is.
@@ -225,11 +236,20 @@ class OneOf:
         if field is None:
             raise InvalidSpec((Violation(self._name, "is required: set one of its alternatives"),))
         try:
-            return self._by_field[field].from_proto(getattr(message, field))
+            return cast(D, self._by_field[field].from_proto(getattr(message, field)))
         except InvalidSpec as error:
             raise within(field, error) from error
 
-    def write(self, value: Any) -> tuple[str, Message]:
+    def to_proto(self, value: D) -> M:
+        """The message that holds nothing but ``value``.
+
+        Raises:
+            InvalidSpec: A value does not fit its field.
+        """
+        field, part = self.argument(value)
+        return self._message(**{field: part})
+
+    def argument(self, value: D) -> tuple[str, Message]:
         """The field to set, and what to.
 
         Raises:

@@ -1,11 +1,12 @@
 """Which domain type travels as which message. How is derived in ``codec.py`` and round-trip tested.
 
 Every codec has ``to_proto`` and ``from_proto``; both raise ``InvalidSpec`` naming the field.
-The last two constants are the two directions of ``Connect``: unions, with ``read`` and ``write``.
+The last two are the two directions of ``Connect``, which are unions.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from gpusched.domain import (
@@ -28,6 +29,16 @@ from gpusched.v1 import agent_service_pb2, event_pb2, job_pb2, job_service_pb2, 
 from gpusched.v1 import report_service_pb2 as report_pb2
 from gpusched.wire.codec import Codec, D, M, OneOf
 from gpusched.wire.handlers import JobView, NodeView, PlanPreview
+
+
+@dataclass(frozen=True, slots=True)
+class CostQuery:
+    """What a cost report is asked with; bounds in microseconds, None: as far as the log goes."""
+
+    group_by: usage.GroupBy
+    start_us: int | None
+    end_us: int | None
+
 
 CODECS: dict[Any, Codec[Any, Any]] = {}
 """Every codec by its domain type."""
@@ -102,6 +113,7 @@ RECORDED = _codec(events.Recorded, event_pb2.Event, names={"event": "fact"})
 
 DEVICE_INTERVAL = _codec(usage.DeviceInterval, report_pb2.DeviceInterval)
 CHARGE_LINE = _codec(usage.ChargeLine, report_pb2.ChargeLine)
+COST_QUERY = _codec(CostQuery, report_pb2.GetCostRequest)
 COST_REPORT = _codec(usage.CostReport, report_pb2.GetCostResponse)
 
 # ── the agent's stream ────────────────────────────────────────────────────────────────
@@ -125,5 +137,9 @@ LAUNCH_TASKS = _codec(
 )
 QUEUED = _codec(commands.Queued, agent_service_pb2.Command, names={"command": "order"})
 
-FROM_AGENT = OneOf(agent_service_pb2.ConnectRequest, "message", link.FromAgent, known=CODECS)
-FROM_HEAD = OneOf(agent_service_pb2.ConnectResponse, "message", link.FromHead, known=CODECS)
+FROM_AGENT: OneOf[link.FromAgent, agent_service_pb2.ConnectRequest] = OneOf(
+    agent_service_pb2.ConnectRequest, "message", link.FromAgent, known=CODECS
+)
+FROM_HEAD: OneOf[link.FromHead, agent_service_pb2.ConnectResponse] = OneOf(
+    agent_service_pb2.ConnectResponse, "message", link.FromHead, known=CODECS
+)

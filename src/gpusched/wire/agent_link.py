@@ -1,0 +1,104 @@
+"""The agent's side of ``AgentService.Connect``: one stream, facts up and orders down.
+
+    async with connect_agent(address, node) as link:
+        await link.send(Hello(facts, attempts))
+        async for message in link:
+            ...
+
+It ends with the connection; dialling again is the agent's decision.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from gpusched.domain.errors import HeadUnavailable
+from gpusched.domain.ids import NodeName
+from gpusched.domain.link import FromAgent, FromHead
+from gpusched.wire.address import Address
+from gpusched.wire.async_transport import open_channel
+from gpusched.wire.channel import RETRY_S, TIMEOUT_S, Reach, error_of, tls_for
+from gpusched.wire.convert import FROM_AGENT, FROM_HEAD
+from gpusched.wire.credentials import token_source
+from gpusched.wire.methods import METHODS
+
+CONNECT = METHODS["/gpusched.v1.AgentService/Connect"]
+
+
+class AgentLink:
+    """An open stream. One task reads; any may send."""
+
+    def __init__(self, call: Any, reach: Reach) -> None:
+        self._call, self._reach = call, reach
+        self._sending = asyncio.Lock()  # gRPC takes one write at a time
+
+    async def send(self, message: FromAgent) -> None:
+        """Hand a message to the connection; what has arrived is known only by the head's answers.
+
+        Raises:
+            GpuschedError: The stream has ended: ``HeadUnavailable``, or why the head ended it.
+        """
+        request = FROM_AGENT.to_proto(message)
+        async with self._sending:
+            try:
+                await self._call.write(request)
+            except grpc.RpcError as failure:
+                raise error_of(failure, self._reach.address) from failure
+            except asyncio.InvalidStateError as error:
+                raise HeadUnavailable(f"the stream to {self._reach.address.text} has ended") from error
+
+    async def __aiter__(self) -> AsyncIterator[FromHead]:
+        """Messages of the head, until it ends the stream.
+
+        Raises:
+            GpuschedError: As ``send``.
+        """
+        try:
+            async for reply in self._call:
+                yield FROM_HEAD.from_proto(reply)
+        except grpc.RpcError as failure:
+            raise error_of(failure, self._reach.address) from failure
+
+
+@asynccontextmanager
+async def connect_agent(
+    address: Address, node: NodeName, *, token: str | None = None, ca_file: Path | None = None
+) -> AsyncIterator[AgentLink]:
+    """Open the stream of ``node``. Leaving the block ends it.
+
+    Args:
+        address: Of the head.
+        node: Whose agent this is; the head's token socket signs the token for it.
+        token: Where there is no such socket; None: as for ``Client``.
+        ca_file: As for ``Client``.
+
+    Raises:
+        HeadUnavailable: Nobody answers (raised by the link's methods if found out later).
+        NotPermitted: The head gives this user no agent's token.
+    """
+    reach = Reach(
+        address=address,
+        tls=tls_for(address, ca_file),
+        tokens=token_source(address, token=token, node=node),
+        timeout_s=TIMEOUT_S,
+        retry_s=RETRY_S,
+    )
+    metadata = await asyncio.to_thread(reach.persistence().metadata)
+    async with open_channel(reach) as channel:
+        invoke = channel.stream_stream(
+            CONNECT.path,
+            request_serializer=CONNECT.request.SerializeToString,
+            response_deserializer=CONNECT.reply.FromString,
+        )
+        call = invoke(None, metadata=metadata)  # None: messages are written one by one
+        try:
+            yield AgentLink(call, reach)
+        finally:
+            call.cancel()

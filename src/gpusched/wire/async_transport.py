@@ -1,0 +1,106 @@
+"""Sends calls and waits for the replies, on asyncio. ``transport.py`` is its twin in threads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+
+from gpusched.domain.errors import GpuschedError
+from gpusched.wire.calls import Stream, Unary
+from gpusched.wire.channel import CHANNEL_OPTIONS, Persistence, Reach, error_of
+from gpusched.wire.methods import Method
+
+R = TypeVar("R")
+
+
+def open_channel(reach: Reach) -> grpc.aio.Channel:
+    """A channel to the head; it connects when first used."""
+    target = reach.address.target
+    if reach.tls is None:
+        return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
+    credentials = grpc.ssl_channel_credentials(reach.tls.ca_pem)
+    return grpc.aio.secure_channel(target, credentials, options=CHANNEL_OPTIONS)
+
+
+class AsyncTransport:
+    """One channel to one head.
+
+    Args:
+        reach: Which head, with what credentials, and how long to wait for it.
+    """
+
+    def __init__(self, reach: Reach) -> None:
+        self._reach = reach
+        self._channel = open_channel(reach)
+        self._invokers: dict[str, Callable[..., Any]] = {}
+
+    async def unary(self, call: Unary[R]) -> R:
+        """Send one request; return what its reply says.
+
+        Raises:
+            GpuschedError: As the head answered, or ``HeadUnavailable``.
+        """
+        persistence = self._reach.persistence()
+        while True:
+            try:
+                metadata = await self._metadata(persistence)
+                invoke = self._invoker(call.method)
+                reply = await invoke(call.request, metadata=metadata, timeout=self._reach.timeout_s)
+                return call.read(reply)
+            except grpc.RpcError as failure:
+                await asyncio.sleep(persistence.delay_after(error_of(failure, self._reach.address)))
+            except GpuschedError as error:
+                await asyncio.sleep(persistence.delay_after(error))
+
+    async def stream(self, call: Stream[R]) -> AsyncIterator[R]:
+        """Send one request; iterate over what its replies say. Closing the iterator ends the call.
+
+        Raises:
+            GpuschedError: As the head answered, or ``HeadUnavailable``.
+        """
+        persistence = self._reach.persistence()
+        while True:
+            rpc = None
+            try:
+                metadata = await self._metadata(persistence)
+                rpc = self._invoker(call.method)(call.request, metadata=metadata)
+                async for reply in rpc:
+                    persistence.succeeded()
+                    call = call.after(reply)
+                    yield call.read(reply)
+                return
+            except grpc.RpcError as failure:
+                error = error_of(failure, self._reach.address)
+                if call.cannot_resume:
+                    raise error from failure
+                await asyncio.sleep(persistence.delay_after(error))
+            except GpuschedError as error:
+                await asyncio.sleep(persistence.delay_after(error))
+            finally:
+                if rpc is not None:
+                    rpc.cancel()
+
+    async def close(self) -> None:
+        """End every call and the connection."""
+        await self._channel.close(None)
+
+    async def _metadata(self, persistence: Persistence) -> tuple[tuple[str, str], ...]:
+        """What the next try carries; a token that must be asked for is asked for in a thread."""
+        if self._reach.tokens.is_at_hand:
+            return persistence.metadata()
+        return await asyncio.to_thread(persistence.metadata)
+
+    def _invoker(self, method: Method) -> Callable[..., Any]:
+        invoke = self._invokers.get(method.path)
+        if invoke is None:
+            make = self._channel.unary_stream if method.gives_stream else self._channel.unary_unary
+            invoke = self._invokers[method.path] = make(
+                method.path,
+                request_serializer=method.request.SerializeToString,
+                response_deserializer=method.reply.FromString,
+            )
+        return invoke

@@ -1,0 +1,191 @@
+"""What both clients share: how to reach a head, and what to do when it does not answer.
+
+A call is repeated, with the same request id, while the head is away; a stream goes on where it broke
+off if it can say where that was. Waiting is the clients' own affair: nothing here blocks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, cast
+
+import grpc
+
+from gpusched.domain.errors import (
+    ConfigInvalid,
+    GpuschedError,
+    HeadUnavailable,
+    OverLimit,
+    StoreUnavailable,
+    Unauthenticated,
+)
+from gpusched.wire.address import Address, default_address, parse_address
+from gpusched.wire.credentials import TokenSource, token_source
+from gpusched.wire.status import from_status
+
+TIMEOUT_S = 60.0
+RETRY_S = 5.0
+RECEIVE_BYTES_MAX = 256 << 20  # a year's usage report is large; a head is trusted
+BACKOFF_FIRST_S = 0.05
+BACKOFF_MAX_S = 1.0
+
+CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
+    ("grpc.max_receive_message_length", RECEIVE_BYTES_MAX),
+    ("grpc.max_send_message_length", -1),  # the head says what it takes
+    # A head that comes back is seen within a second, a silent one within half a minute.
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    # One head, one connection per client: a channel must not be shared behind its back.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How the head's certificate is checked: against ``ca_pem``, or the system's roots for None."""
+
+    ca_pem: bytes | None
+
+
+def tls_for(address: Address, ca_file: Path | None) -> Tls | None:
+    """TLS for every head on another machine, and wherever a CA is given (``$GPUSCHED_CA_FILE``).
+
+    Raises:
+        ConfigInvalid: The CA file cannot be read.
+    """
+    given = ca_file or os.environ.get("GPUSCHED_CA_FILE")
+    if given is None:
+        return None if address.is_local else Tls(None)
+    try:
+        return Tls(Path(given).read_bytes())
+    except OSError as error:
+        raise ConfigInvalid(f"the CA file {given} cannot be read: {error}") from error
+
+
+def backoff_s(total_s: float) -> Iterator[float]:
+    """Delays that double up to ``BACKOFF_MAX_S`` and together make ``total_s``."""
+    delay_s = BACKOFF_FIRST_S
+    while total_s > 0:
+        step_s = min(delay_s, total_s)
+        yield step_s
+        total_s -= step_s
+        delay_s = min(2 * delay_s, BACKOFF_MAX_S)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """Which head to speak to, as whom, and how long to wait for it."""
+
+    address: Address
+    tls: Tls | None
+    tokens: TokenSource
+    timeout_s: float
+    retry_s: float
+
+    def persistence(self) -> Persistence:
+        """For one call."""
+        return Persistence(self.tokens, self.retry_s)
+
+
+def reach(
+    address: str | None, *, token: str | None, ca_file: Path | None, timeout_s: float, retry_s: float
+) -> Reach:
+    """Fill in from the environment what the caller left open; the arguments are those of ``Client``.
+
+    Raises:
+        ConfigInvalid: The address or the CA file cannot be used.
+        Unauthenticated: The head is on another machine and there is no token.
+    """
+    where = default_address() if address is None else parse_address(address)
+    return Reach(
+        address=where,
+        tls=tls_for(where, ca_file),
+        tokens=token_source(where, token=token),
+        timeout_s=timeout_s,
+        retry_s=retry_s,
+    )
+
+
+class _Rpc(Protocol):
+    def code(self) -> grpc.StatusCode: ...
+    def details(self) -> str | None: ...
+    def trailing_metadata(self) -> Iterable[tuple[str, str | bytes]] | None: ...
+
+
+class TooSlow(HeadUnavailable):
+    """The head is there but did not answer before the deadline: repeating would only add to its load."""
+
+
+def error_of(rpc: grpc.RpcError, address: Address) -> GpuschedError:
+    """The error behind a failed RPC.
+
+    Args:
+        rpc: As raised by a call of either client.
+        address: Of the head, for the message.
+    """
+    call = cast(_Rpc, rpc)
+    code, message = call.code(), call.details() or ""
+    error = from_status(code, message, call.trailing_metadata() or ())
+    if not isinstance(error, HeadUnavailable):
+        return _with_remedy(error)
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return TooSlow(
+            f"the head at {address.text} did not answer in time: it may be overloaded; "
+            "give a longer timeout_s or ask for less"
+        )
+    return HeadUnavailable(
+        f"no head answers at {address.text} ({message}): start one with `gpusched up`, "
+        "or name another in GPUSCHED_ADDRESS"
+    )
+
+
+def _with_remedy(error: GpuschedError) -> GpuschedError:
+    if isinstance(error, OverLimit) and "larger than max" in str(error):
+        return OverLimit(f"the request is too large for the head: send it in parts ({error})")
+    return error
+
+
+class Persistence:
+    """Decides, for one call, what to show and whether to try again after a failure.
+
+    Args:
+        tokens: Where the token comes from.
+        retry_s: How long to go on while the head is away, summed over the delays.
+    """
+
+    def __init__(self, tokens: TokenSource, retry_s: float) -> None:
+        self._tokens, self._retry_s = tokens, retry_s
+        self._shown: str | None = None
+        self._may_renew = True
+        self._delays = backoff_s(retry_s)
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What the next try carries. Blocks while a token is fetched; raises what that raises."""
+        self._shown = self._tokens.token()
+        return (("authorization", f"Bearer {self._shown}"),)
+
+    def delay_after(self, error: GpuschedError) -> float:
+        """Seconds to wait before the next try.
+
+        Raises:
+            GpuschedError: ``error``, if repeating would not help or the time is up.
+        """
+        if isinstance(error, Unauthenticated) and self._shown is not None and self._may_renew:
+            self._may_renew = False  # a fresh token that does not hold either is a real refusal
+            if self._tokens.renew(self._shown):
+                return 0.0
+        if isinstance(error, HeadUnavailable | StoreUnavailable) and not isinstance(error, TooSlow):
+            delay_s = next(self._delays, None)
+            if delay_s is not None:
+                return delay_s
+        raise error
+
+    def succeeded(self) -> None:
+        """The head answered: the next failure starts a new count."""
+        self._may_renew, self._delays = True, backoff_s(self._retry_s)

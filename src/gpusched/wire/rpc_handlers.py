@@ -1,0 +1,77 @@
+"""Puts a servicer on a server: finds its methods by the descriptors, turns what they raise into statuses."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, cast
+
+import grpc
+import grpc.aio
+from google.protobuf.descriptor import ServiceDescriptor
+
+from gpusched.domain.identity import Principal
+from gpusched.wire.auth_interceptor import CALLER
+from gpusched.wire.methods import Method, methods_of
+from gpusched.wire.status import abort_with
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+def service_handler(service: ServiceDescriptor, servicer: object) -> grpc.GenericRpcHandler[Any, Any]:
+    """The handler of a whole service.
+
+    Raises:
+        AttributeError: ``servicer`` lacks a method that the service declares.
+    """
+    handlers = {
+        method.name: _method_handler(method, getattr(servicer, method.name)) for method in methods_of(service)
+    }
+    return grpc.method_handlers_generic_handler(service.full_name, handlers)
+
+
+def _method_handler(
+    method: Method, serve: Callable[[Principal, Any], Any]
+) -> grpc.RpcMethodHandler[Any, Any]:
+    make: Any
+    match (method.takes_stream, method.gives_stream):
+        case (False, False):
+            make, behaviour = grpc.unary_unary_rpc_method_handler, _unary(serve)
+        case (False, True):
+            make, behaviour = grpc.unary_stream_rpc_method_handler, _stream(serve)
+        case _:
+            make, behaviour = grpc.stream_stream_rpc_method_handler, _stream(serve)
+    return cast(
+        "grpc.RpcMethodHandler[Any, Any]",
+        make(
+            behaviour,
+            request_deserializer=method.request.FromString,
+            response_serializer=method.reply.SerializeToString,
+        ),
+    )
+
+
+def _unary(serve: Callable[[Principal, Any], Awaitable[Any]]) -> Callable[[Any, Context], Awaitable[Any]]:
+    async def answer(request: Any, context: Context) -> Any:
+        try:
+            return await serve(CALLER.get(), request)
+        except Exception as error:  # noqa: BLE001 - the top of an RPC: whatever it is, the caller gets a status
+            await abort_with(context, error)
+
+    return answer
+
+
+def _stream(
+    serve: Callable[[Principal, Any], AsyncIterator[Any]],
+) -> Callable[[Any, Context], Awaitable[None]]:
+    """Writes rather than yields, so that a caller that goes away ends ``serve``'s iterator at once."""
+
+    async def answer(request: Any, context: Context) -> None:
+        try:
+            async with aclosing(cast(Any, serve(CALLER.get(), request))) as replies:
+                async for reply in replies:
+                    await context.write(reply)
+        except Exception as error:  # noqa: BLE001 - the top of an RPC: whatever it is, the caller gets a status
+            await abort_with(context, error)
+
+    return answer

@@ -1,0 +1,111 @@
+"""Tokens for local users: a unix socket that reads who connected from the kernel and answers with a token.
+
+One line of JSON each way. Request: ``{"node": null}``, or ``{"node": "n1"}`` for an agent. Answer:
+``{"token": "...", "expires_at_us": 1}``, or ``{"error": "NotPermitted", "message": "..."}``.
+gRPC for Python does not show peer credentials, hence the second socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from pathlib import Path
+from typing import Any, Protocol
+
+from gpusched.domain.errors import GpuschedError, HeadUnavailable, NotPermitted, Unauthenticated
+from gpusched.domain.ids import NodeName
+from gpusched.wire.unix_socket import claim_path, open_to_all, peer_of
+
+LINE_BYTES_MAX = 8_192
+ANSWER_TIMEOUT_S = 5.0
+
+
+class Token(Protocol):
+    """A signed token and when it ends."""
+
+    @property
+    def token(self) -> str: ...
+    @property
+    def expires_at_us(self) -> int: ...
+
+
+class IssueToken(Protocol):
+    """Signs a token for a unix user as the kernel named it. May raise ``NotPermitted``."""
+
+    def __call__(self, uid: int, gid: int, *, node: NodeName | None) -> Token: ...
+
+
+# ── the head's side ───────────────────────────────────────────────────────────────────
+
+
+async def serve_tokens(path: Path, issue: IssueToken) -> asyncio.Server:
+    """Serve tokens on ``path`` until the returned server is closed. Every local user may connect.
+
+    Raises:
+        ConfigInvalid: The path cannot be bound, or somebody answers there already.
+    """
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                reply = _answer(await reader.readline(), writer.get_extra_info("socket"), issue)
+                writer.write(json.dumps(reply).encode() + b"\n")
+                await writer.drain()
+        except (OSError, TimeoutError, ValueError):
+            pass  # a caller that went away, said nothing, or sent an endless line gets no answer
+        finally:
+            writer.close()
+
+    claim_path(path)
+    server = await asyncio.start_unix_server(answer, path, limit=LINE_BYTES_MAX)
+    open_to_all(path)
+    return server
+
+
+def _answer(line: bytes, connection: socket.socket, issue: IssueToken) -> dict[str, object]:
+    peer = peer_of(connection)
+    try:
+        token = issue(peer.uid, peer.gid, node=_asked_node(line))
+    except GpuschedError as error:
+        return {"error": type(error).__name__, "message": str(error)}
+    return {"token": token.token, "expires_at_us": token.expires_at_us}
+
+
+def _asked_node(line: bytes) -> NodeName | None:
+    request = json.loads(line)
+    node = request.get("node") if isinstance(request, dict) else None
+    if node is not None and not isinstance(node, str):
+        raise NotPermitted("node must be a node's name")
+    return None if node is None else NodeName(node)
+
+
+# ── the client's side ─────────────────────────────────────────────────────────────────
+
+
+def fetch_token(path: Path, node: NodeName | None = None) -> str:
+    """Ask the head on this machine for a token for the calling user; for ``node``, an agent's.
+
+    Blocks for at most ``ANSWER_TIMEOUT_S``.
+
+    Raises:
+        HeadUnavailable: Nobody answers on ``path``.
+        NotPermitted: An agent's token is not given to this user.
+        Unauthenticated: The head refused for another reason.
+    """
+    request = json.dumps({"node": node}).encode() + b"\n"
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(ANSWER_TIMEOUT_S)
+            connection.connect(str(path))
+            connection.sendall(request)
+            with connection.makefile("rb") as stream:
+                reply: Any = json.loads(stream.readline(LINE_BYTES_MAX))
+    except (OSError, ValueError) as error:
+        raise HeadUnavailable(
+            f"no head gives out tokens on {path} ({error}): start one with `gpusched up`"
+        ) from error
+    if "token" in reply:
+        return str(reply["token"])
+    refusal = NotPermitted if reply.get("error") == "NotPermitted" else Unauthenticated
+    raise refusal(str(reply.get("message")))
