@@ -116,6 +116,7 @@ def failed_view() -> JobView:
     running = running_view(declared=False)
     job = replace(
         running.job,
+        job_id=16,
         state=JobState.FAILED,
         ended_at_us=NOW_US - 5 * MINUTE_US,
         end_reason=EndReason.RANK_FAILED,
@@ -263,7 +264,8 @@ class FakeJobs:
 
     def list(self, where=None):
         self.asked.append(("list", where))
-        return iter(self.views.values())
+        states = () if where is None else where.states
+        return (view for view in self.views.values() if not states or view.job.state in states)
 
     def _change(self, verb, job_id):
         self.get(job_id)

@@ -115,8 +115,11 @@ def _lines(script: str | None) -> int:
 def _measured(measured: Efficiency, view: JobView) -> Iterator[tuple[str, Cell]]:
     if measured.wall_s is not None:
         yield "Wall time", show_duration(measured.wall_s)
-        yield "CPU busy", _percent(measured.cpu_busy)
-    if measured.gpus_granted:
+    if measured.wall_s is not None and not view.uses and not view.job.state.is_terminal:
+        yield "Efficiency", "measured when the attempt ends"
+    elif measured.wall_s is not None:
+        yield "CPU busy", "not measured" if measured.cpu_busy is None else f"{measured.cpu_busy:.1%}"
+    if measured.gpus_granted and (view.uses or view.job.state.is_terminal or _is_declared(view.job)):
         yield "GPU busy", _gpu_busy(measured, view.job)
     if measured.memory_peak_bytes is not None:
         yield "Memory peak", f"{show_size(measured.memory_peak_bytes)} (largest rank)"
@@ -128,19 +131,18 @@ def _measured(measured: Efficiency, view: JobView) -> Iterator[tuple[str, Cell]]
         yield "Cost", f"{view.cost} {view.currency or ''}".rstrip()
 
 
-def _percent(fraction: float | None) -> str:
-    return "not measured" if fraction is None else f"{fraction:.1%}"
-
-
 def _gpu_busy(measured: Efficiency, job: Job) -> str:
     if measured.gpu_busy is None:
-        parts = () if job.attempt is None else job.attempt.allocation.nodes
-        is_declared = all(gpu.declared for part in parts for gpu in part.devices)
-        return "not measured (declared)" if is_declared else "not measured"
+        return "not measured (declared)" if _is_declared(job) else "not measured"
     part = f" ({measured.gpus_measured} of {measured.gpus_granted} measured)"
     return f"{measured.gpu_busy:.1%} of the time" + (
         part if measured.gpus_measured < measured.gpus_granted else ""
     )
+
+
+def _is_declared(job: Job) -> bool:
+    parts = () if job.attempt is None else job.attempt.allocation.nodes
+    return all(gpu.declared for part in parts for gpu in part.devices)
 
 
 def _placement_table(parts: Iterable[NodeAllocation]) -> Table:

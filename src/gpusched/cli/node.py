@@ -87,4 +87,7 @@ def topology(session: Session, *, name: str | None, as_json: bool) -> None:
         return
     for facts in sorted(found, key=lambda facts: facts.name):
         print_line((facts.name, "bold"))
-        print_table(links_table(facts))
+        if facts.devices:
+            print_table(links_table(facts))
+        else:
+            print_line("no GPUs")

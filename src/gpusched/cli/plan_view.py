@@ -102,7 +102,7 @@ def print_constraints(diagnosis: Diagnosis) -> None:
 def print_forecast(diagnosis: Diagnosis, now_us: int) -> None:
     """Write how many nodes fit, who is ahead and when it could start."""
     fits = f"{diagnosis.nodes_fitting_now} now, {diagnosis.nodes_fitting_empty} if nothing ran"
-    print_line(f"Nodes: wants {diagnosis.nodes_wanted}; of {diagnosis.nodes_total}, {fits} could take a part")
+    print_line(f"Nodes that fit: {fits}, of {diagnosis.nodes_total}; it wants {diagnosis.nodes_wanted}")
     if diagnosis.jobs_ahead is not None:
         print_line(f"Jobs ahead: {diagnosis.jobs_ahead}")
     if diagnosis.reason is not None:
