@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fakes.clusters import columns_of, node_lists, snapshot_of, specs, take_all
+from fakes.clusters import H100, columns_of, make_node, snapshot_of, take_all
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from gpusched.domain.errors import GpuschedError
+from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import PendingReason
 from gpusched.placement.fit import fit_empty
 from gpusched.placement.gang import fits, place
@@ -22,24 +22,35 @@ NOW_US = 100 * SECOND_US
 
 
 @st.composite
-def situations(draw, *, limited=None):
-    """A cluster with jobs on it and a queue; all with time limits, none, or as it falls."""
-    snapshot = snapshot_of(*draw(node_lists(most=4, always_up=True)))
-    jobs = st.lists(specs(plain=True), max_size=6)
+def node_shares(draw, nodes):
+    """A job that asks for up to all of a node's 4 GPUs and 8 CPUs, on some of the nodes."""
+    return JobSpec(
+        name="job",
+        nodes=draw(st.integers(1, nodes)),
+        gpus_per_node=draw(st.integers(0, 4)),
+        cpus_per_task=draw(st.integers(1, 8)),
+        time_limit_s=draw(st.sampled_from([None, 5, 10, 20, 50])),
+    )
+
+
+@st.composite
+def situations(draw, *, limited=False):
+    """A crowded cluster of two to five nodes, some smaller, and a queue of jobs most of which could run."""
+    count = draw(st.integers(2, 5))
+    sizes = draw(st.lists(st.sampled_from([4, 4, 2, 0]), min_size=count, max_size=count))
+    snapshot = snapshot_of(*[make_node(f"n{i}", *[H100] * gpus, cpus=8) for i, gpus in enumerate(sizes)])
     running = []
-    for number, spec in enumerate(draw(jobs)):
-        try:
-            placement = place(snapshot, spec)
-        except GpuschedError:
+    for number, spec in enumerate(draw(st.lists(node_shares(2), min_size=1, max_size=8))):
+        if not fits(snapshot, spec):
             continue
+        placement = place(snapshot, spec)
         take_all(snapshot, placement)
-        ends = st.integers(90, 140) if limited else st.one_of(st.none(), st.integers(90, 140))
-        ends_s = draw(ends)
-        running.append(
-            RunningEntry(1000 + number, placement.nodes, None if ends_s is None else ends_s * SECOND_US)
-        )
-    queue = [QueueEntry(number, spec) for number, spec in enumerate(draw(jobs), start=1)]
-    return snapshot, queue, running
+        ends = st.integers(90, 140)
+        ends_s = draw(ends if limited else st.one_of(ends, ends, st.none()))
+        ends_by_us = None if ends_s is None else ends_s * SECOND_US
+        running.append(RunningEntry(1000 + number, placement.nodes, ends_by_us))
+    queue = draw(st.lists(node_shares(count), min_size=1, max_size=8))
+    return snapshot, [QueueEntry(number, spec) for number, spec in enumerate(queue, start=1)], running
 
 
 def after(snapshot, running, plan, queue):
@@ -132,7 +143,7 @@ def test_jobs_ahead_of_the_head_are_placed_as_if_each_came_alone(situation):
         take_all(now, placements[entry.job_id])
 
 
-@given(situations(), specs(plain=True))
+@given(situations(), node_shares(5))
 @settings(max_examples=500, deadline=None)
 def test_forecast_equals_playing_the_ends_forward_one_by_one(situation, spec):
     snapshot, _, running = situation
