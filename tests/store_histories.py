@@ -212,7 +212,7 @@ class History:
         for name in job.attempt.node_names:
             if name in job.attempt.nodes_ended:
                 continue
-            if name not in job.attempt.nodes_started and job.state is JobState.CONFIGURING:
+            if name not in job.attempt.nodes_started:
                 yield self.started(job.job_id, name)
             yield self.ended(job.job_id, name)
             yield self.ended(job.job_id, name, exit_code=1)

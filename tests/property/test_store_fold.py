@@ -1,5 +1,7 @@
 """Whatever happens, in whatever batches: the projections are the fold of the log."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -8,6 +10,7 @@ from store_histories import History
 
 from gpusched.domain.job import JobFilter
 from gpusched.domain.partition import Partitions
+from gpusched.engine.accounting import fold_spans
 from gpusched.engine.ports import Loaded
 from gpusched.engine.state import fold
 from gpusched.store.database import open_store
@@ -46,7 +49,7 @@ def test_what_is_loaded_is_the_fold_of_what_was_committed(backend, request, tick
         with Reader(url) as reader:
             log = reader.events(0, limit=FOREVER)
             jobs = reader.jobs(JobFilter(), 10**6)
-            spans = reader.attempt_spans(0, FOREVER)
+            attempt_spans, node_spans = reader.attempt_spans(0, FOREVER), reader.node_spans(0, FOREVER)
 
     folded = fold(log, Partitions())
     assert log == tuple(history.log)
@@ -58,22 +61,26 @@ def test_what_is_loaded_is_the_fold_of_what_was_committed(backend, request, tick
         last_command_seq=history.last_command_seq,
         next_job_id=folded.next_job_id,
     )
-    in_memory = {job.job_id: job for job in jobs}
-    assert folded.jobs.items() <= in_memory.items()
-    check_attempts(spans, in_memory)
+    assert folded.jobs.items() <= {job.job_id: job for job in jobs}.items()
+    folded_attempts, folded_nodes = fold_spans(log)
+    assert sorted(attempt_spans, key=by_attempt) == sorted(folded_attempts, key=by_attempt)
+    assert merged(node_spans) == merged(folded_nodes)
 
 
-def check_attempts(spans, jobs):
-    """Every attempt has a row; the last of a job agrees with its projection."""
-    last = {span.job_id: span for span in spans}
-    assert last.keys() == {job.job_id for job in jobs.values() if job.attempt is not None}
-    for span in spans:
-        if span.epoch < last[span.job_id].epoch:
-            assert span.ended_at_us is not None
-    for job_id, span in last.items():
-        attempt = jobs[job_id].attempt
-        assert (span.epoch, span.allocation) == (attempt.epoch, attempt.allocation)
-        assert span.running_at_us == attempt.running_at_us
-        assert {node for node, _ in span.uses} == attempt.nodes_ended
-        if span.ended_at_us is not None:
-            assert span.end_reason is attempt.stop_reason
+def by_attempt(span):
+    return span.job_id, span.epoch
+
+
+def merged(spans):
+    """Spans in order, those joined that follow one another and differ in nothing."""
+    found = []
+    for span in sorted(spans, key=lambda span: (span.node, span.start_us)):
+        before = found[-1] if found else None
+        if before is not None and replace(before, start_us=0, end_us=0) == replace(
+            span, start_us=0, end_us=0
+        ):
+            assert before.end_us == span.start_us
+            found[-1] = replace(before, end_us=span.end_us)
+        else:
+            found.append(span)
+    return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Executable, Table, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Executable, Table, bindparam, delete, exists, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gpusched.domain.errors import LogCorrupt
@@ -32,23 +32,33 @@ _READ_COUNTERS = select(
 ).with_for_update()
 _WRITE_COUNTERS = update(schema.counters)
 
-_attempts = schema.attempts.c
+_attempts, _parts = schema.attempts.c, schema.attempt_nodes.c
 _THIS_ATTEMPT = (_attempts.job_id == bindparam("of_job"), _attempts.epoch == bindparam("of_epoch"))
-_NOTE_RUNNING = update(schema.attempts).where(*_THIS_ATTEMPT).values(running_at_us=bindparam("at_us"))
+_THIS_PART = (
+    _parts.job_id == bindparam("of_job"),
+    _parts.epoch == bindparam("of_epoch"),
+    _parts.node == bindparam("of_node"),
+)
+_NOTE_STARTED = (
+    update(schema.attempt_nodes)
+    .where(*_THIS_PART, _parts.started_at_us.is_(None))
+    .values(started_at_us=bindparam("at_us"))
+)
+_NOTE_USE = (
+    update(schema.attempt_nodes).where(*_THIS_PART).values(ended_seq=bindparam("seq"), use=bindparam("body"))
+)
+_WAITED_FOR = exists().where(
+    _parts.job_id == _attempts.job_id, _parts.epoch == _attempts.epoch, _parts.started_at_us.is_(None)
+)
+_NOTE_RUNNING = (
+    update(schema.attempts)
+    .where(*_THIS_ATTEMPT, _attempts.running_at_us.is_(None), ~_WAITED_FOR)
+    .values(running_at_us=bindparam("at_us"))
+)
 _NOTE_ENDED = (
     update(schema.attempts)
     .where(*_THIS_ATTEMPT)
     .values(ended_at_us=bindparam("at_us"), end_reason=bindparam("reason"))
-)
-_parts = schema.attempt_nodes.c
-_NOTE_USE = (
-    update(schema.attempt_nodes)
-    .where(
-        _parts.job_id == bindparam("of_job"),
-        _parts.epoch == bindparam("of_epoch"),
-        _parts.node == bindparam("of_node"),
-    )
-    .values(ended_seq=bindparam("seq"), use=bindparam("body"))
 )
 _spans = schema.node_spans.c
 _OPEN_SPANS = select(_spans.seq, _spans.node, _spans.start_us, _spans.is_up, _spans.devices).where(
@@ -164,7 +174,7 @@ def _write_attempts(connection: Connection, batch: Batch) -> None:
     jobs = {job.job_id: job for job in batch.jobs}
     granted: list[Row] = []
     parts: list[Row] = []
-    running: list[Row] = []
+    started: list[Row] = []
     uses: list[Row] = []
     ended: list[Row] = []
     for recorded in batch.events:
@@ -174,7 +184,8 @@ def _write_attempts(connection: Connection, batch: Batch) -> None:
                 names = (part.node for part in event.allocation.nodes)
                 parts += ({"job_id": event.job_id, "epoch": event.epoch, "node": name} for name in names)
             case TasksStarted() as event:
-                running += _running_row(event, jobs)
+                row = {"of_node": event.node, "at_us": recorded.at_us}
+                started.append(row | _names_attempt(event))
             case TasksEnded() as event:
                 row = {"of_node": event.node, "seq": recorded.seq, "body": encode(event.use)}
                 uses.append(row | _names_attempt(event))
@@ -183,7 +194,9 @@ def _write_attempts(connection: Connection, batch: Batch) -> None:
                 ended.append(row | _names_attempt(event))
     _run(connection, insert(schema.attempts), granted)
     _run(connection, insert(schema.attempt_nodes), parts)
-    _run(connection, _NOTE_RUNNING, running)
+    _run(connection, _NOTE_STARTED, started)
+    newest = {(row["of_job"], row["of_epoch"]): row for row in started}
+    _run(connection, _NOTE_RUNNING, list(newest.values()))
     _run(connection, _NOTE_USE, uses)
     _run(connection, _NOTE_ENDED, ended)
 
@@ -204,16 +217,6 @@ def _attempt_row(event: JobAllocated, jobs: dict[JobId, Job]) -> Row:
         "granted_at_us": event.allocation.granted_at_us,
         "allocation": encode(event.allocation),
     }
-
-
-def _running_row(event: TasksStarted, jobs: dict[JobId, Job]) -> list[Row]:
-    # An attempt that started, ended and was followed by the next in one batch ran for no time
-    # that anyone could measure; its projection is gone, and it stays without a running time.
-    job = jobs.get(event.job_id)
-    attempt = None if job is None else job.attempt
-    if attempt is None or attempt.epoch != event.epoch or attempt.running_at_us is None:
-        return []
-    return [{"at_us": attempt.running_at_us} | _names_attempt(event)]
 
 
 def _write_spans(connection: Connection, log: Sequence[Recorded]) -> None:

@@ -29,6 +29,7 @@ Uses = tuple[tuple[NodeName, NodeUse], ...]
 
 _jobs, _events, _spans = schema.jobs.c, schema.events.c, schema.node_spans.c
 _attempts, _parts = schema.attempts.c, schema.attempt_nodes.c
+_LAST_ATTEMPT = and_(_parts.job_id == _jobs.job_id, _parts.epoch == _jobs.epoch)
 _SAME_ATTEMPT = and_(_parts.job_id == _attempts.job_id, _parts.epoch == _attempts.epoch)
 
 
@@ -63,6 +64,8 @@ class Reader:
             before: Continues a listing: only jobs with a lower id.
         """
         query = select(_jobs.body).where(*_conditions(where)).order_by(_jobs.job_id.desc()).limit(limit)
+        if where.node is not None:
+            query = query.join(schema.attempt_nodes, _LAST_ATTEMPT).where(_parts.node == where.node)
         if before is not None:
             query = query.where(_jobs.job_id < before)
         with self._connected() as connection:
@@ -181,11 +184,6 @@ def _conditions(where: JobFilter) -> Iterator[ColumnElement[bool]]:
     ):
         if wanted is not None:
             yield column == wanted
-    if where.node is not None:
-        given = select(_parts.job_id).where(
-            _parts.node == where.node, _parts.job_id == _jobs.job_id, _parts.epoch == _jobs.epoch
-        )
-        yield given.exists()
 
 
 def _uses_query(source: Any) -> Select[Any]:

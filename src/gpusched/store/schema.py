@@ -70,6 +70,7 @@ attempt_nodes = Table(
     Column("job_id", Int64, primary_key=True, autoincrement=False),
     Column("epoch", Int64, primary_key=True, autoincrement=False),
     Column("node", Text, primary_key=True),
+    Column("started_at_us", Int64),
     Column("ended_seq", Int64),  # of its TasksEnded
     Column("use", Text),  # what it used, known once it has ended
 )

@@ -78,7 +78,7 @@ def test_a_database_of_a_newer_version_is_refused(store_url, engine):
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     engine.dispose()
-    with pytest.raises(ConfigInvalid, match="newer gpusched.*9999.*run that version"):
+    with pytest.raises(ConfigInvalid, match=r"newer gpusched.*9999.*run that version"):
         open_store(store_url)
 
 

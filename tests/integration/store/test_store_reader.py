@@ -200,7 +200,7 @@ def test_a_node_has_its_own_events(told):
 
 
 def test_a_long_read_does_not_stop_the_writer(told):
-    history, commit, reader = told
+    _, _, reader = told
     submit_all(told, JobSpec(name="a"))
     with reader._connected() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM jobs").scalar_one() == 1

@@ -17,6 +17,15 @@ def url_of(path):
     return f"sqlite:///{path}"
 
 
+def cut_connections(server):
+    """What a restart of the database does to a head."""
+    with closing(server.admin()) as admin:
+        admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE application_name LIKE 'gpusched head%'"
+        )
+
+
 @pytest.mark.parametrize("content", [b"not a database, but long enough to have a header " * 99, b"hello"])
 def test_a_file_that_is_no_database_is_refused_and_left_as_it_was(tmp_path, content):
     path = tmp_path / "gpusched.db"
@@ -82,10 +91,7 @@ def test_a_lost_connection_is_unavailable_and_the_store_recovers_by_loading_agai
     history = History()
     with open_store(postgres_url) as store:
         store.commit(history.batch(history.submitted(), requests=(answer("r1", 1),)))
-        with closing(postgres_server.admin()) as admin:
-            admin.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'gpusched head%'"
-            )
+        cut_connections(postgres_server)
         with pytest.raises(StoreUnavailable, match="does not answer or refuses"):
             store.commit(history.batch(history.submitted()))
         assert store.load().last_seq == 1
@@ -98,10 +104,7 @@ def test_a_head_that_lost_its_connection_cannot_write_once_another_has_taken_ove
     history = History()
     with open_store(postgres_url) as first:
         first.commit(history.batch(history.submitted()))
-        with closing(postgres_server.admin()) as admin:
-            admin.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'gpusched head%'"
-            )
+        cut_connections(postgres_server)
         with open_store(postgres_url) as second:
             late = history.batch(history.submitted())
             with pytest.raises(StoreUnavailable):  # its connection is gone

@@ -1,4 +1,4 @@
-"""A head that does nothing but commit: prints the last seq after each commit, until it is killed."""
+"""A head that does nothing but commit: writes the last seq after each commit, until it is killed."""
 
 import sys
 
@@ -13,4 +13,5 @@ with open_store(sys.argv[1]) as store:
     while True:
         batch = history.batch(*(history.submitted(ahead=n) for n in range(JOBS_PER_BATCH)))
         store.commit(batch)
-        print(batch.events[-1].seq, flush=True)
+        sys.stdout.write(f"{batch.events[-1].seq}\n")
+        sys.stdout.flush()

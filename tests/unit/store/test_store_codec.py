@@ -15,7 +15,7 @@ def test_every_event_and_every_command_can_be_read():
 
 
 def test_an_event_of_an_unknown_kind_is_refused_by_name():
-    with pytest.raises(LogCorrupt, match="'JobTeleported'.*run the version"):
+    with pytest.raises(LogCorrupt, match=r"'JobTeleported'.*run the version"):
         EVENTS.decode("JobTeleported", "{}")
 
 

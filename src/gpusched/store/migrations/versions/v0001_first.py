@@ -92,6 +92,7 @@ def _create_attempts() -> None:
         sa.Column("job_id", INT64, autoincrement=False, nullable=False),
         sa.Column("epoch", INT64, autoincrement=False, nullable=False),
         sa.Column("node", sa.Text, nullable=False),
+        sa.Column("started_at_us", INT64),
         sa.Column("ended_seq", INT64),
         sa.Column("use", sa.Text),
         sa.PrimaryKeyConstraint("job_id", "epoch", "node", name="pk_attempt_nodes"),
