@@ -1,0 +1,81 @@
+"""The order that a shim carries out: the agent writes it, the shim reads it without msgspec."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gpusched.domain.identity import Identity
+from gpusched.domain.ids import DeviceUuid, Epoch, JobId, NodeName
+from gpusched.domain.job_spec import WarningSignal
+from gpusched.domain.launch_plan import NodeLaunch, TaskLaunch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """``launch.json``: what to start, and how to find it again."""
+
+    boot_id: str  # of the boot in which it was accepted: it is never started in another
+    token: str  # secret, in the environment of every rank: what carries it belongs to the attempt
+    cgroup_parent: str | None  # where to make the attempt's control group
+    launch: NodeLaunch
+
+    @property
+    def cgroup_name(self) -> str:
+        """The name of the attempt's control group: no other attempt on this machine has it."""
+        return f"gpusched-{self.token}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopOrder:
+    """``stop.json``: end the ranks."""
+
+    kill_wait_s: int
+    reason: str
+
+
+def read_order(path: Path) -> Order:
+    """Read ``launch.json``.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    plain = json.loads(path.read_bytes())
+    return Order(**{**plain, "launch": _launch(plain["launch"])})
+
+
+def read_stop_order(path: Path) -> StopOrder | None:
+    """Read ``stop.json``; None if there is none."""
+    try:
+        return StopOrder(**json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return None
+
+
+def _launch(plain: dict[str, Any]) -> NodeLaunch:
+    return NodeLaunch(
+        **{
+            **plain,
+            "job_id": JobId(plain["job_id"]),
+            "epoch": Epoch(plain["epoch"]),
+            "node": NodeName(plain["node"]),
+            "owner": Identity(**plain["owner"]),
+            "tasks": tuple(map(_task, plain["tasks"])),
+            "devices": tuple(map(DeviceUuid, plain["devices"])),
+            "signal": WarningSignal(**plain["signal"]),
+        }
+    )
+
+
+def _task(plain: dict[str, Any]) -> TaskLaunch:
+    return TaskLaunch(
+        **{
+            **plain,
+            "argv": tuple(plain["argv"]),
+            "env": tuple((name, value) for name, value in plain["env"]),
+            "cpu_ids": tuple(plain["cpu_ids"]),
+            "devices": tuple(map(DeviceUuid, plain["devices"])),
+        }
+    )

@@ -1,0 +1,100 @@
+"""Processes as ``/proc`` shows them (proc(5)), and the calls of prctl(2) that Python lacks."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+PR_SET_PDEATHSIG = 1
+PR_SET_NAME = 15
+PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def prctl(option: int, argument: int | bytes) -> None:
+    """Call prctl(2).
+
+    Raises:
+        OSError: The kernel refused.
+    """
+    value = ctypes.c_char_p(argument) if isinstance(argument, bytes) else ctypes.c_ulong(argument)
+    zero = ctypes.c_ulong(0)
+    if _libc.prctl(option, value, zero, zero, zero) != 0:
+        errno = ctypes.get_errno()
+        raise OSError(errno, f"prctl({option}): {os.strerror(errno)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One line of the process table. ``start_ticks`` counts since boot."""
+
+    pid: int
+    parent: int
+    group: int
+    session: int
+    start_ticks: int
+    is_zombie: bool
+
+
+def read_process(pid: int) -> Process | None:
+    """The process of that id, None if there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return None
+    # The command's name comes second, in brackets, and may itself hold brackets and blanks.
+    fields = stat[stat.rindex(b")") + 2 :].split()
+    return Process(
+        pid=pid,
+        parent=int(fields[1]),
+        group=int(fields[2]),
+        session=int(fields[3]),
+        start_ticks=int(fields[19]),
+        is_zombie=fields[0] in (b"Z", b"X"),
+    )
+
+
+def process_table() -> dict[int, Process]:
+    """Every process, by id."""
+    found = (read_process(int(path.name)) for path in Path("/proc").iterdir() if path.name.isdigit())
+    return {process.pid: process for process in found if process is not None}
+
+
+def is_same_process(pid: int, start_ticks: int) -> bool:
+    """Whether ``pid`` still names the process that started then, and it is no zombie."""
+    process = read_process(pid)
+    return process is not None and process.start_ticks == start_ticks and not process.is_zombie
+
+
+def descendants(roots: Iterable[int], table: dict[int, Process]) -> list[Process]:
+    """Everything below ``roots`` in the process tree, parents first, ``roots`` themselves left out."""
+    children: dict[int, list[Process]] = {}
+    for process in table.values():
+        children.setdefault(process.parent, []).append(process)
+    found: list[Process] = []
+    frontier = list(roots)
+    while frontier:
+        below = children.pop(frontier.pop(), [])
+        found += below
+        frontier += [process.pid for process in below]
+    return found
+
+
+def catches(pid: int, signum: int) -> bool:
+    """Whether the process has a handler of its own for the signal (``SigCgt`` of ``/proc/<pid>/status``)."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    mask = next((line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")), "0")
+    return bool(int(mask, 16) >> (signum - 1) & 1)
+
+
+def boot_id() -> str:
+    """This boot of this machine: pids of another one mean nothing."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
