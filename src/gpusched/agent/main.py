@@ -20,6 +20,7 @@ from gpusched.agent.outbox import Outbox
 from gpusched.agent.runner import Runner
 from gpusched.agent.sampler import Sampler
 from gpusched.agent.session import Session
+from gpusched.agent.shim.containment import own_cgroup
 from gpusched.domain.errors import GpuschedError, NotPermitted
 from gpusched.domain.ids import NodeName
 from gpusched.domain.node import Device
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 
 RECONNECT_FIRST_S = 0.1
 RECONNECT_MAX_S = 5.0
+STOP_KILL_WAIT_S = 10
 
 
 class OnStop(StrEnum):
@@ -68,7 +70,9 @@ async def run_agent(settings: AgentSettings) -> None:
         devices = _devices(settings, reader)
         sampler = Sampler(settings.node, reader, [device.uuid for device in devices if device.declared])
         meters = Meters(sampler)
-        runner = await stack.enter_async_context(Runner(settings.home, settings.node, meters))
+        runner = Runner(settings.home, settings.node, cgroup_parent=own_cgroup())
+        await runner.start()
+        stack.push_async_callback(runner.close)
         agent = _Agent(settings, devices, runner, meters)
         working = asyncio.create_task(agent.work())
         waiting = asyncio.create_task(stopped.wait())
@@ -111,12 +115,17 @@ class _Agent:
 
     async def end_attempts(self) -> None:
         """End every attempt and wait until the head has heard of it; whoever asked may kill us sooner."""
-        await self._runner.stop_all(reason="the agent is stopping")
-        await self._runner.all_acknowledged()
+        for attempt_id in self._runner.held_attempts():
+            await self._runner.stop(
+                attempt_id.job_id, attempt_id.epoch, STOP_KILL_WAIT_S, "its agent was asked to stop"
+            )
+        # Once in an agent's life: no event is worth it.
+        while self._runner.held_attempts():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
 
     async def _collect_reports(self) -> None:
-        async for fact in self._runner.reports():
-            self._outbox.put(fact)
+        while True:
+            self._outbox.put(await self._meters.complete(await self._runner.reports.get()))
 
     async def _stay_connected(self) -> None:
         wait_s = RECONNECT_FIRST_S
@@ -144,7 +153,7 @@ class _Agent:
                 agent_version=_version(),
                 declared=self._settings.declared,
             )
-            session = Session(link, facts, self._runner, self._outbox, self._meters.sample)
+            session = Session(link, facts, self._runner, self._outbox, self._meters)
             await session.run()
 
 

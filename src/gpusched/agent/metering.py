@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 from gpusched.agent.sampler import AttemptMeter, Sampler
+from gpusched.domain.events import AgentReport, TasksEnded
 from gpusched.domain.ids import AttemptId, DeviceUuid
-from gpusched.domain.telemetry import DeviceUse, NodeSample
+from gpusched.domain.telemetry import NodeSample
 
 
 class Meters:
@@ -32,14 +34,16 @@ class Meters:
         return sample
 
     async def start(self, attempt_id: AttemptId, devices: tuple[DeviceUuid, ...]) -> None:
-        """Begin to meter an attempt, from a sample taken now."""
-        if devices:
+        """Begin to meter an attempt, from a sample taken now. One that is metered goes on."""
+        if devices and attempt_id not in self._meters:
             self._meters[attempt_id] = AttemptMeter(devices)
             await self.sample()
 
-    async def finish(self, attempt_id: AttemptId) -> tuple[DeviceUse, ...]:
-        """What the attempt's devices did, up to a sample taken now."""
-        if attempt_id not in self._meters:
-            return ()
+    async def complete(self, fact: AgentReport) -> AgentReport:
+        """The fact, and at an attempt's end what its devices did, up to a sample taken now."""
+        attempt_id = AttemptId(fact.job_id, fact.epoch)
+        if not isinstance(fact, TasksEnded) or attempt_id not in self._meters:
+            return fact
         await self.sample()
-        return self._meters.pop(attempt_id).uses()
+        uses = self._meters.pop(attempt_id).uses()
+        return replace(fact, use=replace(fact.use, devices=uses))

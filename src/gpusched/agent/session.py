@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Protocol
 
-from gpusched.agent.logs import read_logs
+from gpusched.agent.metering import Meters
 from gpusched.agent.outbox import Outbox
 from gpusched.agent.runner import Runner
 from gpusched.domain.commands import LaunchTasks, Queued, StopTasks
 from gpusched.domain.errors import GpuschedError
+from gpusched.domain.ids import AttemptId
 from gpusched.domain.link import (
     CommandTaken,
     FromAgent,
@@ -30,11 +31,8 @@ from gpusched.domain.link import (
     Welcome,
 )
 from gpusched.domain.node import NodeFacts
-from gpusched.domain.telemetry import NodeSample
 
 log = logging.getLogger(__name__)
-
-Measure = Callable[[], Awaitable[NodeSample]]
 
 
 class Link(Protocol):
@@ -52,11 +50,9 @@ class Link(Protocol):
 class Session:
     """Serves one stream. ``run`` ends when the head does."""
 
-    def __init__(
-        self, link: Link, facts: NodeFacts, runner: Runner, outbox: Outbox, measure: Measure
-    ) -> None:
+    def __init__(self, link: Link, facts: NodeFacts, runner: Runner, outbox: Outbox, meters: Meters) -> None:
         self._link, self._facts = link, facts
-        self._runner, self._outbox, self._measure = runner, outbox, measure
+        self._runner, self._outbox, self._meters = runner, outbox, meters
         self._log_streams: dict[int, _LogStream] = {}
 
     async def run(self) -> None:
@@ -97,12 +93,11 @@ class Session:
     async def _carry_out(self, queued: Queued) -> None:
         """Do what is ordered; it is durable before it is acknowledged."""
         match queued.command:
-            case LaunchTasks() as launch:
-                await self._runner.launch(launch.launch)
+            case LaunchTasks(launch=launch):
+                await self._meters.start(AttemptId(launch.job_id, launch.epoch), launch.devices)
+                await self._runner.launch(launch)
             case StopTasks() as stop:
-                await self._runner.stop(
-                    stop.job_id, stop.epoch, kill_wait_s=stop.kill_wait_s, reason=stop.reason
-                )
+                await self._runner.stop(stop.job_id, stop.epoch, stop.kill_wait_s, stop.reason)
         await self._link.send(CommandTaken(queued.seq))
 
     async def _send_reports(self) -> None:
@@ -114,13 +109,13 @@ class Session:
 
     async def _send_heartbeats(self, interval_s: float) -> None:
         while True:
-            await self._link.send(Heartbeat(await self._measure()))
+            await self._link.send(Heartbeat(await self._meters.sample()))
             await asyncio.sleep(interval_s)
 
     async def _send_logs(self, stream: _LogStream) -> None:
         error = None
         try:
-            async for chunk in read_logs(self._runner.home, stream.request.query):
+            async for chunk in self._runner.read_logs(stream.request.query):
                 await stream.spend_credit()
                 await self._link.send(LogData(stream.request.stream_id, chunk))
         except (GpuschedError, OSError) as failure:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from gpusched.api.agents import AgentApi
 from gpusched.api.merge import merge
+from gpusched.api.reports import job_cost
 from gpusched.api.visibility import event_seen_by, owns, require_owner, seen_by
 from gpusched.api.watch import EventHub
 from gpusched.domain.check_spec import require_valid
@@ -21,7 +22,7 @@ from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import JobState, PendingReason
 from gpusched.domain.logs import LogChunk, LogQuery
 from gpusched.domain.usage import RateBook
-from gpusched.engine.accounting import attempt_cost, price_per_hour
+from gpusched.engine.accounting import price_per_hour
 from gpusched.engine.commit import grant
 from gpusched.engine.inputs import CancelJob, HoldJob, ReleaseJob, RequeueJob, Submit
 from gpusched.engine.loop import Loop
@@ -114,7 +115,8 @@ class JobApi:
         attempt = job.attempt
         spans = await asyncio.to_thread(self.reader.attempts, job_id)
         uses = next((span.uses for span in spans if span.epoch == attempt.epoch), ())
-        cost = sum(attempt_cost(span, self.rates, self.loop.clock.now_us()) for span in spans)
+        now_us = self.loop.clock.now_us()
+        cost = await asyncio.to_thread(job_cost, self.reader, self.rates, spans, now_us)
         plan = make_launch_plan(
             job.job_id,
             attempt.epoch,

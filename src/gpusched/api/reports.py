@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 from gpusched.domain.clock import Clock
 from gpusched.domain.errors import InvalidSpec, Violation
 from gpusched.domain.identity import Principal
-from gpusched.domain.usage import CostReport, DeviceInterval, GroupBy, RateBook
+from gpusched.domain.usage import AttemptSpan, CostReport, DeviceInterval, GroupBy, RateBook
 from gpusched.engine.accounting import cost_report, device_intervals
 from gpusched.store.reader import Reader
 
@@ -58,3 +60,17 @@ class ReportApi:
                 (Violation("start_us", "the window must not be reversed or reach into the future"),)
             )
         return start, end
+
+
+def job_cost(reader: Reader, rates: RateBook, attempts: Sequence[AttemptSpan], now_us: int) -> Decimal:
+    """What all attempts of one job have cost so far, exactly: the same as its lines in a report."""
+    start_us = min(attempt.allocation.granted_at_us for attempt in attempts)
+    wanted = {part.node for attempt in attempts for part in attempt.allocation.nodes}
+    nodes = tuple(span for span in reader.node_spans(start_us, now_us) if span.node in wanted)
+    held = [
+        interval
+        for interval in device_intervals(attempts, nodes, start_us, now_us)
+        if interval.job_id is not None
+    ]
+    report = cost_report(held, rates, GroupBy.JOB, start_us, now_us)
+    return sum((line.cost for line in report.lines), Decimal(0))
