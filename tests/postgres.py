@@ -15,7 +15,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -88,8 +88,11 @@ def server_user() -> dict[str, object]:
 
 
 @contextmanager
-def running_postgres() -> Iterator[PostgresServer]:
-    """Start a server in a directory of its own; end it and remove the directory."""
+def running_postgres(options: Sequence[str] = ("fsync=off",)) -> Iterator[PostgresServer]:
+    """Start a server in a directory of its own; end it and remove the directory.
+
+    Tests need no durability; what measures it asks for ``options=()``.
+    """
     user = server_user()
     home = Path(tempfile.mkdtemp(prefix="gpusched-pg-", dir="/tmp"))  # short: socket paths are limited
     try:
@@ -108,9 +111,9 @@ def running_postgres() -> Iterator[PostgresServer]:
         if made.returncode != 0:
             raise RuntimeError(f"initdb failed: {made.stderr}")
         with (home / "log").open("wb") as log:
-            options = ["listen_addresses=", f"unix_socket_directories={home}", "fsync=off"]
+            chosen = ["listen_addresses=", f"unix_socket_directories={home}", *options]
             server = subprocess.Popen(
-                [tools / "postgres", "-D", data, *(word for option in options for word in ("-c", option))],
+                [tools / "postgres", "-D", data, *(word for option in chosen for word in ("-c", option))],
                 stdout=log,
                 stderr=log,
                 cwd=home,

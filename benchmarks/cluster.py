@@ -1,0 +1,167 @@
+"""A real cluster to measure: ``gpusched head`` and ``gpusched agent`` as processes, in a temporary home.
+
+Whatever was started is ended by its pid when the ``with`` block is left, however it is left.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from gpusched.wire.client import Client
+
+START_DEADLINE_S = 120.0
+STOP_DEADLINE_S = 30.0
+POLL_S = 0.02
+
+
+@contextmanager
+def temporary_home() -> Iterator[Path]:
+    """A folder of short name: the paths of unix sockets are limited to 107 bytes."""
+    home = Path(tempfile.mkdtemp(prefix="gsb-", dir="/tmp"))
+    try:
+        yield home
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+class Head:
+    """A head that can be killed and started again in the same home.
+
+    Args:
+        home: Its sockets and database.
+        config: Text of its ``config.toml``.
+        module: What to run in place of ``gpusched``, taking the same arguments.
+        settings: More environment variables.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        config: str = "",
+        *,
+        module: str = "gpusched",
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        self.home = home
+        self.address = f"unix://{home / 'head.sock'}"
+        self._argv = [sys.executable, "-m", module, "head", "--home", str(home), "--tcp", ""]
+        self._environment = {**os.environ, **(settings or {})}
+        self._process: subprocess.Popen[bytes] | None = None
+        (home / "config.toml").write_text(config, encoding="utf-8")
+
+    @property
+    def pid(self) -> int:
+        """Of the running head."""
+        assert self._process is not None, "the head is not running"
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it and return when it says that it serves."""
+        with (self.home / "head.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self._argv, stdout=subprocess.PIPE, stderr=log, env=self._environment
+            )
+        assert self._process.stdout is not None
+        select.select([self._process.stdout], [], [], START_DEADLINE_S)
+        if not select.select([self._process.stdout], [], [], 0)[0] or not self._process.stdout.readline():
+            self.kill()
+            raise RuntimeError(f"the head did not start: {tail(self.home / 'head.log')}")
+
+    def kill(self) -> None:
+        """End it with SIGKILL: it gets no chance to write anything."""
+        if self._process is not None:
+            self._process.kill()
+            self._reap()
+
+    def stop(self) -> None:
+        """Ask it to end; insist if it does not."""
+        if self._process is not None:
+            _stop(self._process)
+            self._reap()
+
+    def client(self) -> Client:
+        """A connection to it."""
+        return Client(self.address)
+
+    def _reap(self) -> None:
+        assert self._process is not None
+        self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        self._process = None
+
+
+@contextmanager
+def running_head(head: Head) -> Iterator[Head]:
+    """The head started, and ended however the block is left."""
+    try:
+        head.start()
+        yield head
+    finally:
+        head.stop()
+
+
+@contextmanager
+def running_agents(
+    head: Head, names: Sequence[str], *options: str, settings: Mapping[str, str] | None = None
+) -> Iterator[list[int]]:
+    """Agents of these names, joined to the head. Yields their pids.
+
+    Args:
+        head: A running head.
+        names: Of the nodes.
+        options: More arguments of ``gpusched agent``.
+        settings: More environment variables.
+    """
+    with ExitStack() as stack:
+        agents: list[subprocess.Popen[bytes]] = []
+        # All are asked to end before one is waited for.
+        stack.callback(lambda: [_stop(agent) for agent in agents])
+        stack.callback(lambda: [agent.terminate() for agent in agents])
+        for name in names:
+            argv = [sys.executable, "-m", "gpusched", "agent", "--home", str(head.home)]
+            argv += ["--name", name, "--head", head.address, "--on-stop", "end", *options]
+            with (head.home / f"agent-{name}.log").open("ab") as log:
+                environment = {**os.environ, **(settings or {})}
+                agents.append(subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=log, env=environment))
+        with head.client() as client:
+            until(lambda: sum(node.node.reachable for node in client.nodes.list()) == len(names), "agents")
+        yield [agent.pid for agent in agents]
+
+
+def until(holds: Callable[[], bool], what: str, deadline_s: float = START_DEADLINE_S) -> None:
+    """Ask again and again, for states that nobody announces.
+
+    Raises:
+        RuntimeError: It did not come true in time; ``what`` is in the message.
+    """
+    never = threading.Event()
+    give_up_at = time.monotonic() + deadline_s
+    while not holds():
+        if time.monotonic() > give_up_at:
+            raise RuntimeError(f"waited {deadline_s:.0f} s in vain for {what}")
+        never.wait(POLL_S)
+
+
+def tail(path: Path, lines: int = 15) -> str:
+    """The end of a log, for a message."""
+    return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_DEADLINE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
