@@ -73,7 +73,7 @@ def _message(
     if empty >= spec.nodes:
         state = f"{now} of {empty} {'has' if now == 1 else 'have'} them now"
     else:
-        state = f"only {empty} that could hold it {'is' if empty == 1 else 'are'} up and open"
+        state = f"{empty or 'none'} that could hold it {'is' if empty <= 1 else 'are'} up and open"
     return f"{needs}; {state}. " + " ".join(f"{item.detail}." for item in ruled_out)
 
 

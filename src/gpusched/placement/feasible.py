@@ -39,23 +39,22 @@ def _fitting(inventory: Inventory, request: NodeRequest) -> int:
 
 def _say(inventory: Inventory, request: NodeRequest, nodes: int, large_enough: int) -> str:
     where = f"partition {request.partition or inventory.default_partition}"
+    such = f"{large_enough or 'none'} such"
     if request.partition is not None and request.partition not in inventory.partitions:
         return f"there is no {where}: ask for one of {', '.join(inventory.partitions)}"
     anything = replace(request, gpus=0, cpus=0, memory_bytes=0, gpu_model=None, gpu_memory_bytes=None)
     pool = _fitting(inventory, anything)
     if request.nodelist or request.exclude:
         where += " within nodelist and exclude"
+    if pool == 0:
+        return f"{where} has no nodes: ask for another partition or other nodes"
     if pool < nodes:
         return f"job wants {counted(nodes, 'node')}; {where} has {pool}: ask for nodes ≤ {pool}"
     return (
         _say_model(inventory, replace(anything, gpu_model=request.gpu_model), where)
         or _say_lower(inventory, request, anything, nodes, where)
-        or f"job wants {counted(nodes, 'node')} with {in_words(request)}; {where} has {large_enough} such"
-        + (
-            f": ask for nodes ≤ {large_enough}"
-            if large_enough
-            else ": ask for less of more than one of these"
-        )
+        or f"job wants {counted(nodes, 'node')} with {in_words(request)}; {where} has {such}: "
+        + (f"ask for nodes ≤ {large_enough}" if large_enough else "ask for less of more than one of these")
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from gpusched.domain.errors import InfeasibleRequest, InsufficientResources
 from gpusched.domain.job_spec import JobSpec
+from gpusched.placement.describe import counted
 from gpusched.placement.devices import choose_cpus, choose_devices
 from gpusched.placement.fit import fit_fitted, fit_now
 from gpusched.placement.inventory import BoolColumn, IntColumn, Inventory
@@ -74,8 +75,8 @@ def _refuse(inventory: Inventory, request: NodeRequest, nodes: int, fitting: int
     large_enough = int(np.count_nonzero(fit_fitted(inventory, request)))
     if large_enough < nodes:
         raise InfeasibleRequest(
-            f"job wants {nodes} nodes; {large_enough} are large enough even when empty: ask for less"
+            f"job wants {counted(nodes, 'node')}; {large_enough} would be large enough if empty: ask for less"
         )
     raise InsufficientResources(
-        f"job wants {nodes} nodes; {fitting} of the {large_enough} that are large enough are free now: wait"
+        f"job wants {counted(nodes, 'node')}; {fitting} of {large_enough} large enough can give it now: wait"
     )

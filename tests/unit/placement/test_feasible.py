@@ -66,7 +66,15 @@ CLUSTER = snapshot_of(
             {"gpus_per_node": 1, "nodelist": ("n3",)},
             "partition main within nodelist and exclude",
         ),
-        ({"nodelist": ("n9",)}, "partition main within nodelist and exclude has 0"),
+        (
+            {"gpus_per_node": 9, "cpus_per_task": 999},
+            "job wants 1 node with 9 GPUs and 999 CPUs; partition main has none such: "
+            "ask for less of more than one of these",
+        ),
+        (
+            {"nodelist": ("n9",)},
+            "partition main within nodelist and exclude has no nodes: ask for another",
+        ),
     ],
 )
 def test_refusal_names_the_largest_that_could_run(wanted, message):

@@ -1,0 +1,160 @@
+"""The language of the placement scenarios: a cluster, its queue and its clock, one line at a time.
+
+node NAME [gpus=4xH100+2xA10] [cpus=16] [mem=64] [island=4] [numa=2] [down] [cordoned]   (mem in GiB)
+submit JOB [WORD=VALUE ...]     place it and hold what it got; it never ends by itself
+release JOB                     give back what it holds
+explain [WORD=VALUE ...]        why would it wait?
+check [WORD=VALUE ...]          could it ever run?
+queue JOB [limit=60] [...]      put it at the end of the queue; limit in seconds
+cycle [depth=9]                 plan, and carry the plan out
+at SECONDS                      let time pass; jobs that reach their limit end
+"""
+
+from __future__ import annotations
+
+from fakes.clusters import A10, A100, H100, give_all_back, make_node, snapshot_of, take_all
+
+from gpusched.domain.errors import GpuschedError, InfeasibleRequest
+from gpusched.domain.ids import JobId
+from gpusched.domain.job_spec import JobSpec
+from gpusched.domain.node import Node, Schedulability
+from gpusched.domain.partition import Partition, Partitions
+from gpusched.placement.diagnose import check_feasible, diagnose
+from gpusched.placement.gang import place
+from gpusched.placement.placement import Placement
+from gpusched.policy.backfill import make_plan
+from gpusched.policy.plan import QueueEntry, RunningEntry
+
+MODELS = {"H100": H100, "A100": A100, "A10": A10}
+SECOND_US = 1_000_000
+PARTITIONS = Partitions((Partition(name="main"), Partition(name="debug", nodes=("d*",))))
+
+
+class Script:
+    """Answers one line after another; the cluster lives between them."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.snapshot = snapshot_of(partitions=PARTITIONS)
+        self.specs: dict[str, JobSpec] = {}
+        self.waiting: list[str] = []
+        self.held: dict[str, Placement] = {}
+        self.ends_us: dict[str, int | None] = {}
+        self.now_us = 0
+
+    def answer(self, line: str) -> str:
+        verb, *words = line.split()
+        return str(getattr(self, f"do_{verb}")(*words))
+
+    def do_node(self, name: str, *words: str) -> str:
+        assert not self.held, "declare all nodes first"
+        given = dict(word.split("=") for word in words if "=" in word)
+        models: list[str] = []
+        for group in filter(None, given.get("gpus", "").split("+")):
+            count, model = group.split("x")
+            models += [MODELS[model]] * int(count)
+        node = make_node(
+            name,
+            *models,
+            cpus=int(given.get("cpus", 16)),
+            memory_bytes=int(given.get("mem", 64)) << 30,
+            island=int(given["island"]) if "island" in given else None,
+            numa_nodes=int(given.get("numa", 1)),
+            reachable="down" not in words,
+            schedulability=Schedulability.CORDONED if "cordoned" in words else Schedulability.OPEN,
+        )
+        self.nodes.append(node)
+        self.snapshot = snapshot_of(*self.nodes, partitions=PARTITIONS)
+        return ""
+
+    def do_submit(self, job: str, *words: str) -> str:
+        try:
+            placement = place(self.snapshot, read_spec(job, words))
+        except InfeasibleRequest as never:
+            return f"{job}: refused: {never}"
+        except GpuschedError as not_now:
+            return f"{job}: waits: {not_now}"
+        self._hold(job, placement, None)
+        return f"{job}: {where(placement)}"
+
+    def do_release(self, job: str) -> str:
+        give_all_back(self.snapshot, self.held.pop(job))
+        del self.ends_us[job]
+        return ""
+
+    def do_explain(self, *words: str) -> str:
+        diagnosis = diagnose(self.snapshot, read_spec("it", words))
+        return f"{diagnosis.reason or 'fits'}: {diagnosis.message}"
+
+    def do_check(self, *words: str) -> str:
+        try:
+            check_feasible(self.snapshot, read_spec("it", words))
+        except InfeasibleRequest as never:
+            return f"refused: {never}"
+        return "accepted"
+
+    def do_queue(self, job: str, *words: str) -> str:
+        self.specs[job] = read_spec(job, words)
+        self.waiting.append(job)
+        return ""
+
+    def do_cycle(self, *words: str) -> str:
+        depth = dict(word.split("=") for word in words).get("depth", 100)
+        ids = {JobId(number): job for number, job in enumerate(self.specs, start=1)}
+        queue = [QueueEntry(number, self.specs[job]) for number, job in ids.items() if job in self.waiting]
+        running = [
+            RunningEntry(JobId(1000 + number), placement.nodes, self.ends_us[job])
+            for number, (job, placement) in enumerate(self.held.items())
+        ]
+        plan = make_plan(self.snapshot, queue, running, self.now_us, depth_max=int(depth))
+        answers = []
+        for start in plan.starts:
+            job = ids[start.job_id]
+            limit_s = self.specs[job].time_limit_s
+            self._hold(job, start.placement, None if limit_s is None else self.now_us + limit_s * SECOND_US)
+            self.waiting.remove(job)
+            answers.append(f"{job}: {where(start.placement)}")
+        for number, reason in plan.reasons.items():
+            start_us = plan.forecasts.get(number)
+            forecast = "" if start_us is None else f", could start at {start_us // SECOND_US} s"
+            answers.append(f"{ids[number]}: waits ({reason}){forecast}")
+        return "\n".join(answers) or "nothing to do"
+
+    def do_at(self, seconds: str) -> str:
+        self.now_us = int(seconds) * SECOND_US
+        ended = [job for job, end_us in self.ends_us.items() if end_us is not None and end_us <= self.now_us]
+        for job in ended:
+            self.do_release(job)
+        return "\n".join(f"{job}: ended" for job in ended)
+
+    def _hold(self, job: str, placement: Placement, ends_us: int | None) -> None:
+        take_all(self.snapshot, placement)
+        self.held[job] = placement
+        self.ends_us[job] = ends_us
+
+
+def read_spec(name: str, words: tuple[str, ...]) -> JobSpec:
+    given = dict(word.split("=") for word in words)
+    spec = JobSpec(
+        name=name,
+        nodes=int(given.pop("nodes", 1)),
+        gpus_per_node=int(given.pop("gpus", 0)),
+        cpus_per_task=int(given.pop("cpus", 1)),
+        memory_bytes=int(given.pop("mem", 0)) << 30,
+        gpu_model=given.pop("model", None),
+        gpu_memory_bytes=int(given.pop("gpu_mem")) << 30 if "gpu_mem" in given else None,
+        time_limit_s=int(given.pop("limit")) if "limit" in given else None,
+        partition=given.pop("partition", None),
+        nodelist=tuple(filter(None, given.pop("nodelist", "").split(","))),
+        exclude=tuple(filter(None, given.pop("exclude", "").split(","))),
+    )
+    assert not given, f"unknown words: {', '.join(given)}"
+    return spec
+
+
+def where(placement: Placement) -> str:
+    """Write "n0[0,1] n1[0,1]": nodes in rank order, device columns in local rank order."""
+    return " ".join(
+        part.node + (f"[{','.join(uuid.rsplit('-', 1)[1] for uuid in part.devices)}]" if part.devices else "")
+        for part in placement.nodes
+    )
