@@ -1,4 +1,4 @@
-"""A head made of values, for tests of the command line: it answers what it was given and notes what it was asked."""
+"""A head made of values: it answers what it was given and notes what it was asked."""
 
 from __future__ import annotations
 
@@ -93,7 +93,9 @@ def _node_launch(node_rank: int, part: NodeAllocation) -> NodeLaunch:
 
 
 def pending_view() -> JobView:
-    job = Job(job_id=18, spec=replace(SPEC, name="wait\x1b[31m"), owner=ADA, submitted_at_us=NOW_US - MINUTE_US)
+    job = Job(
+        job_id=18, spec=replace(SPEC, name="wait\x1b[31m"), owner=ADA, submitted_at_us=NOW_US - MINUTE_US
+    )
     return JobView(job=job, pending_reason=PendingReason.RESOURCES)
 
 
@@ -131,7 +133,9 @@ def failed_view() -> JobView:
                 cpu_s=600.0,
                 memory_peak_bytes=3 << 30,
                 devices=(
-                    DeviceUse(uuid=f"GPU-{node}-0", busy_s=240.0, energy_j=36_000.0, memory_peak_bytes=40 << 30),
+                    DeviceUse(
+                        uuid=f"GPU-{node}-0", busy_s=240.0, energy_j=36_000.0, memory_peak_bytes=40 << 30
+                    ),
                     DeviceUse(uuid=f"GPU-{node}-1", busy_s=0.0, energy_j=0.0, memory_peak_bytes=0),
                 ),
             ),
@@ -234,7 +238,9 @@ def cost_report() -> CostReport:
         ChargeLine("vision", UsageClass.PRODUCTIVE, 7_200_000_000, Decimal("5.0049"), Decimal("5.00")),
         ChargeLine("-", UsageClass.UNALLOCATED, 3_600_500_000, Decimal("2.5051"), Decimal("2.51")),
     )
-    return CostReport("EUR", NOW_US - 60 * MINUTE_US, NOW_US, GroupBy.ACCOUNT, lines, Decimal("7.51"), ("A10",))
+    return CostReport(
+        "EUR", NOW_US - 60 * MINUTE_US, NOW_US, GroupBy.ACCOUNT, lines, Decimal("7.51"), ("A10",)
+    )
 
 
 @dataclass

@@ -171,7 +171,7 @@ def main(argv: Sequence[str] | None = None, *, session: Session | None = None) -
     except BrokenPipeError:
         # The reader has gone (``| head``): say nothing, and keep the interpreter's own flush quiet.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.OK
+        return ExitCode.FAILED  # as click says where the pipe breaks inside a command
     except (KeyboardInterrupt, click.Abort):
         sys.stderr.write("\n")
         return ExitCode.INTERRUPTED
@@ -188,7 +188,7 @@ def main(argv: Sequence[str] | None = None, *, session: Session | None = None) -
             _say(line, None)
         _hint(_hint_for(error))
         return exit_code_of(error)
-    except Exception as error:
+    except Exception as error:  # the top of the program: whatever it is, the user gets one line
         if os.environ.get("GPUSCHED_TRACEBACK"):
             raise
         _say(f"unexpected {type(error).__name__}: {error}", "a bug; GPUSCHED_TRACEBACK=1 shows where")

@@ -51,7 +51,9 @@ def _page() -> Iterator[str]:
             anchor = f"gpusched-{long.replace(' ', '-')}"
             yield f"## gpusched {name}\n\nShort for [gpusched {long}](#{anchor}).\n"
         else:
-            yield from _command(command, click.Context(root, info_name="gpusched", help_option_names=["-h", "--help"]), name)
+            yield from _command(
+                command, click.Context(root, info_name="gpusched", help_option_names=["-h", "--help"]), name
+            )
 
 
 def _load(target: str) -> click.Command:
@@ -70,8 +72,8 @@ def _exit_codes() -> Iterator[str]:
 def _job_file() -> Iterator[str]:
     yield "## Job file\n"
     yield "YAML; several documents are several jobs, submitted together. `gpusched job schema` prints the"
-    yield "JSON Schema. Sizes are powers of 1024 (`80G`), and a bare number is MiB. Relative paths start from the"
-    yield "directory you submit from. Anchors, aliases and tags are refused.\n"
+    yield "JSON Schema. Sizes are powers of 1024 (`80G`), and a bare number is MiB. Relative paths start from"
+    yield "the directory you submit from. Anchors, aliases and tags are refused.\n"
     yield "| field | meaning |\n|---|---|"
     for name, field in JobFile.model_fields.items():
         yield f"| `{name}` | {field.description} |"

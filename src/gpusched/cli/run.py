@@ -78,6 +78,7 @@ class Follower(threading.Thread):
         self.is_quiet = is_quiet
         self.ended: JobEnded | None = None
         self.error: BaseException | None = None
+        self.is_done = threading.Event()
         self.may_write = threading.Event()
         self.may_write.set()
 
@@ -87,6 +88,8 @@ class Follower(threading.Thread):
             self._follow()
         except BaseException as error:  # noqa: BLE001 - handed over, and raised in the main thread
             self.error = error
+        finally:
+            self.is_done.set()
 
     def _follow(self) -> None:
         expected, started, shown = 0, 0, 0
@@ -111,8 +114,8 @@ class Follower(threading.Thread):
         return is_running or isinstance(event, events.TaskFailed | events.TasksEnded | events.AttemptStopping)
 
     def _show_logs(self, epoch: Epoch) -> None:
-        chunks = self.client.jobs.logs(self.job_id, epoch=epoch, follow=True)
         with contextlib.suppress(NotFound):  # a launch that failed has no output
+            chunks = self.client.jobs.logs(self.job_id, epoch=epoch, follow=True)
             for part in merged(chunks, self.spec, None):
                 self._write(part)
 
@@ -153,22 +156,28 @@ def run(session: Session, /, *, words: tuple[str, ...], quiet: bool, **params: A
 def follow(session: Session, job_id: JobId, spec: JobSpec, *, is_quiet: bool) -> int:
     """Follow a job to its end and return the exit code for the shell."""
     follower = Follower(session.client, job_id, spec, is_quiet=is_quiet)
-    follower.start()
     was_interrupted = False
     try:
-        while follower.is_alive():
-            try:
-                follower.join(_LISTEN_S)
-            except KeyboardInterrupt:
-                if was_interrupted or not _cancel_on_interrupt(session, follower):
-                    return _detach(job_id)
-                was_interrupted = True
+        follower.start()
+        _wait(follower)
     except KeyboardInterrupt:
-        return _detach(job_id)
+        was_interrupted = True
+        try:
+            if not _cancel_on_interrupt(session, follower):
+                return _detach(job_id)
+            _wait(follower)
+        except KeyboardInterrupt:
+            return _detach(job_id)
     if follower.error is not None:
         note(f"Job {job_id} goes on by itself: gpusched logs -f {job_id}")
         raise follower.error
     return _finish(follower, was_interrupted)
+
+
+def _wait(follower: Follower) -> None:
+    # Not join(): interrupted by Ctrl-C, CPython 3.11's takes the thread for ended.
+    while not follower.is_done.wait(_LISTEN_S):
+        pass
 
 
 def _cancel_on_interrupt(session: Session, follower: Follower) -> bool:

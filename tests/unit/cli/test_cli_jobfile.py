@@ -108,7 +108,8 @@ def test_several_documents_are_several_jobs():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("run: [a]\n\nname: x\n  \ngpu_per_node: 8\n", "job.yaml:5:1: gpu_per_node: unknown field; did you mean gpus_per_node?"),
+        ("run: [a]\n\nname: x\n  \ngpu_per_node: 8\n",
+         "job.yaml:5:1: gpu_per_node: unknown field; did you mean gpus_per_node?"),
         ("run: [a]\nnodes: -1\n", "job.yaml:2:1: nodes: must be between 1 and 1000000, not -1"),
         ("run: [a]\nnodes: yes\n", "job.yaml:2:1: nodes: must be a whole number, not 'yes'"),
         ("run: [a]\nnodes: 1.5\n", "job.yaml:2:1: nodes: must be a whole number, not '1.5'"),
@@ -125,7 +126,8 @@ def test_several_documents_are_several_jobs():
         ("run: [a]\nsignal: BOO@1\n", "signal: must be a signal such as USR1@60"),
         ("run: [a]\nnodelist: n[2-1]\n", "job.yaml:2:1: nodelist: has the range 2-1, which runs backwards"),
         ("run: [a]\nexclude: ../x\n", "exclude: '../x' is no host name"),
-        ("run: [a]\ncommand: [b]\n", "job.yaml:1:1: give exactly one of run, command or script; not both run and command"),
+        ("run: [a]\ncommand: [b]\n",
+         "job.yaml:1:1: give exactly one of run, command or script; not both run and command"),
         ("name: a\n", "job.yaml:1:1: give exactly one of run, command or script; none is there"),
         ("run: [a]\nvenv: x\nuv: y\n", "give at most one of venv, conda and uv, not venv and uv"),
         ("run: [a]\ngpu_model: H100\n", "gpu_model and gpu_mem need gpus_per_node"),
@@ -138,7 +140,8 @@ def test_several_documents_are_several_jobs():
         ("run: [a\n", "job.yaml:2:1: "),
         ("run: [a]\nenv:\n\tA: 1\n", "job.yaml:3:1: found a tab; YAML is indented with spaces"),
         ("run: &x [a]\n", "job.yaml:1:6: anchors and aliases are not supported; write the value out"),
-        ("run: !!python/object/apply:os.system [a]\n", "job.yaml:1:6: tags (tag:yaml.org,2002:python/object/apply:os.system)"),
+        ("run: !!python/object/apply:os.system [a]\n",
+         "job.yaml:1:6: tags (tag:yaml.org,2002:python/object/apply:os.system)"),
         ("? [a]\n: b\n", "job.yaml:1:3: a field's name is a word"),
         ("run: [a]\nname: \"a\\0b\"\n", "job.yaml:2:1: name: holds a NUL character"),
         ("run: [a]\nname: ''\n", "name: must have 1 to 255 characters"),
@@ -146,7 +149,8 @@ def test_several_documents_are_several_jobs():
         (b"run: [a]\nname: \xff\n", "job.yaml:2: byte 0xff is not UTF-8; save it as UTF-8"),
         (b"run: [a]\nname: a\0b\n", "job.yaml:2:8: holds the control character U+0000; remove it"),
         (b"x" * ((1 << 20) + 1), "job.yaml: is larger than 1048576 bytes (1 MiB)"),
-        ("run: [a]\nenv:\n  A: " + "x" * 200_000 + "\n", "env: is 200003 bytes; the most is 131072 (128 KiB)"),
+        ("run: [a]\nenv:\n  A: " + "x" * 200_000 + "\n",
+         "env: is 200003 bytes; the most is 131072 (128 KiB)"),
     ],
 )  # fmt: skip
 def test_a_wrong_file_gets_one_clear_message(text, message):
@@ -155,7 +159,9 @@ def test_a_wrong_file_gets_one_clear_message(text, message):
 
 def test_every_wrong_field_is_named_at_once_in_the_order_of_the_file():
     text = refusal("run: [a]\nzzz: 1\nnodes: 0\nmem: x\n")
-    assert [part.split(": ")[1] for part in text.split("; job.yaml")] and text.index("zzz") < text.index("nodes")
+    assert [part.split(": ")[1] for part in text.split("; job.yaml")] and text.index("zzz") < text.index(
+        "nodes"
+    )
     assert text.index("nodes") < text.index("mem: must")
 
 
