@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+import gpusched
 from gpusched.cli.exit_codes import ExitCode, exit_code_of
 from gpusched.cli.session import ClientLike, Session
 from gpusched.domain.errors import (
@@ -108,11 +109,7 @@ def _plugins() -> dict[str, metadata.EntryPoint]:
 def _show_version(ctx: click.Context, _param: click.Parameter, is_wanted: bool) -> None:
     if not is_wanted or ctx.resilient_parsing:
         return
-    try:
-        version = metadata.version("gpusched")
-    except metadata.PackageNotFoundError:
-        version = "(not installed)"
-    click.echo(f"gpusched {version}")
+    click.echo(f"gpusched {gpusched.__version__}")
     ctx.exit()
 
 

@@ -16,6 +16,7 @@ from gpusched.cli.jobfile import spec_of
 from gpusched.cli.options import draft_of, per_node
 from gpusched.cli.screen import note
 from gpusched.cli.textfile import checked_script, read_file
+from gpusched.domain.check_spec import NAME_LENGTH_MAX
 from gpusched.domain.job_spec import Activation, ActivationKind, JobSpec
 
 _YAML_SUFFIXES = {".yaml", ".yml"}
@@ -70,7 +71,7 @@ def _read(words: Sequence[str], cwd: Path) -> tuple[list[Draft], str]:
 def _name_of(words: Sequence[str]) -> str:
     """``python -u train.py`` is called train.py: the first file of code, else the program."""
     code = next((word for word in words if word.endswith((".py", ".sh"))), words[0])
-    return (Path(code).name or code)[:255]
+    return (Path(code).name or code)[:NAME_LENGTH_MAX]
 
 
 def _activated(spec: JobSpec) -> JobSpec:

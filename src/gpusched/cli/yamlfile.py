@@ -108,9 +108,10 @@ def _value(node: yaml.Node, path: Path, places: dict[Path, str], name: str) -> R
     label = ".".join(map(str, path))
     places.setdefault(path, f"{_at(node, name)}: {label}")
     if isinstance(node, yaml.MappingNode):
-        return {
-            key.value: _value(value, (*path, key.value), places, name) for key, value in _entries(node, name)
-        }
+        entries = _entries(node, name)
+        for key, _ in entries:
+            places[(*path, key.value)] = f"{_at(key, name)}: {label}.{key.value}"
+        return {key.value: _value(value, (*path, key.value), places, name) for key, value in entries}
     if isinstance(node, yaml.SequenceNode):
         return [_value(item, (*path, i), places, name) for i, item in enumerate(node.value)]
     return None if _is_null(node) else str(node.value)

@@ -45,7 +45,7 @@ time_limit: 12:00:00
 account: vision
 partition: big
 qos: high
-nice: -5
+nice: 5
 env: {LR: 0.1, DEBUG: no, EMPTY: ""}
 setup: module load cuda
 venv: .venv
@@ -75,7 +75,7 @@ comment: a first try
         account="vision",
         partition="big",
         qos="high",
-        nice=-5,
+        nice=5,
         env=(("LR", "0.1"), ("DEBUG", "no"), ("EMPTY", "")),
         setup=("module load cuda",),
         activation=Activation(ActivationKind.VENV, "/home/ada/.venv"),
@@ -144,13 +144,17 @@ def test_several_documents_are_several_jobs():
          "job.yaml:1:6: tags (tag:yaml.org,2002:python/object/apply:os.system)"),
         ("? [a]\n: b\n", "job.yaml:1:3: a field's name is a word"),
         ("run: [a]\nname: \"a\\0b\"\n", "job.yaml:2:1: name: holds a NUL character"),
-        ("run: [a]\nname: ''\n", "name: must have 1 to 255 characters"),
+        ("run: [a]\nname: ''\n", "name: is empty; leave it out or say which"),
         ("run: [a]\nenv: " + "{A: " * 5000 + "x" + "}" * 5000, "is nested too deeply"),
+        ("run: [a, \"\\ud800\"]\n", "run: is not valid UTF-8"),
+        ("run: [a]\nenv: {RANK: 3}\n", "job.yaml:2:7: env.RANK: "),
+        ("run: [\"\", b]\n", "run: is empty"),
+        ("run: [a]\nnodes: 70000\n", "job.yaml:2:1: nodes: "),
         (b"run: [a]\nname: \xff\n", "job.yaml:2: byte 0xff is not UTF-8; save it as UTF-8"),
         (b"run: [a]\nname: a\0b\n", "job.yaml:2:8: holds the control character U+0000; remove it"),
         (b"x" * ((1 << 20) + 1), "job.yaml: is larger than 1048576 bytes (1 MiB)"),
         ("run: [a]\nenv:\n  A: " + "x" * 200_000 + "\n",
-         "env: is 200003 bytes; the most is 131072 (128 KiB)"),
+         "job.yaml:3:3: env.A: has 200002 bytes"),
     ],
 )  # fmt: skip
 def test_a_wrong_file_gets_one_clear_message(text, message):
