@@ -9,12 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from integration.runner.rig import Node, carriers, launch_of, python, shell, task
+
 from gpusched.domain.events import TaskFailed, TasksEnded, TasksStarted
 from gpusched.domain.identity import Identity
 from gpusched.domain.ids import AttemptId, DeviceUuid
 from gpusched.domain.job_state import EndReason
 from gpusched.domain.telemetry import DeviceUse
-from integration.runner.rig import Node, carriers, launch_of, python, shell, task
 
 IS_ROOT = os.getuid() == 0
 

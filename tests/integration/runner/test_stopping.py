@@ -1,0 +1,271 @@
+"""Ending ranks: orders, the time limit, and those that do not want to go."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from integration.runner.rig import NODE, Node, carriers, launch_of, python, shell, task, until
+
+from gpusched.agent.shim.containment import Cgroup, own_cgroup
+from gpusched.agent.shim.proc import is_same_process, read_process
+from gpusched.domain.events import TaskFailed, TasksEnded, TasksStarted
+from gpusched.domain.ids import Epoch, JobId
+from gpusched.domain.job_spec import WarningSignal
+from gpusched.domain.job_state import EndReason
+from gpusched.domain.launch_plan import NodeLaunch
+
+JOB, FIRST = JobId(1), Epoch(1)
+
+ESCAPE = """
+import os, signal, sys, time
+go, wipe = sys.argv[-1], os.environ.get("WIPE")
+for _ in range(int(os.environ["COUNT"])):
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        for signum in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(signum, signal.SIG_IGN)
+        with open(os.environ["PIDS"], "a") as file:
+            file.write(f"{os.getpid()}\\n")
+        if wipe:
+            os.execve("/bin/sleep", ["sleep", "600"], {})
+        time.sleep(600)
+        os._exit(0)
+    os.wait()
+while len(open(os.environ["PIDS"]).read().split()) < int(os.environ["COUNT"]):
+    time.sleep(0.01)
+print("escaped", flush=True)
+"""
+
+
+def escape(node: Node, count: int, *, then: str = "", wipe: str = "") -> NodeLaunch:
+    pids = str(node.home / "pids")
+    return launch_of(python(ESCAPE + then, COUNT=str(count), PIDS=pids, WIPE=wipe))
+
+
+def escaped(node: Node) -> dict[int, int]:
+    """The escapees that live, with their start."""
+    pids = map(int, (node.home / "pids").read_text().split())
+    found = {pid: read_process(pid) for pid in pids}
+    return {pid: p.start_ticks for pid, p in found.items() if p is not None and not p.is_zombie}
+
+
+async def started(node: Node, launch: NodeLaunch, word: str = "ready") -> None:
+    """Launch, and wait until the first rank has said ``word``."""
+    assert node.runner is not None
+    await node.runner.launch(launch)
+    await node.report(TasksStarted)
+    folder = node.files(launch.job_id, launch.epoch).rank_logs(launch.tasks[0].global_rank)
+    await until(lambda: any(word.encode() in path.read_bytes() for path in folder.glob("*.log")), word)
+
+
+async def stopped(node: Node, kill_wait_s: int) -> TasksEnded:
+    assert node.runner is not None
+    await node.runner.stop(JOB, FIRST, kill_wait_s, "somebody asked")
+    ended = await node.report(TasksEnded)
+    assert isinstance(ended, TasksEnded)
+    return ended
+
+
+async def test_a_stop_order_ends_the_ranks_and_blames_none_of_them(node: Node) -> None:
+    await started(node, launch_of(shell("echo ready; exec sleep 600")))
+    ended = await stopped(node, 600)
+    assert ended.exits[0].signal == signal.SIGTERM
+    assert ended.cause is None
+    assert ended.detail == "somebody asked"
+    assert not any(isinstance(fact, TaskFailed) for fact in node.seen)
+
+
+async def test_a_rank_may_use_its_grace_to_end_well(node: Node) -> None:
+    await started(node, launch_of(shell("trap 'echo saved; exit 0' TERM; echo ready; sleep 600 & wait")))
+    ended = await stopped(node, 600)
+    assert ended.exits[0].exit_code == 0
+    assert await node.output() == "ready\nsaved\n"
+
+
+async def test_a_program_under_a_shell_keeps_its_grace_when_the_shell_dies_first(node: Node) -> None:
+    save = (
+        "import signal, sys, time\n"
+        "def save(*_):\n    time.sleep(0.5); print('saved', flush=True); sys.exit(0)\n"
+        "signal.signal(signal.SIGTERM, save); print('ready', flush=True)\nwhile True: time.sleep(1)"
+    )
+    inner = python(save)
+    quoted = " ".join(f"'{word}'" for word in inner.argv[:-1])
+    wrapped = task(0, "/bin/sh", "-c", f'{quoted} "$CODE"; echo never', CODE=save)
+    await started(node, launch_of(wrapped))
+    ended = await stopped(node, 600)
+    assert ended.exits[0].signal == signal.SIGTERM
+    assert await node.output() == "ready\nsaved\n"
+
+
+async def test_a_rank_that_ignores_sigterm_is_killed_after_the_wait(node: Node) -> None:
+    await started(node, launch_of(shell("trap '' TERM; echo ready; while :; do sleep 0.05; done")))
+    ended = await stopped(node, 1)
+    assert ended.exits[0].signal == signal.SIGKILL
+
+
+async def test_a_second_stop_order_can_shorten_the_wait_of_the_first(node: Node) -> None:
+    await started(node, launch_of(shell("trap '' TERM; echo ready; while :; do sleep 0.05; done")))
+    assert node.runner is not None
+    await node.runner.stop(JOB, FIRST, 600, "gently")
+    ended = await stopped(node, 0)
+    assert ended.exits[0].signal == signal.SIGKILL
+    assert ended.detail == "gently"
+
+
+async def test_stopping_what_has_ended_answers_with_the_same_end(node: Node) -> None:
+    first = await node.run(launch_of(task(0, "true")))
+    assert await stopped(node, 5) == first
+
+
+# ── the time limit ──────────────────────────────────────────────────────────────────────────
+
+
+async def test_at_the_time_limit_the_ranks_end_and_the_limit_is_the_cause(node: Node) -> None:
+    ended = await node.run(replace(launch_of(shell("exec sleep 600")), time_limit_s=1))
+    assert ended.cause is EndReason.TIME_LIMIT
+    assert ended.detail == "time limit of 1 s passed"
+    assert ended.use.wall_s >= 1.0
+    assert not any(isinstance(fact, TaskFailed) for fact in node.seen)
+
+
+async def test_the_warning_reaches_the_program_and_not_the_shell_around_it(node: Node) -> None:
+    code = (
+        "import signal, sys, time\n"
+        "def warned(*_):\n    print('warned', flush=True); sys.exit(0)\n"
+        "signal.signal(signal.SIGUSR2, warned)\nwhile True: time.sleep(1)"
+    )
+    inner = python(code)
+    quoted = " ".join(f"'{word}'" for word in inner.argv[:-1])
+    wrapped = task(0, "/bin/sh", "-c", f'{quoted} "$CODE"; echo "shell lives"', CODE=code)
+    launch = replace(
+        launch_of(wrapped), time_limit_s=600, signal=WarningSignal(name="SIGUSR2", lead_s=598), kill_wait_s=1
+    )
+    ended = await node.run(launch)
+    assert await node.output() == "warned\nshell lives\n"
+    assert ended.exits[0].exit_code == 0
+    assert ended.cause is None
+
+
+async def test_a_warning_does_not_kill_a_job_that_never_heard_of_it(node: Node) -> None:
+    launch = replace(
+        launch_of(shell("exec sleep 600")), time_limit_s=1, signal=WarningSignal(name="SIGUSR1", lead_s=60)
+    )
+    ended = await node.run(launch)
+    assert ended.cause is EndReason.TIME_LIMIT
+    assert ended.exits[0].signal == signal.SIGTERM
+
+
+# ── escapees ────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("wipe", ["", "environment too"])
+async def test_201_escapees_are_gone_when_the_end_is_reported(node: Node, wipe: str) -> None:
+    ended = await node.run(escape(node, 201, wipe=wipe))
+    assert len((node.home / "pids").read_text().split()) == 201
+    assert escaped(node) == {}
+    assert ended.exits[0].exit_code == 0
+
+
+async def test_escapees_do_not_outlive_a_stop_order(node: Node) -> None:
+    await started(node, escape(node, 5, then="time.sleep(600)"), "escaped")
+    assert len(escaped(node)) == 5
+    await stopped(node, 600)
+    assert escaped(node) == {}
+
+
+async def test_an_escapee_that_keeps_writing_does_not_delay_the_end(node: Node) -> None:
+    flood = shell("(trap '' TERM HUP; setsid sh -c 'while :; do echo flood; done') & echo begun; sleep 0.1")
+    ended = await node.run(launch_of(flood))
+    assert ended.exits[0].exit_code == 0
+    assert carriers(node.token()) == []
+
+
+@pytest.fixture
+def cgroup_parent() -> Path:
+    parent = own_cgroup()
+    if parent is None or not os.access(parent, os.W_OK):
+        pytest.skip("this machine lets us make no control group (v2); the subreaper tests stand for it")
+    return parent
+
+
+async def test_in_a_control_group_escapees_die_with_it_and_it_is_removed(
+    home: Path, cgroup_parent: Path
+) -> None:
+    node = Node(home, cgroup_parent=cgroup_parent)
+    await node.start()
+    await started(node, escape(node, 50, then="time.sleep(600)"), "escaped")
+    groups = [path for path in cgroup_parent.iterdir() if node.token() in path.name]
+    assert len(groups) == 1
+    assert len(Cgroup(groups[0]).members()) == 51
+    await stopped(node, 0)
+    assert escaped(node) == {}
+    assert not groups[0].exists()
+    await node.stop()
+
+
+async def test_wiped_escapees_in_a_control_group_die_even_after_the_shim_was_killed(
+    home: Path, cgroup_parent: Path
+) -> None:
+    node = Node(home, cgroup_parent=cgroup_parent)
+    await node.start()
+    await started(node, escape(node, 20, then="time.sleep(600)", wipe="yes"), "escaped")
+    shim = node.record().shim_pid
+    assert shim is not None
+    os.kill(shim, signal.SIGKILL)
+    ended = await node.report(TasksEnded)
+    assert isinstance(ended, TasksEnded) and ended.cause is EndReason.SHIM_LOST
+    assert escaped(node) == {}
+    await node.stop()
+
+
+async def test_freezing_kills_every_member_of_a_version_1_group(home: Path, cgroup_v1: Path) -> None:
+    node = Node(home, cgroup_parent=cgroup_v1)
+    await node.start()
+    await started(node, escape(node, 20, then="time.sleep(600)"), "escaped")
+    await stopped(node, 0)
+    assert escaped(node) == {}
+    await node.stop()
+
+
+@pytest.fixture
+def cgroup_v1() -> Path:
+    parent = Path("/sys/fs/cgroup/freezer")
+    if not os.access(parent / "cgroup.procs", os.W_OK):
+        pytest.skip("this machine has no writable freezer (v1); the subreaper tests stand for it")
+    return parent
+
+
+# ── the shim's own death ────────────────────────────────────────────────────────────────────
+
+
+async def test_when_the_shim_is_killed_its_ranks_and_their_escapees_die_and_it_is_reported(
+    node: Node,
+) -> None:
+    await started(node, escape(node, 10, then="time.sleep(600)"), "escaped")
+    record = node.record()
+    assert record.shim_pid is not None
+    os.kill(record.shim_pid, signal.SIGKILL)
+    ended = await node.report(TasksEnded)
+    assert isinstance(ended, TasksEnded)
+    assert ended.cause is EndReason.SHIM_LOST
+    assert ended.detail is not None and NODE in ended.detail
+    assert escaped(node) == {}
+    assert not any(is_same_process(rank.pid, rank.start_ticks) for rank in record.ranks)
+    assert ended.use.wall_s > 0.0
+
+
+async def test_a_shim_told_to_terminate_ends_its_ranks_and_says_the_node_goes_down(node: Node) -> None:
+    await started(node, launch_of(shell("echo ready; exec sleep 600")))
+    shim = node.record().shim_pid
+    assert shim is not None
+    os.kill(shim, signal.SIGTERM)
+    ended = await node.report(TasksEnded)
+    assert isinstance(ended, TasksEnded)
+    assert ended.cause is EndReason.NODE_FAIL
+    assert ended.exits[0].signal == signal.SIGTERM
