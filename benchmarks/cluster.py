@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from gpusched.wire.client import Client
@@ -123,20 +123,22 @@ def running_agents(
         options: More arguments of ``gpusched agent``.
         settings: More environment variables.
     """
-    with ExitStack() as stack:
-        agents: list[subprocess.Popen[bytes]] = []
-        # All are asked to end before one is waited for.
-        stack.callback(lambda: [_stop(agent) for agent in agents])
-        stack.callback(lambda: [agent.terminate() for agent in agents])
+    agents: list[subprocess.Popen[bytes]] = []
+    try:
         for name in names:
             argv = [sys.executable, "-m", "gpusched", "agent", "--home", str(head.home)]
             argv += ["--name", name, "--head", head.address, "--on-stop", "end", *options]
+            environment = {**os.environ, **(settings or {})}
             with (head.home / f"agent-{name}.log").open("ab") as log:
-                environment = {**os.environ, **(settings or {})}
                 agents.append(subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=log, env=environment))
         with head.client() as client:
             until(lambda: sum(node.node.reachable for node in client.nodes.list()) == len(names), "agents")
         yield [agent.pid for agent in agents]
+    finally:
+        for agent in agents:  # all are asked before one is waited for
+            agent.terminate()
+        for agent in agents:
+            _stop(agent)
 
 
 def until(holds: Callable[[], bool], what: str, deadline_s: float = START_DEADLINE_S) -> None:
