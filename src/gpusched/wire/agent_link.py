@@ -45,7 +45,10 @@ class AgentLink:
         Raises:
             GpuschedError: The stream has ended: ``HeadUnavailable``, or why the head ended it.
         """
-        request = FROM_AGENT.to_proto(message)
+        # Shielded: gRPC cancels the whole stream when a task is cancelled inside a write.
+        await asyncio.shield(self._write(FROM_AGENT.to_proto(message)))
+
+    async def _write(self, request: pb.ConnectRequest) -> None:
         async with self._sending:
             try:
                 await self._call.write(request)

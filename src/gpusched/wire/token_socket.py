@@ -52,7 +52,7 @@ async def serve_tokens(path: Path, issue: IssueToken) -> asyncio.Server:
                 reply = _answer(await reader.readline(), writer.get_extra_info("socket"), issue)
                 writer.write(json.dumps(reply).encode() + b"\n")
                 await writer.drain()
-        except (OSError, TimeoutError, ValueError):
+        except (OSError, TimeoutError, ValueError, RecursionError):
             pass  # a caller that went away, said nothing, or sent an endless line gets no answer
         finally:
             writer.close()
