@@ -22,6 +22,7 @@ import grpc.aio
 from gpusched.domain.errors import HeadUnavailable
 from gpusched.domain.ids import NodeName
 from gpusched.domain.link import FromAgent, FromHead
+from gpusched.v1 import agent_service_pb2 as pb
 from gpusched.wire.address import Address
 from gpusched.wire.async_transport import open_channel
 from gpusched.wire.channel import RETRY_S, TIMEOUT_S, Reach, error_of, tls_for

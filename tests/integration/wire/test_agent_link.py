@@ -192,3 +192,17 @@ async def test_the_agents_token_is_asked_for_its_node(head, home, monkeypatch):
         assert [message async for message in link] == [Welcome("test", 1.0)]
     server.close()
     assert asked == [(os.getuid(), "n1")]
+
+
+async def test_a_sender_that_is_cancelled_leaves_the_stream_to_the_others(head):
+    async with connected(head) as link:
+        await link.send(HELLO)
+        for seq in range(50):
+            sending = asyncio.create_task(link.send(CommandTaken(seq)))
+            await asyncio.sleep(0)
+            sending.cancel()
+            await asyncio.wait({sending})
+        await link.send(CommandTaken(1_000))
+        await until(lambda: CommandTaken(1_000) in head.memory.greeted)
+        head.agents.orders.put_nowait(None)
+        assert [message async for message in link] == [Welcome("test", 1.0)]
