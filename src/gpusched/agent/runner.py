@@ -34,7 +34,7 @@ from gpusched.agent.shim.files import AttemptDir
 from gpusched.agent.shim.order import Order, StopOrder
 from gpusched.agent.shim.proc import boot_id, is_same_process
 from gpusched.agent.shim.record import Phase, Record, RecordFile, remove_reserve
-from gpusched.agent.shim_watch import ShimWatch
+from gpusched.agent.watch import ShimWatch
 from gpusched.agent.zygote import Zygote
 from gpusched.domain.errors import LogCorrupt, NodeUnavailable
 from gpusched.domain.events import AgentReport, TaskFailed, TasksEnded, TasksStarted
