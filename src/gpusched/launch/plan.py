@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gpusched.domain.allocation import Allocation
 from gpusched.domain.errors import Broken
+from gpusched.domain.hostlist import fold_hostlist
 from gpusched.domain.identity import Identity
 from gpusched.domain.ids import Epoch, JobId
 from gpusched.domain.job_spec import JobSpec
@@ -41,7 +42,13 @@ def make_launch_plan(
             "report this bug"
         )
     context = AttemptContext(
-        job_id=job_id, epoch=epoch, spec=spec, owner=owner, allocation=allocation, cluster=cluster
+        job_id=job_id,
+        epoch=epoch,
+        spec=spec,
+        owner=owner,
+        allocation=allocation,
+        cluster=cluster,
+        nodelist=fold_hostlist(part.node for part in allocation.nodes),
     )
     return LaunchPlan(tuple(_node_launch(context, tasks) for tasks in number_tasks(spec, allocation)))
 
