@@ -133,6 +133,7 @@ class _Agent:
             began = time.monotonic()
             try:
                 await self._serve_once()
+                log.warning("the head ended the stream")
             except* NotPermitted as refused:
                 raise refused.exceptions[0] from None
             except* GpuschedError as broken:

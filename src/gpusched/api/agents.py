@@ -34,6 +34,9 @@ from gpusched.telemetry.latest import Latest
 LOG_CREDIT = 32
 """Chunks (of at most 64 KiB) that an agent may send ahead of the reader: 2 MiB a stream."""
 
+RECONNECT_WAIT_S = 5.0
+"""A reader of logs waits this long for an agent that is restarting."""
+
 
 @dataclass(eq=False, slots=True)
 class _LogStream:
@@ -79,6 +82,8 @@ class AgentApi:
             self._loop.tell(NodeConnected(hello.facts, hello.attempts), lambda: self._loop.resend(node))
             while (message := await channel.outgoing.get()) is not None:
                 yield message
+            if reading.done():
+                reading.result()  # the agent's end, or what went wrong while reading it
         finally:
             reading.cancel()
             self._bare_metal.detach(channel)
@@ -115,6 +120,7 @@ class AgentApi:
         stream_id = next(self._stream_ids)
         stream = self._log_streams[stream_id] = _LogStream(node, asyncio.Queue())
         try:
+            await self._bare_metal.wait_connected(node, RECONNECT_WAIT_S)
             if not self._bare_metal.send(node, LogRequest(stream_id, query, LOG_CREDIT)):
                 raise NodeUnavailable(
                     f"the logs are on node {node}, whose agent is not connected: try again when it is back"

@@ -16,7 +16,7 @@ from gpusched.domain.diagnosis import Diagnosis
 from gpusched.domain.errors import InsufficientResources, InvalidSpec, NotFound, Violation, WrongState
 from gpusched.domain.events import JobEnded, JobEvent, Recorded
 from gpusched.domain.identity import Identity, Principal, Role
-from gpusched.domain.ids import Epoch, JobId, RequestId
+from gpusched.domain.ids import Epoch, JobId, NodeName, RequestId
 from gpusched.domain.job import Attempt, Job, JobFilter
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import JobState, PendingReason
@@ -232,8 +232,28 @@ class JobApi:
             for node_rank, node in enumerate(attempt.node_names)
             if ranks is None or any(rank // spec.tasks_per_node == node_rank for rank in ranks)
         ]
-        async for chunk in merge([self.agents.read_logs(node, query) for node in wanted]):
+        async for chunk in merge([self._node_logs(node, query) for node in wanted]):
             yield chunk
+
+    async def _node_logs(self, node: NodeName, query: LogQuery) -> AsyncIterator[LogChunk]:
+        """One node's part, from when its agent has said anything of the attempt."""
+        if await self._is_known_there(node, query):
+            async for chunk in self.agents.read_logs(node, query):
+                yield chunk
+
+    async def _is_known_there(self, node: NodeName, query: LogQuery) -> bool:
+        with self.hub.subscribe((query.job_id,)) as subscription:
+            while True:
+                subscription.wake.clear()
+                job = await self._job(query.job_id)
+                attempt = job.attempt
+                if attempt is None or attempt.epoch != query.epoch or job.state.is_terminal:
+                    return True  # a past attempt: its node knows it, or says why not
+                if node in attempt.nodes_started | attempt.nodes_ended:
+                    return True
+                if not query.follow:
+                    return False
+                await subscription.wake.wait()
 
     @staticmethod
     def _check_ranks(ranks: tuple[int, ...] | None, world_size: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from decimal import Decimal
 
 import pytest
@@ -12,6 +13,7 @@ from gpusched.domain.errors import InfeasibleRequest, NotFound, RequestIdReused,
 from gpusched.domain.events import JobEnded, TasksStarted
 from gpusched.domain.ids import NodeName, RequestId
 from gpusched.domain.job import JobFilter
+from gpusched.domain.job_spec import JobSpec, WarningSignal
 from gpusched.domain.job_state import EndReason, JobState, PendingReason
 from gpusched.domain.node import Schedulability
 from gpusched.domain.usage import GroupBy, UsageClass
@@ -19,21 +21,22 @@ from gpusched.wire.client import Client
 
 
 def test_every_rank_gets_exactly_the_environment_that_is_shown(client: Client) -> None:
-    script = "tr '\\0' '\\n' </proc/self/environ"
+    script = "tr '\\0' '\\n' </proc/$$/environ"
     job_id = client.jobs.submit(
         shell(script, nodes=2, gpus_per_node=2, tasks_per_node=2, env=(("GREETING", "hello"),))
     )
     view = client.jobs.wait(job_id)
     assert view.job.state is JobState.COMPLETED
     assert view.plan is not None
-    node_fills = {"HOME", "USER", "LOGNAME", "SHELL", "TMPDIR"}  # from the node's own user database
+    # From the node's own user database; and the secret by which a dead shim's processes are found.
+    node_fills = {"HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "GPUSCHED_CONTAINMENT"}
     for part in view.plan.nodes:
         for task in part.tasks:
             lines = output(client, job_id, task.global_rank).splitlines()
             got = dict(line.split("=", 1) for line in lines if "=" in line)
             shown = dict(task.env)
             assert shown.items() <= got.items()
-            assert got.keys() - shown.keys() <= node_fills | {"_", "PWD", "SHLVL", "OLDPWD"}
+            assert got.keys() - shown.keys() <= node_fills
             assert got["GREETING"] == "hello"
             assert got["WORLD_SIZE"] == "4"
             assert got["CUDA_VISIBLE_DEVICES"] == ""  # declared devices are not offered to CUDA
@@ -91,14 +94,25 @@ def test_logs_of_a_job_that_never_started_and_of_unknown_ranks_are_refused(clien
 
 
 def test_the_time_limit_warns_then_ends_the_job(client: Client) -> None:
-    from gpusched.domain.job_spec import WarningSignal
-
-    script = 'trap "echo warned" USR1; trap "echo asked; exit 0" TERM; while true; do sleep 0.1; done'
-    spec = shell(script, time_limit_s=3, signal=WarningSignal("SIGUSR1", 2), kill_wait_s=5)
+    program = """
+import signal, sys, threading
+signal.signal(signal.SIGUSR1, lambda *_: print("warned", flush=True))
+signal.signal(signal.SIGTERM, lambda *_: (print("asked", flush=True), sys.exit(0)))
+print("ready", flush=True)
+while True: signal.pause()
+"""
+    spec = JobSpec(
+        name="limited",
+        command=(sys.executable, "-S", "-c", program),
+        workdir="/tmp",
+        time_limit_s=4,
+        signal=WarningSignal("SIGUSR1", 2),
+        kill_wait_s=5,
+    )
     job_id = client.jobs.submit(spec)
     job = client.jobs.wait(job_id).job
     assert (job.state, job.end_reason) == (JobState.FAILED, EndReason.TIME_LIMIT)
-    assert output(client, job_id) == "warned\nasked\n"
+    assert output(client, job_id) == "ready\nwarned\nasked\n"
 
 
 def test_cancel_reaches_a_running_job_and_a_pending_one(client: Client) -> None:
