@@ -7,7 +7,6 @@ writes one checkpoint file. README.md beside it says how to run it and how it en
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import os
 import signal
@@ -275,11 +274,12 @@ def main() -> int:
     try:
         return run(args, device)
     finally:
-        # Gloo's threads end with the last reference to the group. The model holds one, in a cycle;
-        # threads that outlive the interpreter abort it (github.com/pytorch/pytorch/pull/179291).
-        gc.collect()
         dist.destroy_process_group()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    # DistributedDataParallel keeps gloo's threads alive beyond the group, and one that still holds a
+    # tensor aborts an interpreter that is shutting down (github.com/pytorch/pytorch/pull/179291).
+    sys.stdout.flush()
+    os._exit(code)
