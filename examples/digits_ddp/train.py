@@ -214,7 +214,7 @@ def load_data() -> tuple[TensorDataset, TensorDataset]:
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="Train on handwritten digits, one process per rank.")
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--batch-size", type=int, default=16, help="samples per rank and step")
     parser.add_argument("--lr", type=float, default=4e-3, help="learning rate")
     parser.add_argument("--min-accuracy", type=float, default=0.95, help="on the test part; exit 1 below it")
