@@ -26,8 +26,8 @@ POLL_S = 0.02
 
 @contextmanager
 def temporary_home() -> Iterator[Path]:
-    """A folder of short name: the paths of unix sockets are limited to 107 bytes."""
-    home = Path(tempfile.mkdtemp(prefix="gsb-", dir="/tmp"))
+    """A folder below $TMPDIR, of a short name: the paths of unix sockets are limited to 107 bytes."""
+    home = Path(tempfile.mkdtemp(prefix="gsb-"))
     try:
         yield home
     finally:
