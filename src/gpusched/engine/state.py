@@ -62,17 +62,27 @@ class ClusterState:
     generation: int = 0  # of the cluster: nodes and what is free on them
     queue_version: int = 0  # of the queue: a cycle without either change finds nothing new
     _snapshot: ClusterSnapshot | None = None
+    _overbooked: set[NodeName] = field(default_factory=set)  # came back with less memory than is granted
 
     @property
     def snapshot(self) -> ClusterSnapshot:
         """Nodes and what is free on them now. Rebuilt only after a node changed."""
         if self._snapshot is None:
             self._snapshot = ClusterSnapshot.of(self.nodes.values(), self.partitions, self.generation)
+            self._overbooked.clear()
             for entry in self.running.values():
                 for part in entry.nodes:
-                    self._snapshot.take(self._still_there(part))
+                    self._take_again(self._snapshot, self._still_there(part))
         self._snapshot.generation = self.generation
         return self._snapshot
+
+    def _take_again(self, snapshot: ClusterSnapshot, part: NodePlacement) -> None:
+        """Hold a grant in a new snapshot, as much of its memory as is left there."""
+        left_bytes = int(snapshot.memory_free[snapshot.index[part.node]])
+        if part.memory_bytes > left_bytes:
+            self._overbooked.add(part.node)
+            part = replace(part, memory_bytes=left_bytes)
+        snapshot.take(part)
 
     def _still_there(self, part: NodePlacement) -> NodePlacement:
         """What of a grant exists in its node's present facts: a lost card stays granted, not placed."""
@@ -82,7 +92,6 @@ class ClusterState:
             part,
             devices=tuple(uuid for uuid in part.devices if uuid in fitted),
             cpu_ids=tuple(cpu for cpu in part.cpu_ids if cpu in cpu_ids),
-            memory_bytes=min(part.memory_bytes, facts.memory_bytes),
         )
 
     @classmethod
@@ -132,6 +141,8 @@ class ClusterState:
         self.leased_ports.discard((allocation.nodes[0].address, allocation.master_port))
         for part in self.running.pop(job.job_id).nodes:
             self.jobs_on[part.node].discard(job.job_id)
+            if part.node in self._overbooked:
+                self._snapshot = None  # what it holds of each grant there is not what was granted
             if self._snapshot is not None:
                 self._snapshot.give_back(self._still_there(part))
         self.generation += 1
