@@ -77,16 +77,21 @@ def _run_ours(sizes: Sizes) -> Run:
         options = ("--devices", "none", "--cpus", str(sizes.cpus))
         stack.enter_context(running_agents(head, ["n1", "n2"], *options))
         client = stack.enter_context(head.client())
+        before_s = head.cpu_s()
         submitted = submit_from_many(
             head.address, TRUE, clients=sizes.submitters, calls=sizes.jobs // sizes.submitters
         )
         until(lambda: next(client.jobs.list(UNFINISHED, page_size=1), None) is None, "the jobs")
         last_ns = time.monotonic_ns()
+        head_ms = 1e3 * (head.cpu_s() - before_s) / sizes.jobs
         states = Counter(view.job.state for view in client.jobs.list(page_size=1_000))
     if states != {JobState.COMPLETED: sizes.jobs}:
         raise RuntimeError(f"{sizes.jobs} jobs should have completed: {dict(states)}")
     run = Run(submitted.jobs_per_s, sizes.jobs / ((last_ns - submitted.began_ns) * NANO))
-    say(f"gpusched: {run.ended_per_s:.1f} jobs/s ({run.accepted_per_s:.0f}/s accepted)")
+    say(
+        f"gpusched: {run.ended_per_s:.1f} jobs/s ({run.accepted_per_s:.0f}/s accepted), "
+        f"{head_ms:.1f} ms of the head's CPU per job"
+    )
     return run
 
 
