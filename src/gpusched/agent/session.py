@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from itertools import count
 from typing import Protocol
 
 from gpusched.agent.metering import Meters
 from gpusched.agent.outbox import Outbox
 from gpusched.agent.runner import Runner
+from gpusched.agent.shim.lease import boot_time_us
 from gpusched.domain.commands import LaunchTasks, Queued, StopTasks
 from gpusched.domain.errors import GpuschedError
 from gpusched.domain.ids import AttemptId
@@ -23,6 +25,7 @@ from gpusched.domain.link import (
     FromHead,
     Heartbeat,
     Hello,
+    LeaseRenewed,
     LogCancel,
     LogCredit,
     LogData,
@@ -54,6 +57,8 @@ class Session:
         self._link, self._facts = link, facts
         self._runner, self._outbox, self._meters = runner, outbox, meters
         self._log_streams: dict[int, _LogStream] = {}
+        self._lease_us = 0
+        self._sent_us: dict[int, int] = {}  # heartbeats that are not answered yet, by seq
 
     async def run(self) -> None:
         """Say hello, then work until the stream ends.
@@ -61,6 +66,7 @@ class Session:
         Raises:
             GpuschedError: The stream broke, or the head refused it.
         """
+        hello_us = boot_time_us()
         await self._link.send(Hello(self._facts, self._runner.held_attempts()))
         async with asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(self._send_reports())]
@@ -68,10 +74,16 @@ class Session:
                 match message:
                     case Welcome():
                         log.info("joined cluster %s as %s", message.cluster, self._facts.name)
+                        self._lease_us = round(message.lease_s * 1e6)
+                        self._runner.lease.renew(hello_us + self._lease_us)
                         beat = self._send_heartbeats(message.heartbeat_interval_s)
                         background.append(tasks.create_task(beat))
                     case Queued():
                         await self._carry_out(message)
+                    case LeaseRenewed():
+                        sent_us = self._sent_us.pop(message.seq, None)
+                        if sent_us is not None:
+                            self._runner.lease.renew(sent_us + self._lease_us)
                     case ReportTaken():
                         fact = self._outbox.take(message.report_id)
                         if fact is not None:
@@ -108,8 +120,10 @@ class Session:
                 sent = report.report_id
 
     async def _send_heartbeats(self, interval_s: float) -> None:
-        while True:
-            await self._link.send(Heartbeat(await self._meters.sample()))
+        for seq in count(1):
+            sample = await self._meters.sample()
+            self._sent_us[seq] = boot_time_us()  # the lease runs from before the head could hear of us
+            await self._link.send(Heartbeat(seq, sample))
             await asyncio.sleep(interval_s)
 
     async def _send_logs(self, stream: _LogStream) -> None:
