@@ -13,11 +13,15 @@ from pathlib import Path
 
 import click
 
+from gpusched.agent.declared import declare_devices
+from gpusched.daemon.config import find_config
 from gpusched.daemon.head import make_home
+from gpusched.domain.ids import NodeName
 
 AGENTS_STOP_S = 60.0  # an agent that ends its jobs first waits for their kill_wait
 HEAD_STOP_S = 10.0
 DECLARED_DEFAULT = "4xH100"
+SPOKEN = range(2, 128)  # exit codes of a command that has printed its error
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
@@ -34,15 +38,26 @@ class UpSettings:
 
 
 class ChildEnded(Exception):
-    """The head or an agent ended by itself."""
+    """The head or an agent ended by itself, with a code that says why, or by a signal (below 0)."""
+
+    def __init__(self, what: str, code: int) -> None:
+        super().__init__(f"{what} ended by itself (code {code})")
+        self.code = code
 
 
 async def run_up(settings: UpSettings) -> int:
     """Run until SIGINT or SIGTERM, then stop agents (with their jobs) and head.
 
     Returns:
-        0 after a signal; 1 when a child ended by itself.
+        0 after a signal; when a child ended by itself its exit code, 1 if that says nothing.
+
+    Raises:
+        ConfigInvalid: The configuration or the home cannot be used; nothing was started.
+        InvalidSpec: The devices make no sense.
     """
+    find_config(settings.home, settings.config)  # the head reads it too; a fault is better found first
+    if settings.devices is not None:
+        declare_devices(settings.devices, NodeName("n1"))
     make_home(settings.home)
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -55,6 +70,8 @@ async def run_up(settings: UpSettings) -> int:
                 _say_ready(settings, devices)
                 await _wait_for_end(stopped, [head, *agents])
     except ChildEnded as ended:
+        if ended.code in SPOKEN:  # the child has said why on the same screen
+            return ended.code
         click.echo(f"gpusched up: error: {ended}", err=True)
         return 1
     return 0
@@ -145,7 +162,7 @@ async def _first_line(head: asyncio.subprocess.Process) -> None:
     assert head.stdout is not None
     line = await head.stdout.readline()
     if not line:
-        raise ChildEnded(f"the head did not start (exit code {await head.wait()}): see its message above")
+        raise ChildEnded("the head", await head.wait())
     click.echo(line.decode().rstrip())
 
 
@@ -165,5 +182,5 @@ async def _wait_for_end(stopped: asyncio.Event, children: list[asyncio.subproces
     for task in rest:
         task.cancel()
     for task in done - {waiting}:
-        code = ends[task].returncode
-        raise ChildEnded(f"a {'head' if ends[task] is children[0] else 'agent'} ended with code {code}")
+        what = "the head" if ends[task] is children[0] else "an agent"
+        raise ChildEnded(what, ends[task].returncode or 0)
