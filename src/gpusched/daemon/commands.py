@@ -52,10 +52,11 @@ def head(home: Path | None, config: Path | None, tcp: str | None) -> None:
         gpusched head --config /etc/gpusched/head.toml
     """
     from gpusched.daemon.config import find_config
-    from gpusched.daemon.head import Serving, run_head
 
     place = _home(home)
     settings = find_config(place, config)
+    from gpusched.daemon.head import Serving, run_head  # takes longest: not for a file that is wrong
+
     if tcp is not None:
         settings = settings.model_copy(update={"listen": settings.listen.model_copy(update={"tcp": tcp})})
     _log_to_stderr("head")
