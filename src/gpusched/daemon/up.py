@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import click
@@ -112,11 +114,19 @@ async def _agents(
     names = [f"n{i}" for i in range(1, count + 1)]
     children: list[asyncio.subprocess.Process] = []
     try:
-        for name in names:
-            children.append(await _start(_agent_argv(settings, name, devices)))
+        for name, cpu_ids in zip(names, split_cpus(sorted(os.sched_getaffinity(0)), count), strict=True):
+            children.append(await _start(_agent_argv(settings, name, devices), cpu_ids))
         yield children
     finally:
         await asyncio.gather(*(_stop(child, AGENTS_STOP_S) for child in children))
+
+
+def split_cpus(cpu_ids: Sequence[int], nodes: int) -> list[Sequence[int]]:
+    """Deal this machine's CPUs to its nodes, each to one; where there are too few, all to each."""
+    if len(cpu_ids) < nodes:
+        return [cpu_ids] * nodes
+    share = len(cpu_ids) // nodes
+    return [cpu_ids[i * share : (i + 1) * share] for i in range(nodes)]
 
 
 @asynccontextmanager
@@ -128,7 +138,7 @@ async def _child(argv: list[str], stop_s: float) -> AsyncIterator[asyncio.subpro
         await _stop(child, stop_s)
 
 
-async def _start(argv: list[str]) -> asyncio.subprocess.Process:
+async def _start(argv: list[str], cpu_ids: Sequence[int] | None = None) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -138,12 +148,14 @@ async def _start(argv: list[str]) -> asyncio.subprocess.Process:
         stdout=asyncio.subprocess.PIPE if argv[0] == "head" else None,
         # Ctrl-C reaches the whole terminal group; the children are stopped in order instead.
         start_new_session=True,
-        preexec_fn=_end_with_parent,
+        preexec_fn=partial(_prepare_child, cpu_ids),
     )
 
 
-def _end_with_parent() -> None:
+def _prepare_child(cpu_ids: Sequence[int] | None) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if cpu_ids is not None:
+        os.sched_setaffinity(0, cpu_ids)
 
 
 async def _stop(child: asyncio.subprocess.Process, wait_s: float) -> None:
