@@ -85,9 +85,7 @@ class Session:
                         if sent_us is not None:
                             self._runner.lease.renew(sent_us + self._lease_us)
                     case ReportTaken():
-                        fact = self._outbox.take(message.report_id)
-                        if fact is not None:
-                            self._runner.acknowledge(fact)
+                        self._acknowledge(message.report_id)
                     case LogRequest():
                         stream = _LogStream(message)
                         self._log_streams[message.stream_id] = stream
@@ -111,6 +109,15 @@ class Session:
             case StopTasks() as stop:
                 await self._runner.stop(stop.job_id, stop.epoch, stop.kill_wait_s, stop.reason)
         await self._link.send(CommandTaken(queued.seq))
+
+    def _acknowledge(self, report_id: int) -> None:
+        fact = self._outbox.take(report_id)
+        if fact is None:
+            return
+        try:
+            self._runner.acknowledge(fact)
+        except OSError as error:  # a full disk: the next agent reports the fact once more, no harm done
+            log.warning("attempt %s.%s: its end cannot be noted: %s", fact.job_id, fact.epoch, error)
 
     async def _send_reports(self) -> None:
         sent = 0

@@ -88,8 +88,9 @@ class AgentApi:
             self._loop.tell(NodeConnected(hello.facts, hello.attempts), lambda: self._loop.resend(node))
             while (message := await channel.outgoing.get()) is not None:
                 yield message
-            if reading.done():
-                reading.result()  # the agent's end, or what went wrong while reading it
+            if not reading.done():
+                raise WrongState(f"another agent has connected as node {node}: only the latest is heard")
+            reading.result()  # the agent's end, or what went wrong while reading it
         finally:
             reading.cancel()
             self._bare_metal.detach(channel)
