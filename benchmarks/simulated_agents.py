@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import random
 import signal
 import sys
@@ -59,6 +60,7 @@ class SimulatedAgent:
             memory_bytes=1 << 40,
             devices=declare_devices(DEVICES, name),
         )
+        self._beats = itertools.count(1)
         self._dice = random.Random(f"{seed} {name}")
         self._timers: dict[AttemptId, asyncio.TimerHandle] = {}
         self._reports = 0
@@ -132,7 +134,7 @@ class SimulatedAgent:
         # Agents that were started together must not beat together for ever.
         await asyncio.sleep(self._dice.uniform(0, interval_s))
         while True:
-            await link.send(Heartbeat(self._sample()))
+            await link.send(Heartbeat(next(self._beats), self._sample()))
             await asyncio.sleep(interval_s)
 
     def _sample(self) -> NodeSample:

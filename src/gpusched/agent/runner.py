@@ -238,8 +238,8 @@ class Runner:
         term = self.lease.term
         if term is None:
             raise NodeUnavailable(
-                f"attempt {launch.job_id}.{launch.epoch} is not started: the lease of {self._node} has run out, "
-                "so the head may have given the job to another node"
+                f"attempt {launch.job_id}.{launch.epoch} is not started: the lease of {self._node} has run "
+                "out, so the head may have given the job to another node"
             )
         return LeaseTerm(str(self.lease.path), term)
 

@@ -78,27 +78,32 @@ class Session:
                         self._runner.lease.renew(hello_us + self._lease_us)
                         beat = self._send_heartbeats(message.heartbeat_interval_s)
                         background.append(tasks.create_task(beat))
-                    case Queued():
-                        await self._carry_out(message)
-                    case LeaseRenewed():
-                        sent_us = self._sent_us.pop(message.seq, None)
-                        if sent_us is not None:
-                            self._runner.lease.renew(sent_us + self._lease_us)
-                    case ReportTaken():
-                        self._acknowledge(message.report_id)
                     case LogRequest():
                         stream = _LogStream(message)
                         self._log_streams[message.stream_id] = stream
                         stream.task = tasks.create_task(self._send_logs(stream))
-                    case LogCredit():
-                        if message.stream_id in self._log_streams:
-                            self._log_streams[message.stream_id].add_credit(message.chunks)
-                    case LogCancel():
-                        self._cancel_logs(message.stream_id)
+                    case _:
+                        await self._take(message)
             for task in background:
                 task.cancel()
             for stream_id in list(self._log_streams):
                 self._cancel_logs(stream_id)
+
+    async def _take(self, message: Queued | LeaseRenewed | ReportTaken | LogCredit | LogCancel) -> None:
+        match message:
+            case Queued():
+                await self._carry_out(message)
+            case LeaseRenewed():
+                sent_us = self._sent_us.pop(message.seq, None)
+                if sent_us is not None:
+                    self._runner.lease.renew(sent_us + self._lease_us)
+            case ReportTaken():
+                self._acknowledge(message.report_id)
+            case LogCredit():
+                if message.stream_id in self._log_streams:
+                    self._log_streams[message.stream_id].add_credit(message.chunks)
+            case LogCancel():
+                self._cancel_logs(message.stream_id)
 
     async def _carry_out(self, queued: Queued) -> None:
         """Do what is ordered; it is durable before it is acknowledged."""

@@ -14,7 +14,7 @@ from gpusched.engine.inputs import DrainDeadlinePassed, Fact, LeaseEnded, NodeHe
 CLOCK_DRIFT = 0.01
 """How much faster the head's clock may run than a node's: far more than any working oscillator drifts."""
 KILL_GRACE_US = 3_000_000
-"""How long after its lease a node may take to kill what is fenced: the shim wakes at the deadline and kills."""
+"""How long after its lease a node may take to kill what is fenced: shims wake at the deadline."""
 
 
 def lease_over_us(lease_us: int) -> int:

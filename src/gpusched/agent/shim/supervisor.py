@@ -271,7 +271,7 @@ class Supervisor:
             self._begin_stop(self._launch.kill_wait_s)
 
     def _check_lease(self) -> None:
-        """End at once, without grace, when the node's lease is over: the job may run elsewhere from then on."""
+        """End at once, without grace, when the node's lease is over: the job may run elsewhere."""
         lease = self._order.lease
         if lease is None:
             return
