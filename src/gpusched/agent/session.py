@@ -37,6 +37,8 @@ from gpusched.domain.node import NodeFacts
 
 log = logging.getLogger(__name__)
 
+ORDERS_AT_ONCE = 16
+
 
 class Link(Protocol):
     """The agent's end of the stream."""
@@ -57,6 +59,7 @@ class Session:
         self._link, self._facts = link, facts
         self._runner, self._outbox, self._meters = runner, outbox, meters
         self._log_streams: dict[int, _LogStream] = {}
+        self._at_once = asyncio.Semaphore(ORDERS_AT_ONCE)
         self._lease_us = 0
         self._sent_us: dict[int, int] = {}  # heartbeats that are not answered yet, by seq
 
@@ -78,6 +81,8 @@ class Session:
                         self._runner.lease.renew(hello_us + self._lease_us)
                         beat = self._send_heartbeats(message.heartbeat_interval_s)
                         background.append(tasks.create_task(beat))
+                    case Queued():
+                        tasks.create_task(self._carry_out(message))
                     case LogRequest():
                         stream = _LogStream(message)
                         self._log_streams[message.stream_id] = stream
@@ -89,10 +94,8 @@ class Session:
             for stream_id in list(self._log_streams):
                 self._cancel_logs(stream_id)
 
-    async def _take(self, message: Queued | LeaseRenewed | ReportTaken | LogCredit | LogCancel) -> None:
+    async def _take(self, message: LeaseRenewed | ReportTaken | LogCredit | LogCancel) -> None:
         match message:
-            case Queued():
-                await self._carry_out(message)
             case LeaseRenewed():
                 sent_us = self._sent_us.pop(message.seq, None)
                 if sent_us is not None:
@@ -106,13 +109,18 @@ class Session:
                 self._cancel_logs(message.stream_id)
 
     async def _carry_out(self, queued: Queued) -> None:
-        """Do what is ordered; it is durable before it is acknowledged."""
-        match queued.command:
-            case LaunchTasks(launch=launch):
-                await self._meters.start(AttemptId(launch.job_id, launch.epoch), launch.devices)
-                await self._runner.launch(launch)
-            case StopTasks() as stop:
-                await self._runner.stop(stop.job_id, stop.epoch, stop.kill_wait_s, stop.reason)
+        """Do what is ordered; it is durable before it is acknowledged.
+
+        Orders are carried out side by side, since each waits for the disk. A stop that overtakes
+        its launch makes the runner refuse the launch, and an older attempt never overtakes a newer.
+        """
+        async with self._at_once:
+            match queued.command:
+                case LaunchTasks(launch=launch):
+                    await self._meters.start(AttemptId(launch.job_id, launch.epoch), launch.devices)
+                    await self._runner.launch(launch)
+                case StopTasks() as stop:
+                    await self._runner.stop(stop.job_id, stop.epoch, stop.kill_wait_s, stop.reason)
         await self._link.send(CommandTaken(queued.seq))
 
     def _acknowledge(self, report_id: int) -> None:
