@@ -80,6 +80,7 @@ class World:
         self.store: FaultyStore | None = None
         self.serving: HeadModel | None = None
         self._is_store_down = False
+        self._is_head_due = False  # it died, and will be started again
         self.machines = {
             name: Machine(name, folder / name, self._stream(name), options)
             for name in (NodeName(f"n{i}") for i in range(1, options.nodes + 1))
@@ -194,6 +195,7 @@ class World:
 
     def start_head(self) -> None:
         self.tell("the head starts")
+        self._is_head_due = False
         self.store = FaultyStore(
             self.disk.open(), self._stream(f"store {self.faults}"), self.options, self._wrote
         )
@@ -220,6 +222,9 @@ class World:
 
     def kill_head(self) -> None:
         """Kill -9; it is started again some time later."""
+        if self._is_head_due:
+            return
+        self._is_head_due = True
         self.tell("the head dies")
         self._head.die()
         self.disk.close()
@@ -343,7 +348,7 @@ class World:
 
     def _replay(self) -> None:
         name = self._some()
-        connections, commands = self.network.of(name), self.network.commands.get(name)
+        connections, commands = self.network.of(name), self.network.taken.get(name)
         if connections and commands:
             queued = self._dice.choice(commands)
             self.tell(f"{name} is sent command {queued.seq} again: {_brief(queued.command)}")
