@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.topology import kueue
+from benchmarks.topology import kai, kueue
 from benchmarks.topology.verdict import Verdict
 
 
@@ -41,9 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run_file(content: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Verdict]]:
-    answers = {case["id"]: kueue.answer(case) for case in content["cases"]}
-    verdicts = {case["id"]: kueue.judge(case, answers[case["id"]]) for case in content["cases"]}
-    return answers, verdicts
+    cases = content["cases"]
+    system = kai if any("jobs" in case for case in cases) else kueue
+    answers = {case["id"]: system.answer(case) for case in cases}
+    return answers, {case["id"]: system.judge(case, answers[case["id"]]) for case in cases}
 
 
 def _summary(verdicts: dict[str, Verdict]) -> dict[str, Any]:
