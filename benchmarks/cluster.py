@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 from gpusched.wire.client import Client
 
 START_DEADLINE_S = 120.0
@@ -26,8 +28,8 @@ POLL_S = 0.02
 
 @contextmanager
 def temporary_home() -> Iterator[Path]:
-    """A folder of short name: the paths of unix sockets are limited to 107 bytes."""
-    home = Path(tempfile.mkdtemp(prefix="gsb-", dir="/tmp"))
+    """A folder below $TMPDIR, of a short name: the paths of unix sockets are limited to 107 bytes."""
+    home = Path(tempfile.mkdtemp(prefix="gsb-"))
     try:
         yield home
     finally:
@@ -64,6 +66,11 @@ class Head:
         """Of the running head."""
         assert self._process is not None, "the head is not running"
         return self._process.pid
+
+    def cpu_s(self) -> float:
+        """Seconds of CPU it has used: unlike rates, not much moved by what else the machine does."""
+        times = psutil.Process(self.pid).cpu_times()
+        return float(times.user + times.system)
 
     def start(self) -> None:
         """Start it and return when it says that it serves."""

@@ -121,7 +121,7 @@ def run_benchmark(name: str, measure: Callable[[S], Measured], *, full: S, quick
     signal.signal(signal.SIGTERM, _leave)
     sizes = quick if options.quick else full
     machine = this_machine(Path(tempfile.gettempdir()))
-    say(f"{name} on {machine.short}, load {machine.load_1m}")
+    say(f"{name} on {machine.short}, {machine.busy_before_percent:.0f} % busy before")
     measured = measure(sizes)
     result = result_of(name, measured, machine, sizes)
     if options.out is not None:

@@ -8,7 +8,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
 
+from gpusched.api.measured import kept_report, kept_sample
 from gpusched.backends.bare_metal import BareMetal, Channel
+from gpusched.domain.check_facts import require_facts
 from gpusched.domain.errors import NodeUnavailable, NotPermitted, WrongState
 from gpusched.domain.identity import Principal
 from gpusched.domain.ids import NodeName
@@ -67,6 +69,7 @@ class AgentApi:
         Raises:
             NotPermitted: The agent names a node that is not its own.
             WrongState: The first message is not a hello.
+            InvalidSpec: No machine is as its facts say.
         """
         hello = await anext(incoming, None)
         if not isinstance(hello, Hello):
@@ -74,6 +77,7 @@ class AgentApi:
         node = hello.facts.name
         if who.node != node:
             raise NotPermitted(f"these credentials are for node {who.node!r}, not for {node!r}")
+        require_facts(hello.facts)
         channel = self._bare_metal.attach(node)
         reading = asyncio.create_task(self._read(node, incoming, channel))
         self._loop.heard(node)
@@ -102,10 +106,11 @@ class AgentApi:
         match message:
             case Heartbeat():
                 if message.sample.node == node:
-                    self._latest.put(message.sample)
+                    self._latest.put(kept_sample(message.sample))
             case Report():
                 taken = ReportTaken(message.report_id)
-                self._loop.tell(Reported(node, message.fact), lambda: channel.outgoing.put_nowait(taken))
+                fact = kept_report(message.fact)
+                self._loop.tell(Reported(node, fact), lambda: channel.outgoing.put_nowait(taken))
             case CommandTaken():
                 self._loop.tell(CommandAcknowledged(message.seq))
             case LogData():

@@ -176,13 +176,8 @@ class Loop:
             self._sink.deliver(queued)
 
     def _find_answers(self, asked: list[_Asked]) -> dict[tuple[str, RequestId], RequestRecord]:
-        found: dict[tuple[str, RequestId], RequestRecord] = {}
-        for entry in asked:
-            subject = subject_of(entry.request.who)
-            record = self._store.find_request(subject, entry.request.request_id)
-            if record is not None:
-                found[subject, entry.request.request_id] = record
-        return found
+        keys = [(subject_of(entry.request.who), entry.request.request_id) for entry in asked]
+        return {(found.subject, found.request_id): found for found in self._store.find_requests(keys)}
 
     async def _in_thread(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: call(*args, **kwargs))

@@ -25,7 +25,6 @@ class PendingReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PENDING_REASON_RESOURCES: _ClassVar[PendingReason]
     PENDING_REASON_HELD: _ClassVar[PendingReason]
     PENDING_REASON_NODES_UNAVAILABLE: _ClassVar[PendingReason]
-    PENDING_REASON_BACKOFF: _ClassVar[PendingReason]
 
 class EndReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -66,7 +65,6 @@ PENDING_REASON_PRIORITY: PendingReason
 PENDING_REASON_RESOURCES: PendingReason
 PENDING_REASON_HELD: PendingReason
 PENDING_REASON_NODES_UNAVAILABLE: PendingReason
-PENDING_REASON_BACKOFF: PendingReason
 END_REASON_UNSPECIFIED: EndReason
 END_REASON_COMPLETED: EndReason
 END_REASON_RANK_FAILED: EndReason

@@ -121,11 +121,11 @@ def test_a_thousand_nodes_join_and_are_lost_at_once(store_url):
 def test_an_answered_request_is_found_again_after_reopening(store_url):
     history, record = History(), answer("r1", 1)
     with open_store(store_url) as store:
-        assert store.find_request("uid:1000", RequestId("r1")) is None
+        assert store.find_requests([("uid:1000", RequestId("r1"))]) == ()
         store.commit(history.batch(history.submitted(), requests=(record,)))
     with open_store(store_url) as store:
-        assert store.find_request("uid:1000", RequestId("r1")) == record
-        assert store.find_request("uid:1001", RequestId("r1")) is None
+        asked = [(user, RequestId("r1")) for user in ("uid:1001", "uid:1000", "uid:1002")]
+        assert store.find_requests(asked) == (record,)
 
 
 def test_commands_stay_in_the_outbox_until_acknowledged_and_their_seq_goes_on(store_url):
