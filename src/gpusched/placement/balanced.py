@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gpusched.placement.domains import GangAsk, Share, hand_down
-from gpusched.placement.inventory import IntColumn
-from gpusched.placement.tree import Rooms, Tree, check_segments, measure
+from gpusched.placement.tree import IntColumn, Rooms, Tree, check_segments, measure
 
 SETS_MAX = 1_000_000
 """Steps of the search for the set of domains with the least room; above it the greedy set is taken."""

@@ -16,8 +16,7 @@ from enum import StrEnum
 import numpy as np
 
 from gpusched.placement.fractions import WHOLE, Shape, SharedNodes
-from gpusched.placement.inventory import BoolColumn, IntColumn
-from gpusched.placement.tree import Tree
+from gpusched.placement.tree import BoolColumn, IntColumn, Tree
 
 STEPS_MAX = 5_000
 """Placements of single tasks that one search may try before it gives up."""

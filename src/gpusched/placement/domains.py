@@ -13,8 +13,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from gpusched.placement.inventory import IntColumn
-from gpusched.placement.tree import Rooms, Segment, Tree, check_segments, measure
+from gpusched.placement.tree import IntColumn, Rooms, Segment, Tree, check_segments, measure
 
 
 class Fill(StrEnum):

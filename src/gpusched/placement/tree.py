@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpusched.domain.errors import InvalidSpec, Violation
-from gpusched.placement.inventory import IntColumn
+
+BoolColumn = NDArray[np.bool_]
+IntColumn = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,11 +28,17 @@ class Tree:
     parents: tuple[IntColumn, ...]  # per level, (D_l,) domain of the level above; zeros on the first
     rows: IntColumn  # (M,) the nodes that take part
     columns: IntColumn  # (M, L) the domain of each on every level
+    leaf_of: IntColumn  # (N,) the leaf of each node; the number of leaves where it takes no part
 
     @property
     def depth(self) -> int:
         """The number of levels."""
         return len(self.levels)
+
+    @property
+    def leaves(self) -> int:
+        """The number of domains on the last level."""
+        return len(self.paths[-1]) if self.paths else 0
 
     def level(self, name: str) -> int:
         """The position of a level.
@@ -49,8 +58,8 @@ class Tree:
 
     def leaf_room(self, room: IntColumn) -> IntColumn:
         """Add up what N nodes have room for, per leaf: (D_{L-1},)."""
-        size = len(self.paths[-1])
-        return np.bincount(self.columns[:, -1], weights=room[self.rows], minlength=size).astype(np.int64)
+        size = self.leaves
+        return np.bincount(self.leaf_of, weights=room, minlength=size + 1)[:size].astype(np.int64)
 
     def spanned(self, level: int, leaf_counts: IntColumn) -> int:
         """Count the domains of a level in which a leaf holds something."""
@@ -64,7 +73,7 @@ def build_tree(levels: Sequence[str], paths: Sequence[tuple[str, ...] | None]) -
     """Lay a topology out as columns.
 
     Args:
-        levels: Names, widest first; at least one.
+        levels: Names, widest first; none where nothing is known of how nodes hang together.
         paths: (N,) the domain of each node on every level, widest first; None where a node takes no part.
     """
     rows = [row for row, path in enumerate(paths) if path is not None]
@@ -79,7 +88,12 @@ def build_tree(levels: Sequence[str], paths: Sequence[tuple[str, ...] | None]) -
         parents.append(np.array([above[path[:-1]] for path in here], dtype=np.int64))
         known.append(tuple(here))
         above = numbers
-    return Tree(tuple(levels), tuple(known), tuple(parents), np.array(rows, dtype=np.int64), columns)
+    leaf_of = np.full(len(paths), len(known[-1]) if known else 0, dtype=np.int64)
+    if known:
+        leaf_of[rows] = columns[:, -1]
+    return Tree(
+        tuple(levels), tuple(known), tuple(parents), np.array(rows, dtype=np.int64), columns, leaf_of
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,22 +168,33 @@ def _wrong(what: str) -> InvalidSpec:
     return InvalidSpec((Violation("segment", what),))
 
 
-def ring_cost(tree: Tree, leaves: Sequence[int]) -> int:
-    """Count the links of the tree that a ring over these leaves uses, going round once.
+def ring_cost(tree: Tree, rows: Sequence[int]) -> int | None:
+    """Count the links that a ring over nodes uses, going round once.
+
+    Two nodes of one leaf are two links apart, up and down; every level that they do not share adds two.
 
     Args:
-        tree: Where the leaves hang.
-        leaves: The leaf of each rank, in rank order.
+        tree: Where the nodes hang.
+        rows: The node of each rank, or of each node rank, in rank order.
 
     Returns:
-        The sum, over neighbours in the ring, of the links between them: up and down again, so twice
-        the levels on which they are apart (0 on one leaf, 2L where not even the widest is shared).
+        The sum over neighbours in the ring, first and last included; None where a node hangs nowhere.
     """
-    if len(leaves) < 2:
-        return 0
-    here = np.array(leaves, dtype=np.int64)
-    apart = np.zeros(len(here), dtype=np.int64)
+    nodes = np.array(rows, dtype=np.int64)
+    here = tree.leaf_of[nodes]
+    if not tree.levels or (here == tree.leaves).any():
+        return None
+    apart = (nodes != np.roll(nodes, -1)).astype(np.int64)
     for level in range(tree.depth - 1, -1, -1):
         apart += here != np.roll(here, -1)
         here = tree.parents[level][here]
     return int(2 * apart.sum())
+
+
+def in_rank_order(tree: Tree, rows: IntColumn) -> IntColumn:
+    """Order nodes so that consecutive ranks are near: leaf by leaf, in the order of paths.
+
+    No order of these nodes has a lower ``ring_cost``: a walk round a tree uses each link it must twice.
+    """
+    ordered: IntColumn = rows[np.lexsort((rows, tree.leaf_of[rows]))]
+    return ordered
