@@ -54,8 +54,9 @@ def _cluster(case: Case) -> _Cluster:
     levels = tuple(case.get("levels") or ("node",))
     nodes = case["nodes"]
     paths = [
-        tuple(at[level] for level in levels) if (at := {"node": node["name"], **node.get("at", {})}).keys()
-        >= set(levels) else None
+        tuple(at[level] for level in levels)
+        if (at := {"node": node["name"], **node.get("at", {})}).keys() >= set(levels)
+        else None
         for node in nodes
     ]
     free = SharedNodes(
@@ -162,7 +163,7 @@ def _tasks_of(tasks: list[Any], pod_set: str) -> list[Any]:
 
 
 def _start_more(case: Case, cluster: _Cluster, job: Case) -> bool:
-    """Start what the job is next to get: now, or when what is going away is gone. False if there is nothing."""
+    """Start what the job is next to get: now, or once what is going away is gone. False: nothing starts."""
     chosen = next_tasks(_pod_sets(cluster, job))
     if not chosen:
         return False
@@ -293,7 +294,9 @@ def _invalid(case: Case, state: dict[str, str], node: dict[str, str | None]) -> 
     return f"more is used than is on {over[0]}" if over else None
 
 
-def _broken(case: Case, job: Case, group: Case, state: dict[str, str], node: dict[str, str | None]) -> str | None:
+def _broken(
+    case: Case, job: Case, group: Case, state: dict[str, str], node: dict[str, str | None]
+) -> str | None:
     names = {entry["name"]: entry for entry in _leaves(group)}
     active = [task for task in job["tasks"] if state[task["name"]] in ACTIVE]
     started = any(state[task["name"]] in ("placed", "waiting") for task in job["tasks"])
@@ -307,6 +310,4 @@ def _broken(case: Case, job: Case, group: Case, state: dict[str, str], node: dic
             held = {tuple(places[str(node[t["name"]])].get(key) for key in levels) for t in inside}
             if started and len(held) > 1:
                 return f"{entry['name']} spans {len(held)} domains of {level}"
-    return next(
-        (found for part in group["groups"] if (found := _broken(case, job, part, state, node))), None
-    )
+    return next((found for part in group["groups"] if (found := _broken(case, job, part, state, node))), None)

@@ -28,7 +28,15 @@ from gpusched.domain.check_spec import check_spec
 from gpusched.domain.errors import InvalidSpec, Violation
 from gpusched.domain.hostlist import expand_hostlist
 from gpusched.domain.ids import NodeName
-from gpusched.domain.job_spec import Activation, ActivationKind, JobSpec, Launcher, WarningSignal
+from gpusched.domain.job_spec import (
+    Activation,
+    ActivationKind,
+    JobSpec,
+    Launcher,
+    Segment,
+    Spread,
+    WarningSignal,
+)
 
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _TRUE, _FALSE = {"true", "yes", "on"}, {"false", "no", "off"}
@@ -103,6 +111,13 @@ def _launcher(raw: object) -> Launcher:
         raise ValueError(f"must be one of {', '.join(Launcher)}, not {raw!r}") from None
 
 
+def _spread(raw: object) -> Spread:
+    try:
+        return Spread(_text(raw).strip().lower())
+    except ValueError:
+        raise ValueError(f"must be one of {', '.join(Spread)}, not {raw!r}") from None
+
+
 def _zero_or_more(raw: object) -> int:
     return quantities.parse_count(_text(raw), at_least=0)
 
@@ -148,6 +163,12 @@ Signal = Annotated[
     PlainValidator(_of_text(quantities.parse_signal)),
     _schema(type="string", examples=["USR1@60"]),
 ]
+SegmentText = Annotated[
+    Segment,
+    PlainValidator(_of_text(quantities.parse_segment)),
+    _schema(type="string", examples=["8 within rack"]),
+]
+SpreadName = Annotated[Spread, PlainValidator(_spread), _schema(enum=list(Spread))]
 LauncherName = Annotated[Launcher, PlainValidator(_launcher), _schema(enum=list(Launcher))]
 
 
@@ -188,6 +209,10 @@ class JobFile(BaseModel):
     hold: Flag = Field(False, description="Not to be started until released.")
     log_cap: Size = Field(64 << 20, description="Log kept per rank; the oldest output goes first.")
     comment: Words | None = Field(None, description="Free text.")
+    topology_required: Word | None = Field(None, description="All nodes in one domain of this level.")
+    topology_preferred: Word | None = Field(None, description="As near as this level, if it can be.")
+    segment: SegmentText | None = Field(None, description="Ranks that stay together: 8 within rack.")
+    spread: SpreadName | None = Field(None, description="Several domains share a gang: fewest, or even.")
 
     @model_validator(mode="after")
     def _one_of_each(self) -> Self:
@@ -258,6 +283,10 @@ def spec_of(draft: Draft, *, cwd: FilePath, name: str) -> JobSpec:
         hold=model.hold,
         log_cap_bytes=model.log_cap,
         comment=model.comment,
+        topology_required=model.topology_required,
+        topology_preferred=model.topology_preferred,
+        segment=model.segment,
+        spread=model.spread,
     )
     # The head checks the same; here the message can still say where the field was written.
     found = check_spec(spec, None)

@@ -19,7 +19,13 @@ from gpusched.daemon.slurm_topology import read_slurm_topology
 from gpusched.domain.errors import ConfigInvalid, InvalidSpec
 from gpusched.domain.hostlist import expand_hostlist
 from gpusched.domain.partition import Partition, Partitions
-from gpusched.domain.topology import Topology, TopologyDomain, TopologyLevel, build_topology, topology_by_labels
+from gpusched.domain.topology import (
+    Topology,
+    TopologyDomain,
+    TopologyLevel,
+    build_topology,
+    topology_by_labels,
+)
 from gpusched.domain.usage import Rate, RateBook
 
 CONFIG_BYTES_MAX = 1 << 20
@@ -97,7 +103,9 @@ class TopologyTable(_Table):
         if sum(ways) > 1:
             raise ConfigInvalid("topology: slurm, labels and domains exclude each other: keep one of them")
         if self.slurm is not None:
-            speeds = {level.name: level.bandwidth_mb_s for level in levels if level.bandwidth_mb_s is not None}
+            speeds = {
+                level.name: level.bandwidth_mb_s for level in levels if level.bandwidth_mb_s is not None
+            }
             return read_slurm_topology(self.slurm, speeds)
         if labels:
             return topology_by_labels(levels, labels)

@@ -47,7 +47,7 @@ def read_slurm_topology(path: Path, bandwidths: Mapping[str, float]) -> Topology
         bandwidths: MB/s of levels, by name.
 
     Raises:
-        ConfigInvalid: The file can't be read or makes no tree; names it, the line where it can, and the fault.
+        ConfigInvalid: The file can't be read or makes no tree; names it, the line if it can, and the fault.
     """
     try:
         if path.stat().st_size > FILE_BYTES_MAX:
@@ -182,7 +182,9 @@ def _heights(known: Mapping[str, _Switch]) -> dict[str, int]:
         }
         if not ready:
             name = min(set(known) - set(heights))
-            raise ConfigInvalid(f"{known[name].where}: switch {name} is under itself: take it out of the circle")
+            raise ConfigInvalid(
+                f"{known[name].where}: switch {name} is under itself: take it out of the circle"
+            )
         heights |= ready
     return heights
 

@@ -103,6 +103,12 @@ class JobSpec:
         return self.nodes * self.tasks_per_node
 
     @property
+    def has_topology_wishes(self) -> bool:
+        """Whether it matters to the job which of the nodes that fit are near each other."""
+        wishes = (self.topology_required, self.topology_preferred, self.segment, self.spread)
+        return any(wish is not None for wish in wishes)
+
+    @property
     def cpus_per_node(self) -> int:
         """CPUs each node must give."""
         return self.tasks_per_node * self.cpus_per_task

@@ -143,7 +143,9 @@ def _path(
     line = [domain]
     while (above := line[-1].parent) is not None:
         if above not in known:
-            raise ConfigInvalid(f"topology: domain {line[-1].name} is inside {above}, which is not there: add it")
+            raise ConfigInvalid(
+                f"topology: domain {line[-1].name} is inside {above}, which is not there: add it"
+            )
         if any(above == below.name for below in line):
             raise ConfigInvalid(f"topology: domain {above} is inside itself: give it another parent")
         if position[known[above].level] >= position[line[-1].level]:

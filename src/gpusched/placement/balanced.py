@@ -117,11 +117,12 @@ def _evenness(tree: Tree, rooms: Rooms, siblings: _Siblings) -> IntColumn:
     part = tasks / np.maximum(totals[tree.parents[siblings.inner_level]], 1)
     bits = np.where(part > 0, -part * np.log2(np.where(part > 0, part, 1)), 0)
     summed = np.bincount(tree.parents[siblings.inner_level], weights=bits, minlength=len(totals))
-    return np.rint(summed[siblings.domains] * 1e6).astype(np.int64)
+    micro_bits: IntColumn = np.rint(summed[siblings.domains] * 1e6).astype(np.int64)
+    return micro_bits
 
 
 def _smallest_set(units: IntColumn, tasks: IntColumn, wanted: int, order: Sequence[int]) -> IntColumn:
-    """Choose the fewest of M domains that hold ``wanted`` units and, of such sets, the one with the least room.
+    """Choose the fewest of M domains that hold ``wanted`` units; of such sets, the one with the least room.
 
     Exact while M times their number times ``wanted`` is below ``SETS_MAX``.
 

@@ -12,8 +12,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpusched.placement.fractions import WHOLE, Shape, SharedNodes
 from gpusched.placement.tree import BoolColumn, IntColumn, Tree
@@ -124,7 +126,7 @@ class _OutOfSteps(Exception):
 
 
 class _Search:
-    """One search. Every method yields whenever its part is placed, and undoes it when asked for another way."""
+    """One search. A method yields whenever its part is placed, and undoes it when asked for another way."""
 
     def __init__(self, free: SharedNodes, tree: Tree, ways: Ways) -> None:
         self._free = free
@@ -186,7 +188,8 @@ class _Search:
 
     def _by_room(self, level: int, rows: BoolColumn) -> list[int]:
         amounts = self._room(level, rows)
-        return np.lexsort((np.arange(len(amounts)), amounts)).tolist()
+        order: list[int] = np.lexsort((np.arange(len(amounts)), amounts)).tolist()
+        return order
 
     def _room(self, level: int, rows: BoolColumn) -> IntColumn:
         """(D_level,) GPU milli free on the nodes of ``rows``."""
@@ -242,17 +245,18 @@ class _Search:
         free = self._free
         fitting = np.flatnonzero(self._fitting(task, rows))
         milli = free.gpu.sum(axis=1)
-        keys = [fitting]
+        keys: list[NDArray[Any]] = [fitting]
         if self._ways.nodes is Packing.PACK:
             keys.append(milli[fitting])
         elif self._ways.nodes is Packing.SPREAD:
             keys.append(-(milli[fitting] / np.maximum(free.gpus[fitting], 1)))
         if task.shape.is_part and self._ways.nodes is not Packing.SPREAD:
             parts = (free.gpu[fitting] < WHOLE) & (free.gpu[fitting] >= task.shape.gpu_milli)
-            keys.append(~parts.any(axis=1))
+            keys.append(np.logical_not(parts.any(axis=1)))
         if near is not None:
             keys.append(near[fitting])
-        return fitting[np.lexsort(keys)].tolist()
+        best_first: list[int] = fitting[np.lexsort(keys)].tolist()
+        return best_first
 
     def _take(self, task: Task, row: int) -> None:
         self._steps += 1

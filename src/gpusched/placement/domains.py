@@ -1,4 +1,4 @@
-"""Which domains a gang takes: the narrowest one that holds it, else the fewest; tightly, so wide ones stay whole.
+"""Which domains a gang takes: the narrowest that holds it, else the fewest; tightly, so others stay whole.
 
 Best fit on a tree, as Kubernetes Kueue's topology-aware scheduling defines it (KEP-2724): choose on
 the level asked for, then go down one level at a time, each time into as few domains as possible,
@@ -105,17 +105,15 @@ def _search_levels(rooms: Rooms, ask: GangAsk) -> tuple[int, int]:
 
 
 def tightest(units: IntColumn, tasks: IntColumn, wanted: int) -> int | None:
-    """The domain with the least room for ``wanted`` units, in units and then in tasks; None if none has it."""
+    """The domain with the least room for ``wanted`` units, by units and then tasks; None if none has it."""
     able = np.flatnonzero(units >= wanted)
     if not len(able):
         return None
     return int(able[np.lexsort((tasks[able], units[able]))[0]])
 
 
-def share_out(
-    rooms: Rooms, level: int, candidates: IntColumn, wanted: int, fill: Fill
-) -> list[Share] | None:
-    """Share units over domains of a level at or above that of the units; None if they have too little room."""
+def share_out(rooms: Rooms, level: int, candidates: IntColumn, wanted: int, fill: Fill) -> list[Share] | None:
+    """Share units over domains of a level at or above that of the units; None if their room is short."""
     amounts = split(rooms.units[level][candidates], rooms.tasks[level][candidates], wanted, fill)
     if amounts is None:
         return None
@@ -170,9 +168,7 @@ def hand_down(tree: Tree, rooms: Rooms, level: int, shares: Sequence[Share], *, 
     """Hand each domain's share to its own children, level by level, down to the leaves: (D_{L-1},) tasks."""
     while level < tree.depth - 1:
         level += 1
-        shares = [
-            child for share in shares for child in _children(tree, rooms, level, share, fill)
-        ]
+        shares = [child for share in shares for child in _children(tree, rooms, level, share, fill)]
     counts = np.zeros(len(tree.paths[-1]), dtype=np.int64)
     for share in shares:
         counts[share.domain] += share.tasks

@@ -11,25 +11,36 @@ from gpusched.domain.job_spec import JobSpec
 from gpusched.placement.describe import counted
 from gpusched.placement.devices import choose_cpus, choose_devices
 from gpusched.placement.domains import Shortfall
-from gpusched.placement.fit import fit_fitted, fit_now
+from gpusched.placement.fit import fit_empty, fit_fitted, fit_now
 from gpusched.placement.inventory import BoolColumn, IntColumn, Inventory
 from gpusched.placement.placement import NodePlacement, Placement
 from gpusched.placement.request import NodeRequest, node_request
 from gpusched.placement.score import best, pack_score
 from gpusched.placement.snapshot import ClusterSnapshot
-from gpusched.placement.topology import check_room, choose_nodes, gang_ask
+from gpusched.placement.topology import check_room, choose_nodes, gang_ask, wishes_in_words
 from gpusched.placement.tree import in_rank_order, ring_cost
 
 
 def fits(snapshot: ClusterSnapshot, spec: JobSpec, *, avoid: BoolColumn | None = None) -> bool:
     """Tell whether ``place`` with the same arguments would find a placement."""
-    candidates = _candidates(snapshot, node_request(spec), avoid)
+    return _has_room(snapshot, spec, _candidates(snapshot, node_request(spec), avoid))
+
+
+def _has_room(snapshot: ClusterSnapshot, spec: JobSpec, candidates: IntColumn) -> bool:
     if len(candidates) < spec.nodes:
         return False
+    if not spec.has_topology_wishes:
+        return True
     try:
         return not isinstance(_choose(snapshot, spec, candidates), Shortfall)
     except Rejected:
         return False
+
+
+def could_fit(snapshot: ClusterSnapshot, spec: JobSpec) -> bool:
+    """Tell whether the nodes that accept work could hold the gang if nothing ran."""
+    candidates = np.flatnonzero(fit_empty(snapshot.inventory, node_request(spec)))
+    return _has_room(snapshot, spec, candidates)
 
 
 def place(snapshot: ClusterSnapshot, spec: JobSpec, *, avoid: BoolColumn | None = None) -> Placement:
@@ -107,5 +118,7 @@ def _refuse(inventory: Inventory, spec: JobSpec, fitting: int) -> NoReturn:
     large_enough = int(np.count_nonzero(fit_fitted(inventory, node_request(spec))))
     wants = f"job wants {counted(spec.nodes, 'node')}"
     if fitting >= spec.nodes:
-        raise InsufficientResources(f"{wants} near each other; {fitting} can give it now, too far apart: wait")
+        raise InsufficientResources(
+            f"{wants} {wishes_in_words(spec)}; {fitting} can give it now, too far apart: wait"
+        )
     raise InsufficientResources(f"{wants}; {fitting} of {large_enough} large enough can give it now: wait")

@@ -65,9 +65,7 @@ def _segment(tree: Tree, spec: JobSpec, name: str, size: int) -> Segment:
     return Segment(level, size // spec.tasks_per_node)
 
 
-def choose_nodes(
-    tree: Tree, ask: GangAsk, fitting: BoolColumn, score: IntColumn
-) -> IntColumn | Shortfall:
+def choose_nodes(tree: Tree, ask: GangAsk, fitting: BoolColumn, score: IntColumn) -> IntColumn | Shortfall:
     """Choose the nodes of a gang: domains as ``ask`` wishes, inside a leaf the best-scored.
 
     Args:
@@ -119,3 +117,11 @@ def _in_words(tree: Tree, ask: GangAsk, shortfall: Shortfall) -> str:
         return f"in one {tree.levels[ask.required]}; the roomiest {has}"
     within = f", whole within one {tree.levels[segments[0].level]}" if segments else ""
     return f"somewhere in the topology{within}; it {has}"
+
+
+def wishes_in_words(spec: JobSpec) -> str:
+    """Write what must hold: "in one rack, every 8 ranks in one leaf"."""
+    words = [f"in one {spec.topology_required}"] if spec.topology_required is not None else []
+    if spec.segment is not None:
+        words.append(f"every {spec.segment.size} ranks in one {spec.segment.level}")
+    return ", ".join(words) or "near each other"

@@ -91,9 +91,7 @@ def build_tree(levels: Sequence[str], paths: Sequence[tuple[str, ...] | None]) -
     leaf_of = np.full(len(paths), len(known[-1]) if known else 0, dtype=np.int64)
     if known:
         leaf_of[rows] = columns[:, -1]
-    return Tree(
-        tuple(levels), tuple(known), tuple(parents), np.array(rows, dtype=np.int64), columns, leaf_of
-    )
+    return Tree(tuple(levels), tuple(known), tuple(parents), np.array(rows, dtype=np.int64), columns, leaf_of)
 
 
 @dataclass(frozen=True, slots=True)

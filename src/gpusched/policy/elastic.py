@@ -49,9 +49,7 @@ def next_tasks(pod_sets: Sequence[PodSet]) -> dict[str, tuple[str, ...]] | None:
     if any(pod_set.running + len(pod_set.waiting) < pod_set.least for pod_set in lacking):
         return None
     if lacking:
-        return {
-            pod_set.name: pod_set.waiting[: pod_set.least - pod_set.running] for pod_set in lacking
-        }
+        return {pod_set.name: pod_set.waiting[: pod_set.least - pod_set.running] for pod_set in lacking}
     growing = [pod_set for pod_set in pod_sets if pod_set.waiting]
     if not growing:
         return {}
