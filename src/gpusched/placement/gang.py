@@ -17,7 +17,7 @@ from gpusched.placement.placement import NodePlacement, Placement
 from gpusched.placement.request import NodeRequest, node_request
 from gpusched.placement.score import best, pack_score
 from gpusched.placement.snapshot import ClusterSnapshot
-from gpusched.placement.topology import check_room, choose_nodes, gang_ask, wishes_in_words
+from gpusched.placement.topology import check_room, choose_nodes, gang_ask, keep_leaves_whole, wishes_in_words
 from gpusched.placement.tree import in_rank_order, ring_cost
 
 
@@ -86,6 +86,9 @@ def _candidates(snapshot: ClusterSnapshot, request: NodeRequest, avoid: BoolColu
 def _choose(snapshot: ClusterSnapshot, spec: JobSpec, candidates: IntColumn) -> IntColumn | Shortfall:
     tree = snapshot.inventory.tree
     scores = pack_score(snapshot, node_request(spec), candidates)
+    if tree.levels:
+        is_idle = snapshot.gpus_free == snapshot.inventory.gpus_total
+        scores = keep_leaves_whole(tree, is_idle, candidates, scores)
     ask = gang_ask(tree, spec)
     if ask is None:
         return candidates[best(scores, spec.nodes)]

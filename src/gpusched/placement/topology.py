@@ -90,6 +90,23 @@ def choose_nodes(tree: Tree, ask: GangAsk, fitting: BoolColumn, score: IntColumn
     return np.concatenate(chosen)
 
 
+def keep_leaves_whole(tree: Tree, is_idle: BoolColumn, candidates: IntColumn, scores: IntColumn) -> IntColumn:
+    """Let equal scores go to the leaf with the fewest idle nodes, so that the others stay whole for gangs.
+
+    Args:
+        tree: Where the nodes hang.
+        is_idle: (N,) nodes of which no GPU is held.
+        candidates: (M,) rows that are scored.
+        scores: (M,) higher is better.
+
+    Returns:
+        (M,) scores in the same order, except where they were equal.
+    """
+    idle = np.append(tree.leaf_room(is_idle.astype(np.int64)), 0)
+    finer: IntColumn = scores * (len(is_idle) + 1) - idle[tree.leaf_of[candidates]]
+    return finer
+
+
 def check_room(inventory: Inventory, spec: JobSpec) -> None:
     """Accept a gang that would find its nodes where it wishes them if all were up, open and empty.
 
