@@ -232,7 +232,7 @@ def _measure(spans: Spans, tree: Tree, rows: Rows) -> None:
 
 
 def read_topology(path: Path, kind: str) -> Topology:
-    """Lingjun's table as a tree. Hosts are named in its order, as sites do: first fit then finds neighbours."""
+    """Lingjun's table as a tree. Hosts are named in its order, as sites do: first fit finds neighbours."""
     with gzip.open(path, "rt", encoding="utf-8") as file:
         rows = sorted(csv.DictReader(file), key=lambda row: (row["DSW"], row["PSW"], row["ASW"], row["ip"]))
     if kind == "asw":

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.topology import kai, kueue
+from benchmarks.topology import hived, kai, kueue
 from benchmarks.topology.verdict import Verdict
 
 
@@ -42,6 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run_file(content: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Verdict]]:
     cases = content["cases"]
+    if "cluster" in content:
+        cluster = content["cluster"]
+        answers = hived.answer_all(cluster, cases)
+        return answers, {case["id"]: hived.judge(cluster, case, answers[case["id"]]) for case in cases}
     system = kai if any("jobs" in case for case in cases) else kueue
     answers = {case["id"]: system.answer(case) for case in cases}
     return answers, {case["id"]: system.judge(case, answers[case["id"]]) for case in cases}

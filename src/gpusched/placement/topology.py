@@ -127,13 +127,15 @@ def check_room(inventory: Inventory, spec: JobSpec) -> None:
 
 
 def _in_words(tree: Tree, ask: GangAsk, shortfall: Shortfall) -> str:
-    segments = ask.segments
-    unit = f"segments of {counted(segments[0].size, 'node')}" if segments else "nodes"
-    has = f"has room for {shortfall.fits} of {shortfall.of} {unit}"
+    words = []
+    if ask.segments:
+        segment = ask.segments[0]
+        words.append(f"in segments of {segment.size}, each in one {tree.levels[segment.level]}")
     if ask.required is not None:
-        return f"in one {tree.levels[ask.required]}; the roomiest {has}"
-    within = f", whole within one {tree.levels[segments[0].level]}" if segments else ""
-    return f"somewhere in the topology{within}; it {has}"
+        words.append(f"in one {tree.levels[ask.required]}")
+    unit = "segments" if ask.segments else "nodes"
+    where = "the roomiest" if ask.required is not None else "the topology"
+    return f"{', '.join(words)}; {where} has room for {shortfall.fits} of {shortfall.of} {unit}"
 
 
 def wishes_in_words(spec: JobSpec) -> str:
