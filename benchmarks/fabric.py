@@ -17,7 +17,7 @@ import heapq
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.machine import commit
+from benchmarks.report import SEED
 from gpusched.domain.errors import Unavailable
 from gpusched.domain.ids import DeviceUuid, NodeName
 from gpusched.domain.job_spec import JobSpec
@@ -40,6 +41,8 @@ from gpusched.placement.tree import Tree, ring_cost
 GPUS_PER_HOST = 8
 LEVELS = {"asw": ("spine", "leaf"), "psw": ("core", "spine", "leaf")}
 Rows = list[int]
+Host = tuple[str, str, str, str]  # core, aggregation and top-of-rack switch, name
+Asked = tuple[float, float, int]  # submission and duration in seconds, GPUs
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,36 +234,61 @@ def _measure(spans: Spans, tree: Tree, rows: Rows) -> None:
     spans.ring_costs.append(ring_cost(tree, rows) or 0)
 
 
-def read_topology(path: Path, kind: str) -> Topology:
-    """Lingjun's table as a tree. Hosts are named in its order, as sites do: first fit finds neighbours."""
+def read_hosts(path: Path) -> list[Host]:
+    """Lingjun's table: the core, aggregation and top-of-rack switch of every host."""
     with gzip.open(path, "rt", encoding="utf-8") as file:
-        rows = sorted(csv.DictReader(file), key=lambda row: (row["DSW"], row["PSW"], row["ASW"], row["ip"]))
-    if kind == "asw":
-        rows.sort(key=lambda row: (row["DSW"], row["ASW"], row["ip"]))
-    paths = [
-        (row["DSW"], row["ASW"]) if kind == "asw" else (row["DSW"], row["PSW"], f"{row['PSW']}.{row['ASW']}")
-        for row in rows
+        return [(row["DSW"], row["PSW"], row["ASW"], row["ip"]) for row in csv.DictReader(file)]
+
+
+def synthetic_hosts() -> list[Host]:
+    """48 top-of-rack switches of 18 hosts under three aggregation switches."""
+    return [
+        ("G", f"P{leaf % 3}", f"S{leaf:02}", f"{leaf:02}-{host:02}")
+        for leaf in range(48)
+        for host in range(18)
     ]
+
+
+def topology_of(hosts: Sequence[Host], kind: str) -> Topology:
+    """Hosts as a tree, named in its order as sites do: first fit then finds neighbours."""
+    paths = sorted(
+        ((core, rack) if kind == "asw" else (core, aggregation, f"{aggregation}.{rack}"), name)
+        for core, aggregation, rack, name in hosts
+    )
     return Topology(
         tuple(map(TopologyLevel, LEVELS[kind])),
-        tuple(NodePath(NodeName(f"h{number:04}"), path) for number, path in enumerate(paths)),
+        tuple(NodePath(NodeName(f"h{number:04}"), path) for number, (path, _) in enumerate(paths)),
     )
 
 
-def read_jobs(path: Path, load: float, gpus: int, *, arrivals_max: int) -> list[Job]:
+def read_trace(path: Path) -> tuple[str, list[Asked]]:
+    """A trace's name, and the submission, duration and GPUs of its jobs."""
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return path.name, [
+        (float(row["submission_time"]), float(row["duration"]), int(row["num_gpu"])) for row in rows
+    ]
+
+
+def synthetic_trace() -> list[Asked]:
+    """Jobs of one GPU to eight nodes with long-tailed durations over thirty days, from a fixed seed."""
+    dice = np.random.default_rng(SEED)
+    number, sizes = 6_000, 2 ** np.arange(7)
+    gpus = dice.choice(sizes, number, p=[0.62, 0.1, 0.1, 0.12, 0.03, 0.02, 0.01])
+    submits = np.sort(dice.uniform(0, 30 * 86_400, number))
+    durations = dice.lognormal(8, 2, number)
+    return [(float(s), float(d), int(g)) for s, d, g in zip(submits, durations, gpus, strict=True)]
+
+
+def jobs_of(asked: Sequence[Asked], load: float, gpus: int, *, arrivals_max: int) -> list[Job]:
     """The first jobs of as many copies of a trace as ask for ``load`` of ``gpus`` on the mean.
 
     Copies are shifted against each other by equal parts of the trace, round its end to its start.
     """
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        rows = [
-            (float(row["submission_time"]), float(row["duration"]), int(row["num_gpu"]))
-            for row in csv.DictReader(file)
-        ]
-    rows.sort(key=lambda row: row[0])
-    first, last = rows[0][0], rows[-1][0]
-    asked = sum(duration * number for _, duration, number in rows) / (last - first)
-    span, copies = last - first, max(1, round(load * gpus / asked))
+    first, last = min(job[0] for job in asked), max(job[0] for job in asked)
+    span = last - first
+    mean_gpus = sum(duration * number for _, duration, number in asked) / span
+    copies = max(1, round(load * gpus / mean_gpus))
     jobs = [
         Job(
             (submit - first + copy * span / copies) % span,
@@ -269,7 +297,7 @@ def read_jobs(path: Path, load: float, gpus: int, *, arrivals_max: int) -> list[
             min(number, GPUS_PER_HOST),
         )
         for copy in range(copies)
-        for submit, duration, number in rows
+        for submit, duration, number in sorted(asked, key=lambda job: job[0])
     ]
     return sorted(jobs, key=lambda job: job.submit_s)[:arrivals_max]
 
@@ -302,8 +330,8 @@ def snapshot_of(topology: Topology) -> ClusterSnapshot:
 def main(argv: Sequence[str] | None = None) -> int:
     """Replay every trace under every policy asked for; one object, means over all gangs of all traces."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--topo", type=Path, required=True, metavar="F", help="lingjun/topo.csv.gz")
-    parser.add_argument("--trace", type=Path, nargs="+", required=True, metavar="F", help="itp/*.csv.gz")
+    parser.add_argument("--topo", type=Path, metavar="F", help="lingjun/topo.csv.gz; else a made-up Clos")
+    parser.add_argument("--trace", type=Path, nargs="+", metavar="F", help="itp/*.csv.gz; else made-up jobs")
     parser.add_argument("--tree", choices=tuple(LEVELS), default="asw")
     parser.add_argument("--load", type=float, default=0.85, help="part of the GPUs asked for, on the mean")
     parser.add_argument(
@@ -313,11 +341,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="nothing on stdout but the result, last")
     parser.add_argument("--out", type=Path, help="also write the result here")
     args = parser.parse_args(argv)
-    topology = read_topology(args.topo, args.tree)
+    rows = synthetic_hosts() if args.topo is None else read_hosts(args.topo)
+    topology = topology_of(rows, args.tree)
+    traces = {"synthetic": synthetic_trace()} if args.trace is None else dict(map(read_trace, args.trace))
+    if args.topo is None or args.trace is None:
+        print("fabric: made-up hosts or jobs, of the shape of the real ones", file=sys.stderr)
     asked = tuple(POLICIES) if args.policy == "all" else (args.policy,)
     found = {}
     for policy in asked:
-        found[policy] = _run(policy, topology, args)
+        found[policy] = _run(policy, topology, traces, args)
         print(f"{args.tree} {policy}: {found[policy]}", file=sys.stderr)
     first = asked[0]
     result = {
@@ -328,7 +360,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "hosts": len(topology.nodes),
         "load": args.load,
         "arrivals": args.arrivals,
-        "traces": [path.name for path in args.trace],
+        "traces": list(traces),
+        "hosts_from": "synthetic" if args.topo is None else args.topo.name,
         "commit": commit(),
     }
     if args.out is not None:
@@ -337,12 +370,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _run(policy: str, topology: Topology, args: argparse.Namespace) -> dict[str, float]:
+def _run(
+    policy: str, topology: Topology, traces: Mapping[str, Sequence[Asked]], args: argparse.Namespace
+) -> dict[str, float]:
     every, gpus = Spans(), len(topology.nodes) * GPUS_PER_HOST
-    for path in args.trace:
+    for asked in traces.values():
         snapshot = snapshot_of(topology)
         tree = snapshot.inventory.tree
-        jobs = read_jobs(path, args.load, gpus, arrivals_max=args.arrivals)
+        jobs = jobs_of(asked, args.load, gpus, arrivals_max=args.arrivals)
         spans = replay(jobs, POLICIES[policy](snapshot), tree)
         every.leaves += spans.leaves
         every.spines += spans.spines

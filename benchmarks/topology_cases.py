@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import commit
 from benchmarks.topology import hived, kai, kueue
 from benchmarks.topology.verdict import Verdict
 
@@ -27,8 +28,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     answers: dict[str, Any] = {}
     verdicts: dict[str, Verdict] = {}
+    by_file: dict[str, dict[str, int]] = {}
     for path in args.cases:
         found, judged = _run_file(json.loads(path.read_text()))
+        by_file[path.stem] = {
+            mark: sum(getattr(verdict, mark) for verdict in judged.values())
+            for mark in ("met", "bettered", "equal")
+        } | {"cases": len(judged)}
         answers |= found
         verdicts |= judged
     for name, verdict in verdicts.items():
@@ -36,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{name}: {verdict.why}", file=sys.stderr)
     if args.out is not None:
         args.out.write_text(json.dumps(answers, indent=1) + "\n")
-    print(json.dumps(_summary(verdicts)))
+    print(json.dumps(_summary(verdicts) | {"by_file": by_file, "commit": commit()}))
     return 0
 
 

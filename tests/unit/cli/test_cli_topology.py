@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 
+from gpusched.domain.job_spec import Segment, Spread
+
 
 def test_the_tree_is_drawn_with_what_is_free(cli):
     lines = cli("topology", "show").out.splitlines()
@@ -34,9 +36,12 @@ def test_the_topology_has_json(cli):
     assert said["nodes"][0] == {"node": "n1", "path": ["s1", "l1"]}
 
 
-def test_a_job_says_what_it_wishes_of_the_topology(cli):
+def test_a_job_says_what_it_wishes_of_the_topology(cli, head):
     wishes = ("--topology-required", "spine", "--topology-preferred", "leaf", "--spread", "even")
     cli("submit", "-N", "4", "--ntasks-per-node", "2", "--segment", "4 within leaf", *wishes, "--", "true")
+    spec = head.asked[-1][1]
+    assert (spec.topology_required, spec.topology_preferred) == ("spine", "leaf")
+    assert (spec.segment, spec.spread) == (Segment(4, "leaf"), Spread.EVEN)
     said = cli("submit", "--segment", "three racks", "--", "true")
     assert said.code == 2 and "write like '8 within rack'" in said.err
 

@@ -8,15 +8,15 @@ from gpusched.domain.errors import InvalidSpec
 from gpusched.placement.cells import CellGang, Cells, Chain, Owner, Promise, check_gang
 from gpusched.placement.tree import build_tree
 
-PATHS = [
-    (f"pair{gpu // 8}", f"node{gpu // 4}", f"half{gpu // 2 % 2}", f"gpu{gpu % 2}") for gpu in range(16)
-]
+PATHS = [(f"pair{gpu // 8}", f"node{gpu // 4}", f"half{gpu // 2 % 2}", f"gpu{gpu % 2}") for gpu in range(16)]
 CHAIN = Chain("pair", build_tree(("pair", "node", "half", "gpu"), PATHS), 1)
 PAIR, NODE, HALF = range(3)
 
 
 def cells(*promises, pinned=()):
-    return Cells([CHAIN], [Promise(tenant, "pair", level, count) for tenant, level, count in promises], pinned)
+    return Cells(
+        [CHAIN], [Promise(tenant, "pair", level, count) for tenant, level, count in promises], pinned
+    )
 
 
 def gang(tenant, *gpus, priority=1, name="g", pinned=None):
