@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from benchmarks.report import RESULTS, say
+from benchmarks.report import RESULTS, say, unwind_when_asked_to_end
 
 BENCHMARKS = ("accepts", "end_to_end", "first_line", "restart", "agent_footprint", "scale", "cycle")
 
@@ -20,6 +20,7 @@ def main(names: list[str]) -> int:
     if unknown:
         say(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
         return 2
+    unwind_when_asked_to_end()
     RESULTS.mkdir(exist_ok=True)
     failed = [name for name in names or BENCHMARKS if not _run(name)]
     if failed:
@@ -29,7 +30,12 @@ def main(names: list[str]) -> int:
 
 def _run(name: str) -> bool:
     argv = [sys.executable, "-m", f"benchmarks.{name}", "--out", str(RESULTS / f"{name}.json")]
-    return subprocess.run(argv, check=False).returncode == 0
+    process = subprocess.Popen(argv)
+    try:
+        return process.wait() == 0
+    finally:
+        process.terminate()  # it ends what it started before it goes; no harm where it has ended
+        process.wait()
 
 
 if __name__ == "__main__":

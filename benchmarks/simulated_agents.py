@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import random
 import signal
 import sys
@@ -19,6 +20,7 @@ from collections.abc import Callable
 
 from gpusched.agent.declared import declare_devices
 from gpusched.domain.commands import LaunchTasks, Queued, StopTasks
+from gpusched.domain.errors import HeadUnavailable
 from gpusched.domain.events import AgentReport, TasksEnded, TasksStarted
 from gpusched.domain.ids import AttemptId, NodeName
 from gpusched.domain.job import TaskExit
@@ -32,6 +34,8 @@ from gpusched.wire.agent_link import AgentLink, connect_agent
 RUN_S = (60.0, 180.0)  # how long a job seems to run
 DEVICES = "8xH100"
 JOINING_AT_ONCE = 25
+JOIN_AGAIN_S = 0.2
+JOIN_TIMEOUT_S = 60.0
 
 
 def node_name(number: int) -> NodeName:
@@ -59,22 +63,28 @@ class SimulatedAgent:
             memory_bytes=1 << 40,
             devices=declare_devices(DEVICES, name),
         )
+        self._beats = itertools.count(1)
         self._dice = random.Random(f"{seed} {name}")
         self._timers: dict[AttemptId, asyncio.TimerHandle] = {}
         self._reports = 0
 
     async def serve(self, address: Address, gate: asyncio.Semaphore, joined: Callable[[], None]) -> None:
-        """Join and work until cancelled.
+        """Join, as often as it takes, then work until cancelled.
 
         Raises:
-            GpuschedError: The stream broke.
+            GpuschedError: The stream broke after it was welcome.
             RuntimeError: The head ended it.
         """
-        async with gate:
-            connection = connect_agent(address, self._facts.name)
-            link = await connection.__aenter__()
+        while True:
+            try:
+                async with gate, asyncio.timeout(JOIN_TIMEOUT_S):
+                    connection = connect_agent(address, self._facts.name)
+                    link = await connection.__aenter__()
+                    await link.send(Hello(self._facts, ()))
+                break
+            except HeadUnavailable:
+                await asyncio.sleep(JOIN_AGAIN_S)  # as a real agent does
         try:
-            await link.send(Hello(self._facts, ()))
             async with asyncio.TaskGroup() as tasks:
                 async for message in link:
                     match message:
@@ -132,7 +142,7 @@ class SimulatedAgent:
         # Agents that were started together must not beat together for ever.
         await asyncio.sleep(self._dice.uniform(0, interval_s))
         while True:
-            await link.send(Heartbeat(self._sample()))
+            await link.send(Heartbeat(next(self._beats), self._sample()))
             await asyncio.sleep(interval_s)
 
     def _sample(self) -> NodeSample:

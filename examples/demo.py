@@ -108,7 +108,8 @@ class Cluster:
         (home / "config.toml").write_text(CONFIG)
         others = {name: value for name, value in os.environ.items() if not name.startswith("GPUSCHED_")}
         args = ["up", "--home", str(home), "--nodes", str(NODES)]
-        if len(os.sched_getaffinity(0)) < RANKS_PER_NODE:
+        # The nodes share this machine's CPUs; with too few, declared ones take turns.
+        if len(os.sched_getaffinity(0)) < RANKS_PER_NODE * NODES:
             args += ["--cpus", str(RANKS_PER_NODE)]
         narrate([*args, "&"], "a head and agents; their state goes when the demo goes")
         log = home / "up.log"

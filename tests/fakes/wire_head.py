@@ -211,7 +211,7 @@ class AgentsInMemory:
         reading = asyncio.create_task(self.read(incoming))
         reading.add_done_callback(lambda _: self.orders.put_nowait(None))
         try:
-            yield Welcome("test", 1.0)
+            yield Welcome("test", 1.0, 15.0)
             while (order := await self.orders.get()) is not None:
                 yield order
             if reading.done():

@@ -31,7 +31,8 @@ from gpusched.agent.facts_of_attempt import task_failed, tasks_ended, tasks_star
 from gpusched.agent.logs import last_lines, read_logs
 from gpusched.agent.shim.containment import Cgroup, kill_leftovers
 from gpusched.agent.shim.files import AttemptDir
-from gpusched.agent.shim.order import Order, StopOrder
+from gpusched.agent.shim.lease import Lease
+from gpusched.agent.shim.order import LeaseTerm, Order, StopOrder
 from gpusched.agent.shim.proc import boot_id, is_same_process
 from gpusched.agent.shim.record import Phase, Record, RecordFile, remove_reserve
 from gpusched.agent.watch import ShimWatch
@@ -39,6 +40,7 @@ from gpusched.agent.zygote import Zygote
 from gpusched.domain.errors import LogCorrupt, NodeUnavailable
 from gpusched.domain.events import AgentReport, TaskFailed, TasksEnded, TasksStarted
 from gpusched.domain.ids import AttemptId, Epoch, JobId, NodeName
+from gpusched.domain.job_spec import OnDisconnect
 from gpusched.domain.job_state import EndReason
 from gpusched.domain.launch_plan import NodeLaunch
 from gpusched.domain.logs import LogChunk, LogQuery
@@ -94,6 +96,8 @@ class Runner:
         self._cgroup_parent = cgroup_parent
         self._measure = measure
         self._boot_id = boot_id()
+        self.lease = Lease(home / f"lease-{self._boot_id}")
+        """The session renews it; without one, nothing that is fenced is started."""
         self._archive = Archive(home, retention or Retention())
         self._held: dict[AttemptId, _Held] = {}
         self._newest: dict[JobId, Epoch] = {}  # of those held
@@ -130,6 +134,7 @@ class Runner:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._zygote.close()
+        self.lease.close()
 
     # ── orders ───────────────────────────────────────────────────────────────────────────
 
@@ -140,7 +145,8 @@ class Runner:
         the head has given that attempt up, or stopped it before it came here.
 
         Raises:
-            NodeUnavailable: The order could not be made durable; nothing was started.
+            NodeUnavailable: The order could not be made durable, or it is fenced and there is no lease;
+                nothing was started.
         """
         attempt_id = AttemptId(launch.job_id, launch.epoch)
         held = self._held.get(attempt_id)
@@ -149,9 +155,10 @@ class Runner:
             if launch.epoch <= newest:
                 log.warning("attempt %s is not launched: epoch %d is known here", attempt_id, newest)
                 return
+            lease = self._lease_for(launch)
             held = self._hold(attempt_id)
             older = self._held.get(AttemptId(launch.job_id, newest))
-            held.accepting = self._supervise(self._accept(held, older, launch))
+            held.accepting = self._supervise(self._accept(held, older, launch, lease))
         if held.accepting is not None:
             await asyncio.shield(held.accepting)
 
@@ -225,13 +232,27 @@ class Runner:
     def _newest_epoch(self, job_id: JobId) -> Epoch:
         return max(self._newest.get(job_id, Epoch(0)), self._archive.highest_removed(job_id))
 
-    async def _accept(self, held: _Held, older: _Held | None, launch: NodeLaunch) -> None:
+    def _lease_for(self, launch: NodeLaunch) -> LeaseTerm | None:
+        if launch.on_disconnect is OnDisconnect.KEEP_RUNNING:
+            return None
+        term = self.lease.term
+        if term is None:
+            raise NodeUnavailable(
+                f"attempt {launch.job_id}.{launch.epoch} is not started: the lease of {self._node} has run "
+                "out, so the head may have given the job to another node"
+            )
+        return LeaseTerm(str(self.lease.path), term)
+
+    async def _accept(
+        self, held: _Held, older: _Held | None, launch: NodeLaunch, lease: LeaseTerm | None
+    ) -> None:
         parent = self._cgroup_parent
         order = Order(
             boot_id=self._boot_id,
             token=secrets.token_hex(16),
             cgroup_parent=None if parent is None else str(parent),
             launch=launch,
+            lease=lease,
         )
         try:
             await asyncio.to_thread(write_order, held.files, order)

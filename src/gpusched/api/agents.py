@@ -20,6 +20,7 @@ from gpusched.domain.link import (
     FromHead,
     Heartbeat,
     Hello,
+    LeaseRenewed,
     LogCancel,
     LogCredit,
     LogData,
@@ -57,9 +58,10 @@ class AgentApi:
         *,
         cluster: str,
         heartbeat_interval_s: float,
+        lease_s: float,
     ) -> None:
         self._loop, self._bare_metal, self._latest = loop, bare_metal, latest
-        self._welcome = Welcome(cluster, heartbeat_interval_s)
+        self._welcome = Welcome(cluster, heartbeat_interval_s, lease_s)
         self._log_streams: dict[int, _LogStream] = {}
         self._stream_ids = count(1)
 
@@ -86,8 +88,9 @@ class AgentApi:
             self._loop.tell(NodeConnected(hello.facts, hello.attempts), lambda: self._loop.resend(node))
             while (message := await channel.outgoing.get()) is not None:
                 yield message
-            if reading.done():
-                reading.result()  # the agent's end, or what went wrong while reading it
+            if not reading.done():
+                raise WrongState(f"another agent has connected as node {node}: only the latest is heard")
+            reading.result()  # the agent's end, or what went wrong while reading it
         finally:
             reading.cancel()
             self._bare_metal.detach(channel)
@@ -105,6 +108,7 @@ class AgentApi:
     def _take(self, node: NodeName, message: FromAgent, channel: Channel) -> None:
         match message:
             case Heartbeat():
+                channel.outgoing.put_nowait(LeaseRenewed(message.seq))
                 if message.sample.node == node:
                     self._latest.put(kept_sample(message.sample))
             case Report():

@@ -138,6 +138,7 @@ class JobApi:
         size = PAGE_DEFAULT if page_size == 0 else page_size
         if not 1 <= size <= PAGE_MAX:
             raise InvalidSpec((Violation("page_size", f"{page_size}: ask for 1 to {PAGE_MAX}"),))
+        _check_filter(where)
         before = None if page_token is None else _parse_token(page_token)
         jobs = await asyncio.to_thread(self.reader.jobs, where, size, before)
         token = str(jobs[-1].job_id) if len(jobs) == size else None
@@ -249,6 +250,13 @@ def check_request_id(request_id: RequestId) -> RequestId:
             )
         )
     return request_id
+
+
+def _check_filter(where: JobFilter) -> None:
+    """Refuse what no job can have and not every database can be asked for."""
+    for field in ("user", "account", "partition", "name", "node"):
+        if "\0" in (getattr(where, field) or ""):
+            raise InvalidSpec((Violation(field, "holds a NUL character: remove it"),))
 
 
 def _parse_token(token: str) -> JobId:

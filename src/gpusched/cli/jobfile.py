@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path as FilePath
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -33,6 +34,7 @@ from gpusched.domain.job_spec import (
     ActivationKind,
     JobSpec,
     Launcher,
+    OnDisconnect,
     Segment,
     Spread,
     WarningSignal,
@@ -104,18 +106,17 @@ def _env(raw: object) -> tuple[tuple[str, str], ...]:
     return tuple((name, _text(value)) for name, value in raw.items())
 
 
-def _launcher(raw: object) -> Launcher:
-    try:
-        return Launcher(_text(raw).strip().lower())
-    except ValueError:
-        raise ValueError(f"must be one of {', '.join(Launcher)}, not {raw!r}") from None
+E = TypeVar("E", bound=StrEnum)
 
 
-def _spread(raw: object) -> Spread:
-    try:
-        return Spread(_text(raw).strip().lower())
-    except ValueError:
-        raise ValueError(f"must be one of {', '.join(Spread)}, not {raw!r}") from None
+def _one_of(kind: type[E]) -> Callable[[object], E]:
+    def member(raw: object) -> E:
+        try:
+            return kind(_text(raw).strip().lower())
+        except ValueError:
+            raise ValueError(f"must be one of {', '.join(kind)}, not {raw!r}") from None
+
+    return member
 
 
 def _zero_or_more(raw: object) -> int:
@@ -168,8 +169,11 @@ SegmentText = Annotated[
     PlainValidator(_of_text(quantities.parse_segment)),
     _schema(type="string", examples=["8 within rack"]),
 ]
-SpreadName = Annotated[Spread, PlainValidator(_spread), _schema(enum=list(Spread))]
-LauncherName = Annotated[Launcher, PlainValidator(_launcher), _schema(enum=list(Launcher))]
+SpreadName = Annotated[Spread, PlainValidator(_one_of(Spread)), _schema(enum=list(Spread))]
+OnDisconnectName = Annotated[
+    OnDisconnect, PlainValidator(_one_of(OnDisconnect)), _schema(enum=list(OnDisconnect))
+]
+LauncherName = Annotated[Launcher, PlainValidator(_one_of(Launcher)), _schema(enum=list(Launcher))]
 
 
 class JobFile(BaseModel):
@@ -204,6 +208,9 @@ class JobFile(BaseModel):
     signal: Signal = Field(WarningSignal(), description="Sent before the time limit, NAME@SECONDS.")
     kill_wait: Seconds = Field(30, description="Seconds between SIGTERM and SIGKILL.")
     requeue: Flag = Field(False, description="May run again after a node failed.")
+    on_disconnect: OnDisconnectName | None = Field(
+        None, description="On a cut-off node: fence or keep_running; default: fence what may be requeued."
+    )
     nodelist: Hosts = Field((), description="Only these nodes: n[1-4], a list, or both.")
     exclude: Hosts = Field((), description="Not these nodes.")
     hold: Flag = Field(False, description="Not to be started until released.")
@@ -278,6 +285,7 @@ def spec_of(draft: Draft, *, cwd: FilePath, name: str) -> JobSpec:
         signal=model.signal,
         kill_wait_s=model.kill_wait,
         requeue=model.requeue,
+        on_disconnect=model.on_disconnect,
         nodelist=model.nodelist,
         exclude=model.exclude,
         hold=model.hold,

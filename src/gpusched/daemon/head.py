@@ -74,6 +74,7 @@ async def run_head(home: Path, config: HeadConfig, ready: Callable[[Serving], No
             latest,
             cluster=config.cluster,
             heartbeat_interval_s=config.engine.heartbeat_interval_s,
+            lease_s=config.engine.silence_max_s,
         )
         handlers = Handlers(
             jobs=JobApi(loop, reader, hub, JobOutput(reader, hub, agents), config.rate_book),

@@ -20,7 +20,7 @@ from gpusched.domain.partition import Partitions
 from gpusched.domain.topology import Topology
 from gpusched.engine.commit import commit_plan
 from gpusched.engine.facts import take
-from gpusched.engine.inputs import CommandAcknowledged, Fact, NodeConnected, Request
+from gpusched.engine.inputs import CommandAcknowledged, Fact, LeaseEnded, NodeConnected, Request
 from gpusched.engine.ports import Batch, Loaded, RequestRecord
 from gpusched.engine.requests import decide
 from gpusched.engine.state import ClusterState
@@ -131,14 +131,19 @@ class Engine:
     def _transaction(self, now_us: int) -> Transaction:
         return Transaction(self.state, now_us, self.settings.cluster, self._last_command_seq)
 
-    def _launches_for(self, fact: Fact) -> frozenset[AttemptId]:
-        if not isinstance(fact, NodeConnected):
-            return frozenset()
-        return frozenset(
-            AttemptId(q.command.job_id, q.command.epoch)
-            for q in self.outbox_of(fact.facts.name)
+    def _launches_for(self, fact: Fact) -> dict[AttemptId, int]:
+        match fact:
+            case NodeConnected():
+                node = fact.facts.name
+            case LeaseEnded():
+                node = fact.node
+            case _:
+                return {}
+        return {
+            AttemptId(q.command.job_id, q.command.epoch): q.seq
+            for q in self.outbox_of(node)
             if isinstance(q.command, LaunchTasks)
-        )
+        }
 
     def _answer(
         self,

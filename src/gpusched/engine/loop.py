@@ -15,6 +15,7 @@ from typing import ParamSpec, TypeVar
 
 from gpusched.domain.clock import Clock
 from gpusched.domain.errors import StoreUnavailable
+from gpusched.domain.events import Recorded
 from gpusched.domain.ids import JobId, NodeName, RequestId
 from gpusched.engine.core import Engine, EngineSettings, Tick, is_urgent, subject_of
 from gpusched.engine.inputs import Fact, Request
@@ -70,6 +71,7 @@ class Loop:
         # One thread: the store sees one caller, and a commit never waits behind a reader.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._store_down: StoreUnavailable | None = None
+        self._in_doubt: tuple[Recorded, ...] = ()  # handed to the store, their fate not yet known
 
     @property
     def engine(self) -> Engine:
@@ -167,11 +169,13 @@ class Loop:
             await self._commit(tick)
 
     async def _commit(self, tick: Tick) -> None:
+        self._in_doubt = tick.events
         if not tick.batch.is_empty:
             await self._in_thread(self._store.commit, tick.batch)
         self._engine.committed(tick)
         if tick.events:
             self._feed.publish(tick.events)
+        self._in_doubt = ()
         for queued in tick.commands:
             self._sink.deliver(queued)
 
@@ -188,7 +192,8 @@ class Loop:
         self._store_down = error
         while True:
             for entry in self._asked:
-                entry.answer.set_exception(error)
+                if not entry.answer.done():  # the caller went away
+                    entry.answer.set_exception(error)
             self._asked.clear()
             try:
                 loaded: Loaded = await self._in_thread(self._store.load)
@@ -197,6 +202,11 @@ class Loop:
                 await asyncio.sleep(self._settings.store_retry_s)
         self._engine = Engine(loaded, self._settings.engine)
         self._store_down = None
+        # A commit that was reported as failed may have been written: watchers must hear of it all the same.
+        written = tuple(recorded for recorded in self._in_doubt if recorded.seq <= loaded.last_seq)
+        if written:
+            self._feed.publish(written)
+        self._in_doubt = ()
         log.warning("store answers again: %d unfinished jobs loaded", len(loaded.jobs))
         self._resend_all()
         self._wake.set()

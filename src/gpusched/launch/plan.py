@@ -7,7 +7,7 @@ from gpusched.domain.errors import Broken
 from gpusched.domain.hostlist import fold_hostlist
 from gpusched.domain.identity import Identity
 from gpusched.domain.ids import Epoch, JobId
-from gpusched.domain.job_spec import JobSpec
+from gpusched.domain.job_spec import JobSpec, OnDisconnect
 from gpusched.domain.launch_plan import LaunchPlan, NodeLaunch, TaskLaunch
 from gpusched.launch.attempt import AttemptContext
 from gpusched.launch.environ import task_environment
@@ -69,6 +69,7 @@ def _node_launch(context: AttemptContext, tasks: tuple[Task, ...]) -> NodeLaunch
         signal=spec.signal,
         kill_wait_s=spec.kill_wait_s,
         log_cap_bytes=spec.log_cap_bytes,
+        on_disconnect=OnDisconnect.FENCE if spec.is_fenced else OnDisconnect.KEEP_RUNNING,
     )
 
 

@@ -7,6 +7,7 @@ Health (grpc.health.v1) needs no credentials; everything else does, reflection t
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,6 +174,8 @@ def _bind_socket(server: grpc.aio.Server, path: Path) -> None:
 
 
 def _bind_tcp(server: grpc.aio.Server, address: Address, tls: TlsFiles | None) -> int:
+    if address.port != 0:
+        _check_free(address)
     try:
         if tls is None:
             return server.add_insecure_port(address.text)
@@ -182,6 +185,22 @@ def _bind_tcp(server: grpc.aio.Server, address: Address, tls: TlsFiles | None) -
         raise ConfigInvalid(f"a TLS file cannot be read: {error}") from error
     except RuntimeError as error:
         raise ConfigInvalid(
-            f"cannot listen on {address.text}: another program has the port, the address is not this "
-            "machine's, or the TLS files are no certificate and key; choose another port (0 takes a free one)"
+            f"cannot listen on {address.text}: another program has the port, or the TLS files are no "
+            "certificate and its key"
+        ) from error
+
+
+def _check_free(address: Address) -> None:
+    """Bind once for trial: unlike gRPC, the kernel says what is wrong, and writes nothing to our log."""
+    try:
+        host = address.host or ""
+        family, _, _, _, where = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # its last user may linger
+            trial.bind(where)
+            trial.listen()
+    except OSError as error:
+        raise ConfigInvalid(
+            f"cannot listen on {address.text}: {error.strerror}: choose another port (0 takes a free one) "
+            "or an address of this machine"
         ) from error

@@ -93,3 +93,35 @@ def test_a_silent_node_is_lost_and_comes_back_without_touching_its_job(home: Pat
         until(lambda: client.nodes.list()[0].node.reachable, "the node to be heard again")
         assert client.jobs.wait(job_id).job.state is JobState.COMPLETED
         assert output(client, job_id) == "done\n"
+
+
+def test_a_cut_off_node_ends_what_may_be_replaced_before_it_is_replaced(
+    home: Path, head: Head, tmp_path: Path
+) -> None:
+    """The agent is stopped, as if the machine were cut off: the shim alone must keep the promise."""
+    ticks = tmp_path / "ticks"
+    script = (
+        f'while :; do echo "$GPUSCHED_EPOCH $(date +%s%N)" >> {ticks}; [ "$GPUSCHED_EPOCH" = 2 ] && '
+        "exit 0; sleep 0.05; done"
+    )
+    with (
+        running_agents(head, ("n1", "n2"), "--devices", "none", "--cpus", "2") as pids,
+        head.client() as client,
+    ):
+        job_id = client.jobs.submit(shell(script, requeue=True, cpus_per_task=2))
+        until(lambda: client.jobs.get(job_id).job.state is JobState.RUNNING, "the job to run")
+        attempt = client.jobs.get(job_id).job.attempt
+        assert attempt is not None
+        stopped = pids[int(attempt.node_names[0][1:]) - 1]
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            job = client.jobs.wait(job_id).job
+        finally:
+            os.kill(stopped, signal.SIGCONT)
+        assert (job.state, job.attempt and job.attempt.epoch) == (JobState.COMPLETED, 2)
+        assert job.attempt is not None
+        assert job.attempt.node_names != attempt.node_names
+    lines = [line.split() for line in ticks.read_text().splitlines()]
+    last_of_first = max(int(at) for epoch, at in lines if epoch == "1")
+    first_of_second = min(int(at) for epoch, at in lines if epoch == "2")
+    assert last_of_first < first_of_second

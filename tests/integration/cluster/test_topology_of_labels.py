@@ -47,7 +47,7 @@ def test_a_gang_that_wishes_one_rack_gets_one_or_an_answer(racked: Client) -> No
 
     with pytest.raises(InfeasibleRequest, match="in one rack; the roomiest has room for 2 of 3 nodes"):
         racked.jobs.submit(shell("true", nodes=3, gpus_per_node=4, topology_required="rack"))
-    with pytest.raises(InfeasibleRequest, match="wants topology level pod.*has rack"):
+    with pytest.raises(InfeasibleRequest, match=r"wants topology level pod.*has rack"):
         racked.jobs.submit(shell("true", topology_preferred="pod"))
     with pytest.raises(InvalidSpec, match="do not divide the gang"):
         racked.jobs.submit(shell("true", nodes=3, segment=Segment(2, "rack")))

@@ -41,7 +41,8 @@ HELLO = Hello(fake.FACTS, (AttemptId(J, E),))
 UP = (
     HELLO,
     Heartbeat(
-        NodeSample(node=N1, sampled_at_us=1, cpu_percent=0.0, devices=(DeviceSample(uuid="G", power_w=0.0),))
+        1,
+        NodeSample(node=N1, sampled_at_us=1, cpu_percent=0.0, devices=(DeviceSample(uuid="G", power_w=0.0),)),
     ),
     Report(1, TasksStarted(job_id=J, epoch=E, node=N1, pids=(11, 12))),
     Report(
@@ -110,7 +111,7 @@ async def test_everything_arrives_in_order_both_ways(head, transport):
         await until(lambda: len(head.memory.greeted) == len(UP))
         head.agents.orders.put_nowait(None)
         received = [message async for message in link]
-    assert received == [Welcome("test", 1.0), *DOWN]
+    assert received == [Welcome("test", 1.0, 15.0), *DOWN]
     assert head.memory.greeted == list(UP)
     assert head.memory.asked == [("connect", fake.PRINCIPALS["node-token"])]
 
@@ -189,7 +190,7 @@ async def test_the_agents_token_is_asked_for_its_node(head, home, monkeypatch):
     server = await serve_tokens(home / "token.sock", issue)
     head.agents.orders.put_nowait(None)
     async with connect_agent(parse_address(head.unix), N1) as link:
-        assert [message async for message in link] == [Welcome("test", 1.0)]
+        assert [message async for message in link] == [Welcome("test", 1.0, 15.0)]
     server.close()
     assert asked == [(os.getuid(), "n1")]
 
@@ -205,4 +206,4 @@ async def test_a_sender_that_is_cancelled_leaves_the_stream_to_the_others(head):
         await link.send(CommandTaken(1_000))
         await until(lambda: CommandTaken(1_000) in head.memory.greeted)
         head.agents.orders.put_nowait(None)
-        assert [message async for message in link] == [Welcome("test", 1.0)]
+        assert [message async for message in link] == [Welcome("test", 1.0, 15.0)]
