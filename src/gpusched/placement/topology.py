@@ -69,7 +69,7 @@ def choose_nodes(tree: Tree, ask: GangAsk, fitting: BoolColumn, score: IntColumn
     """Choose the nodes of a gang: domains as ``ask`` wishes, inside a leaf the best-scored.
 
     Args:
-        tree: Where the nodes hang; those that hang nowhere are left out.
+        tree: Where the nodes hang; those that hang nowhere serve only wishes that need not be kept.
         ask: The gang, counted in nodes.
         fitting: (N,) nodes that could take one node's part.
         score: (N,) higher is better; read for fitting nodes only.
@@ -82,12 +82,19 @@ def choose_nodes(tree: Tree, ask: GangAsk, fitting: BoolColumn, score: IntColumn
     """
     counts = place_on_tree(tree, tree.leaf_room(fitting.astype(np.int64)), ask)
     if isinstance(counts, Shortfall):
-        return counts
+        nodes = np.flatnonzero(fitting)
+        if _must_be_kept(ask) or len(nodes) < ask.count:
+            return counts
+        return nodes[best(score[nodes], ask.count)]
     chosen = []
     for leaf in np.flatnonzero(counts):
         here = np.flatnonzero(fitting & (tree.leaf_of == leaf))
         chosen.append(here[best(score[here], int(counts[leaf]))])
     return np.concatenate(chosen)
+
+
+def _must_be_kept(ask: GangAsk) -> bool:
+    return ask.required is not None or bool(ask.segments)
 
 
 def keep_leaves_whole(tree: Tree, is_idle: BoolColumn, candidates: IntColumn, scores: IntColumn) -> IntColumn:
@@ -119,7 +126,7 @@ def check_room(inventory: Inventory, spec: JobSpec) -> None:
     if fitting < spec.nodes:
         raise InfeasibleRequest(f"{wants}; {fitting} would be large enough if empty: ask for less")
     tree = inventory.tree
-    if (ask := gang_ask(tree, spec)) is None:
+    if (ask := gang_ask(tree, spec)) is None or not _must_be_kept(ask):
         return
     room = place_on_tree(tree, tree.leaf_room(large_enough.astype(np.int64)), ask)
     if isinstance(room, Shortfall):
