@@ -139,7 +139,9 @@ class Loop:
             for entry in asked:
                 if not entry.answer.done():
                     entry.answer.set_exception(error)
-            self._told = told + self._told  # facts are kept: nobody else remembers them for us
+            # Facts are kept: nobody else remembers them for us.
+            kept = [_Told(self._engine.repeatable(note.fact), note.committed) for note in told]
+            self._told = kept + self._told
             await self._recover(error)
 
     async def _step(self, asked: list[_Asked], told: list[_Told]) -> None:
