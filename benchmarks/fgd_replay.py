@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gpusched.placement.columns import ScoreColumns
-from gpusched.placement.fractions import IntColumn, Shape, SharedNodes
+from gpusched.placement.columns import Packer
+from gpusched.placement.shared_nodes import IntColumn, Shape, SharedNodes
 from gpusched.placement.fragmentation import FragmentTables, RequestMix
 
 TYPICAL_COVER = 0.95
@@ -48,7 +48,7 @@ def read_shapes(path: Path) -> tuple[Shape, ...]:
             memory_mib=int(row["memory_mib"]),
             gpus=int(row["num_gpu"]),
             gpu_milli=int(row["gpu_milli"] or 0) if int(row["num_gpu"]) else 0,
-            models=tuple(sorted(filter(None, (row.get("gpu_spec") or "").split("|")))),
+            models=tuple(filter(None, (row.get("gpu_spec") or "").split("|"))),
         )
         for row in rows
     )
@@ -68,23 +68,19 @@ def build_nodes(path: Path, order: IntColumn) -> SharedNodes:
 def replay(nodes: SharedNodes, policy_class, shapes, arrivals) -> Outcome:
     typical = RequestMix.of(shapes, cover=TYPICAL_COVER)
     policy = policy_class(nodes, typical)
-    columns = ScoreColumns(nodes, policy.score)
+    packer = Packer(nodes, policy)
     chosen, gpus, states = [], [], []
     spent = 0.0
     for shape in arrivals.pods:
         start = time.perf_counter()
-        row = columns.best(shape)
-        devices = ()
-        if row is not None:
-            devices = policy.devices(shape, row) if shape.gpus else ()
-            before = (row, nodes.cpu[row], nodes.gpu[row].copy())
-            nodes.take(row, shape, devices)
-            policy.taken(shape, row)
-            columns.mark_changed(row)
+        placed = packer.place(shape)
         spent += time.perf_counter() - start
+        row, devices = placed if placed else (None, ())
         chosen.append(row)
         gpus.append(devices)
-        states.append(None if row is None else (*before, nodes.cpu[row], nodes.gpu[row].copy()))
+        if row is None: states.append(None); continue
+        g=nodes.gpu[row].copy(); b=g.copy(); b[list(devices)] += shape.gpu_milli
+        states.append((row, nodes.cpu[row]+shape.cpu_milli, b, nodes.cpu[row], g))
     alloc, frag = measure(nodes, typical, arrivals.pods, states)
     back = arrivals.node_order
     return Outcome(

@@ -17,6 +17,7 @@ from gpusched.domain.errors import InfeasibleRequest, StalePlan
 WHOLE = 1000
 IntColumn = NDArray[np.int64]
 BoolColumn = NDArray[np.bool_]
+FloatColumn = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
