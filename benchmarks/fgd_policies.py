@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gpusched.placement.shared_nodes import WHOLE, IntColumn, Shape, SharedNodes
 from gpusched.placement.fragmentation import RequestMix
+from gpusched.placement.shared_nodes import WHOLE, IntColumn, Shape, SharedNodes
 
 CPU_MOST_MILLI = 128_000
 GPU_MOST_MILLI = 8 * WHOLE
@@ -99,7 +99,10 @@ class Fgd(Published):
     def __init__(self, nodes: SharedNodes, mix: RequestMix) -> None:
         super().__init__(nodes, mix)
         self._no_access = np.array(
-            [[bool(shape.models) and model not in shape.models for model in nodes.models] for shape in mix.shapes]
+            [
+                [bool(shape.models) and model not in shape.models for model in nodes.models]
+                for shape in mix.shapes
+            ]
         )
         self._fragment = self._fragments(nodes.model, nodes.cpu, nodes.gpu)
 
@@ -116,7 +119,7 @@ class Fgd(Published):
         self._fragment[one] = self._fragments(self.nodes.model[one], self.nodes.cpu[one], self.nodes.gpu[one])
 
     def _growth(self, shape: Shape, rows: IntColumn) -> Floats:
-        """(M, G) squashed scores of each GPU that a part may take, -1 where it fits not; (M, 1) for others."""
+        """Squashed scores: (M, G) by GPU for a part, -1 where it does not fit; else (M, 1)."""
         model, cpu, gpu = self.nodes.model[rows], self.nodes.cpu[rows] - shape.cpu_milli, self.nodes.gpu[rows]
         if shape.is_part:
             node, device = np.nonzero(gpu >= shape.gpu_milli)

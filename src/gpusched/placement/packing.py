@@ -133,7 +133,7 @@ class FutureValue:
         return value
 
     def _leftovers(self, rows: IntColumn, cpu: IntColumn, gpu: IntColumn) -> FloatColumn:
-        step = np.searchsorted(self._steps, cpu, side="right")
+        step = self._steps.searchsorted(cpu, side="right")
         table: FloatColumn = self._leftover[self._nodes.model[rows][:, None], step[:, None], gpu]
         return table
 

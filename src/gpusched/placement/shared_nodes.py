@@ -26,7 +26,7 @@ class Shape:
 
     Attributes:
         cpu_milli: CPUs in thousandths.
-        gpu_milli: Share of each GPU in thousandths: ``WHOLE``, below it only for ``gpus == 1``; 0 without GPU.
+        gpu_milli: Share of each GPU in thousandths: ``WHOLE``, or below it for one GPU; 0 without GPU.
         gpus: Number of GPUs.
         models: GPU models that will do; empty stands for any.
         memory_mib: Host memory.
