@@ -107,7 +107,8 @@ class Fgd(Published):
         self._fragment = self._fragments(nodes.model, nodes.cpu, nodes.gpu)
 
     def score(self, shape: Shape, rows: IntColumn) -> Floats:
-        return self._growth(shape, rows).max(axis=1)
+        best: Floats = self._growth(shape, rows).max(axis=1)
+        return best
 
     def devices(self, shape: Shape, row: int) -> tuple[int, ...]:
         if not shape.is_part:
