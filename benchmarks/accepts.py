@@ -39,12 +39,15 @@ def measure(sizes: Sizes) -> Measured:
             config = "" if url is None else f'[store]\nurl = "{url}"\n'
             with running_head(Head(home, config)) as head:
                 say(f"{database}: single submits")
+                before_s = head.cpu_s()
                 singly = submit_from_many(head.address, HELD, clients=sizes.clients, calls=sizes.single_calls)
+                head_ms = 1e3 * (head.cpu_s() - before_s) / len(singly.job_ids)
                 say(f"{database}: batches")
                 batched = submit_from_many(
                     head.address, HELD, clients=sizes.clients, calls=sizes.batch_calls, batch=sizes.batch
                 )
         figures += _figures(database, sizes, singly, batched)
+        figures.append(Figure(f"head CPU per single accept, {database}", head_ms, "ms"))
     return Measured(figures)
 
 

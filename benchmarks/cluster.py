@@ -14,8 +14,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
+
+import psutil
 
 from gpusched.wire.client import Client
 
@@ -26,8 +28,8 @@ POLL_S = 0.02
 
 @contextmanager
 def temporary_home() -> Iterator[Path]:
-    """A folder of short name: the paths of unix sockets are limited to 107 bytes."""
-    home = Path(tempfile.mkdtemp(prefix="gsb-", dir="/tmp"))
+    """A folder below $TMPDIR, of a short name: the paths of unix sockets are limited to 107 bytes."""
+    home = Path(tempfile.mkdtemp(prefix="gsb-"))
     try:
         yield home
     finally:
@@ -64,6 +66,11 @@ class Head:
         """Of the running head."""
         assert self._process is not None, "the head is not running"
         return self._process.pid
+
+    def cpu_s(self) -> float:
+        """Seconds of CPU it has used: unlike rates, not much moved by what else the machine does."""
+        times = psutil.Process(self.pid).cpu_times()
+        return float(times.user + times.system)
 
     def start(self) -> None:
         """Start it and return when it says that it serves."""
@@ -123,20 +130,22 @@ def running_agents(
         options: More arguments of ``gpusched agent``.
         settings: More environment variables.
     """
-    with ExitStack() as stack:
-        agents: list[subprocess.Popen[bytes]] = []
-        # All are asked to end before one is waited for.
-        stack.callback(lambda: [_stop(agent) for agent in agents])
-        stack.callback(lambda: [agent.terminate() for agent in agents])
+    agents: list[subprocess.Popen[bytes]] = []
+    try:
         for name in names:
             argv = [sys.executable, "-m", "gpusched", "agent", "--home", str(head.home)]
             argv += ["--name", name, "--head", head.address, "--on-stop", "end", *options]
+            environment = {**os.environ, **(settings or {})}
             with (head.home / f"agent-{name}.log").open("ab") as log:
-                environment = {**os.environ, **(settings or {})}
                 agents.append(subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=log, env=environment))
         with head.client() as client:
             until(lambda: sum(node.node.reachable for node in client.nodes.list()) == len(names), "agents")
         yield [agent.pid for agent in agents]
+    finally:
+        for agent in agents:  # all are asked before one is waited for
+            agent.terminate()
+        for agent in agents:
+            _stop(agent)
 
 
 def until(holds: Callable[[], bool], what: str, deadline_s: float = START_DEADLINE_S) -> None:

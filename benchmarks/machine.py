@@ -11,11 +11,18 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).parents[1]
+LOOK_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """Facts that a reader needs before comparing two figures. ``disk`` holds the temporary homes."""
+    """Facts that a reader needs before comparing two figures.
+
+    Attributes:
+        disk: Kind of the file system that holds the temporary homes.
+        busy_before_percent: Of all cores, in the seconds before the benchmark: others' work. Where it is
+            not near 0, rates read too low and times too high.
+    """
 
     cpu: str
     cores: int
@@ -23,7 +30,7 @@ class Machine:
     kernel: str
     python: str
     disk: str
-    load_1m: float
+    busy_before_percent: float
 
     @property
     def short(self) -> str:
@@ -40,7 +47,7 @@ def this_machine(folder: Path) -> Machine:
         kernel=platform.release(),
         python=platform.python_version(),
         disk=_filesystem(folder),
-        load_1m=round(os.getloadavg()[0], 2),
+        busy_before_percent=psutil.cpu_percent(interval=LOOK_S),
     )
 
 

@@ -117,11 +117,10 @@ def run_benchmark(name: str, measure: Callable[[S], Measured], *, full: S, quick
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write the JSON there")
     parser.add_argument("--quick", action="store_true", help="small sizes: does it run at all?")
     options = parser.parse_args()
-    # Asked to end, unwind: whoever started processes ends them on the way out.
-    signal.signal(signal.SIGTERM, _leave)
+    unwind_when_asked_to_end()
     sizes = quick if options.quick else full
     machine = this_machine(Path(tempfile.gettempdir()))
-    say(f"{name} on {machine.short}, load {machine.load_1m}")
+    say(f"{name} on {machine.short}, {machine.busy_before_percent:.0f} % busy before")
     measured = measure(sizes)
     result = result_of(name, measured, machine, sizes)
     if options.out is not None:
@@ -131,6 +130,11 @@ def run_benchmark(name: str, measure: Callable[[S], Measured], *, full: S, quick
     else:
         print("\n".join(str(figure) for figure in measured.figures))
     return 0
+
+
+def unwind_when_asked_to_end() -> None:
+    """Make SIGTERM leave through every ``with`` and ``finally``: who started processes ends them there."""
+    signal.signal(signal.SIGTERM, _leave)
 
 
 def _leave(number: int, _frame: FrameType | None) -> NoReturn:

@@ -184,9 +184,10 @@ class History:
         ]
         for name in NODES:
             node = self.state.nodes.get(name)
-            found.append(NodeJoined(node=name, facts=node_facts(name)))
-            if node is not None:
+            if node is None or node.reachable:  # a lost one returns in the tick in which it joins again
+                found.append(NodeJoined(node=name, facts=node_facts(name)))
                 found.append(NodeJoined(node=name, facts=node_facts(name, gpus=3)))
+            if node is not None:
                 found.append(
                     NodeLost(node=name, detail="silent") if node.reachable else NodeReturned(node=name)
                 )

@@ -11,7 +11,6 @@ code, begin with ``domain/events.py`` and ``domain/commands.py``: the system's v
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -55,6 +54,8 @@ __all__ = sorted([*_HOME_OF, "__version__"])  # noqa: PLE0605 - the names of _HO
 def __getattr__(name: str) -> object:
     """Load a public name on first use (PEP 562)."""
     if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
         try:
             return version("gpusched")
         except PackageNotFoundError:  # run from a checkout that is not installed

@@ -122,7 +122,7 @@ def failed_view() -> JobView:
         state=JobState.FAILED,
         ended_at_us=NOW_US - 5 * MINUTE_US,
         end_reason=EndReason.RANK_FAILED,
-        end_detail="rank 3 on n2 exited with 7: ValueError: bad batch",
+        end_detail="rank 3 on n2 exited with code 7; its last output:\n  | ValueError: bad batch\x1b[31m",
         exit_code=7,
     )
     uses = tuple(

@@ -37,7 +37,8 @@ class Fence:
         Raises:
             OSError: It could not be written.
         """
-        data = "".join(f"{attempt_id}\n" for attempt_id in attempts).encode()
+        # Each line brings its own beginning: the last one may have been cut short by a crash.
+        data = "".join(f"\n{attempt_id}" for attempt_id in attempts).encode()
         fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, PRIVATE)
         try:
             write_all(fd, data)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from gpusched.agent.declared import declare_devices
 from gpusched.agent.facts import Declared, read_facts
+from gpusched.agent.home import claimed_home
 from gpusched.agent.metering import Meters
 from gpusched.agent.nvml import NvmlReader, open_nvml
 from gpusched.agent.outbox import Outbox
@@ -21,10 +22,11 @@ from gpusched.agent.runner import Runner
 from gpusched.agent.sampler import Sampler
 from gpusched.agent.session import Session
 from gpusched.agent.shim.containment import own_cgroup
-from gpusched.domain.errors import GpuschedError, NotPermitted
+from gpusched.domain.errors import GpuschedError, InvalidSpec, NotPermitted, Violation
+from gpusched.domain.hostlist import NODE_NAME
 from gpusched.domain.ids import NodeName
 from gpusched.domain.node import Device
-from gpusched.wire.address import default_address, parse_address
+from gpusched.wire.address import Address, default_address, parse_address
 from gpusched.wire.agent_link import connect_agent
 
 log = logging.getLogger(__name__)
@@ -57,13 +59,17 @@ async def run_agent(settings: AgentSettings) -> None:
     """Run until SIGTERM or SIGINT.
 
     Raises:
-        InvalidSpec: The declared devices make no sense.
+        InvalidSpec: The name or the declared devices make no sense.
+        ConfigInvalid: The home cannot be used, another agent has it, or the address is none.
         NotPermitted: The head does not take this agent.
     """
+    _check_name(settings.node)
+    address = default_address() if settings.address is None else parse_address(settings.address)
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     async with AsyncExitStack() as stack:
+        stack.enter_context(claimed_home(settings.home))
         reader = None if settings.devices is not None else open_nvml()
         if reader is not None:
             stack.enter_context(reader)
@@ -73,7 +79,7 @@ async def run_agent(settings: AgentSettings) -> None:
         runner = Runner(settings.home, settings.node, cgroup_parent=own_cgroup())
         await runner.start()
         stack.push_async_callback(runner.close)
-        agent = _Agent(settings, devices, runner, meters)
+        agent = _Agent(settings, address, devices, runner, meters)
         working = asyncio.create_task(agent.work())
         waiting = asyncio.create_task(stopped.wait())
         await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -83,6 +89,11 @@ async def run_agent(settings: AgentSettings) -> None:
         working.cancel()
         with suppress(asyncio.CancelledError):
             await working
+
+
+def _check_name(node: NodeName) -> None:
+    if NODE_NAME.fullmatch(node) is None:
+        raise InvalidSpec((Violation("name", f"{node[:64]!a}: use letters, digits, '.', '-' and '_'"),))
 
 
 def _devices(settings: AgentSettings, reader: NvmlReader | None) -> tuple[Device, ...]:
@@ -100,18 +111,22 @@ class _Agent:
     def __init__(
         self,
         settings: AgentSettings,
+        address: Address,
         devices: tuple[Device, ...],
         runner: Runner,
         meters: Meters,
     ) -> None:
-        self._settings, self._devices = settings, devices
+        self._settings, self._address, self._devices = settings, address, devices
         self._runner, self._meters = runner, meters
         self._outbox = Outbox()
 
     async def work(self) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._collect_reports())
-            tasks.create_task(self._stay_connected())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._collect_reports())
+                tasks.create_task(self._stay_connected())
+        except ExceptionGroup as group:
+            raise _first_of(group) from None
 
     async def end_attempts(self) -> None:
         """End every attempt and wait until the head has heard of it; whoever asked may kill us sooner."""
@@ -133,28 +148,35 @@ class _Agent:
             began = time.monotonic()
             try:
                 await self._serve_once()
-            except* NotPermitted as refused:
-                raise refused.exceptions[0] from None
-            except* GpuschedError as broken:
-                log.warning("stream to the head ended: %s", broken.exceptions[0])
+                log.warning("the head ended the stream")
+            except (GpuschedError, ExceptionGroup) as error:
+                cause = _first_of(error)
+                if isinstance(cause, NotPermitted) or not isinstance(cause, GpuschedError):
+                    raise cause from None
+                log.warning("stream to the head ended: %s", cause)
             # A stream that lived was a good one: start over with short waits.
             wait_s = RECONNECT_FIRST_S if time.monotonic() - began > RECONNECT_MAX_S else wait_s
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 2, RECONNECT_MAX_S)
 
     async def _serve_once(self) -> None:
-        given = self._settings.address
-        address = default_address() if given is None else parse_address(given)
-        async with connect_agent(address, self._settings.node) as link:
+        async with connect_agent(self._address, self._settings.node) as link:
             facts = read_facts(
                 self._settings.node,
-                address.text,
+                self._address.text,
                 devices=self._devices,
                 agent_version=_version(),
                 declared=self._settings.declared,
             )
             session = Session(link, facts, self._runner, self._outbox, self._meters)
             await session.run()
+
+
+def _first_of(error: Exception) -> Exception:
+    """The first error in however many groups."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _version() -> str:

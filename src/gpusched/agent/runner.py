@@ -31,14 +31,16 @@ from gpusched.agent.facts_of_attempt import task_failed, tasks_ended, tasks_star
 from gpusched.agent.logs import last_lines, read_logs
 from gpusched.agent.shim.containment import Cgroup, kill_leftovers
 from gpusched.agent.shim.files import AttemptDir
-from gpusched.agent.shim.order import Order, StopOrder
+from gpusched.agent.shim.lease import Lease
+from gpusched.agent.shim.order import LeaseTerm, Order, StopOrder
 from gpusched.agent.shim.proc import boot_id, is_same_process
 from gpusched.agent.shim.record import Phase, Record, RecordFile, remove_reserve
-from gpusched.agent.shim_watch import ShimWatch
+from gpusched.agent.watch import ShimWatch
 from gpusched.agent.zygote import Zygote
 from gpusched.domain.errors import LogCorrupt, NodeUnavailable
 from gpusched.domain.events import AgentReport, TaskFailed, TasksEnded, TasksStarted
 from gpusched.domain.ids import AttemptId, Epoch, JobId, NodeName
+from gpusched.domain.job_spec import OnDisconnect
 from gpusched.domain.job_state import EndReason
 from gpusched.domain.launch_plan import NodeLaunch
 from gpusched.domain.logs import LogChunk, LogQuery
@@ -94,6 +96,8 @@ class Runner:
         self._cgroup_parent = cgroup_parent
         self._measure = measure
         self._boot_id = boot_id()
+        self.lease = Lease(home / f"lease-{self._boot_id}")
+        """The session renews it; without one, nothing that is fenced is started."""
         self._archive = Archive(home, retention or Retention())
         self._held: dict[AttemptId, _Held] = {}
         self._newest: dict[JobId, Epoch] = {}  # of those held
@@ -130,6 +134,7 @@ class Runner:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._zygote.close()
+        self.lease.close()
 
     # ── orders ───────────────────────────────────────────────────────────────────────────
 
@@ -140,7 +145,8 @@ class Runner:
         the head has given that attempt up, or stopped it before it came here.
 
         Raises:
-            NodeUnavailable: The order could not be made durable; nothing was started.
+            NodeUnavailable: The order could not be made durable, or it is fenced and there is no lease;
+                nothing was started.
         """
         attempt_id = AttemptId(launch.job_id, launch.epoch)
         held = self._held.get(attempt_id)
@@ -149,9 +155,10 @@ class Runner:
             if launch.epoch <= newest:
                 log.warning("attempt %s is not launched: epoch %d is known here", attempt_id, newest)
                 return
+            lease = self._lease_for(launch)
             held = self._hold(attempt_id)
             older = self._held.get(AttemptId(launch.job_id, newest))
-            held.accepting = self._supervise(self._accept(held, older, launch))
+            held.accepting = self._supervise(self._accept(held, older, launch, lease))
         if held.accepting is not None:
             await asyncio.shield(held.accepting)
 
@@ -225,13 +232,27 @@ class Runner:
     def _newest_epoch(self, job_id: JobId) -> Epoch:
         return max(self._newest.get(job_id, Epoch(0)), self._archive.highest_removed(job_id))
 
-    async def _accept(self, held: _Held, older: _Held | None, launch: NodeLaunch) -> None:
+    def _lease_for(self, launch: NodeLaunch) -> LeaseTerm | None:
+        if launch.on_disconnect is OnDisconnect.KEEP_RUNNING:
+            return None
+        term = self.lease.term
+        if term is None:
+            raise NodeUnavailable(
+                f"attempt {launch.job_id}.{launch.epoch} is not started: the lease of {self._node} has run "
+                "out, so the head may have given the job to another node"
+            )
+        return LeaseTerm(str(self.lease.path), term)
+
+    async def _accept(
+        self, held: _Held, older: _Held | None, launch: NodeLaunch, lease: LeaseTerm | None
+    ) -> None:
         parent = self._cgroup_parent
         order = Order(
             boot_id=self._boot_id,
             token=secrets.token_hex(16),
             cgroup_parent=None if parent is None else str(parent),
             launch=launch,
+            lease=lease,
         )
         try:
             await asyncio.to_thread(write_order, held.files, order)
@@ -239,10 +260,19 @@ class Runner:
             self._let_go(held)
             raise NodeUnavailable(f"{held.files.path} cannot be written: {error.strerror}") from error
         if older is not None and not older.ended.is_set():  # at most one attempt of a job lives
-            await self._stop_held(older, StopOrder(kill_wait_s=0, reason=f"attempt {held.attempt_id} begins"))
-            await older.ended.wait()
+            await self._end_older(older, f"attempt {held.attempt_id} begins")
         await self._start_shim(held)
         held.accepting = None
+
+    async def _end_older(self, older: _Held, reason: str) -> None:
+        while True:
+            try:
+                await self._stop_held(older, StopOrder(kill_wait_s=0, reason=reason))
+                break
+            except OSError as error:  # a full disk: the newer attempt is durable and waits its turn
+                log.error("attempt %s: its stop cannot be written: %s", older.attempt_id, error)
+                await asyncio.sleep(DISK_RETRY_S)
+        await older.ended.wait()
 
     async def _start_shim(self, held: _Held) -> None:
         try:
@@ -264,7 +294,11 @@ class Runner:
         self._watch.wake(held.attempt_id)
 
     async def _refuse_for_good(self, held: _Held, reason: str) -> None:
-        held.files.path.mkdir(mode=FOLDER_MODE, exist_ok=True)
+        try:
+            held.files.path.mkdir(mode=FOLDER_MODE, exist_ok=True)
+        except OSError:
+            self._let_go(held)  # without a folder nothing is held: the order comes again
+            raise
         await self._end_here(held, None, f"stopped before it was launched: {reason}")
 
     def _remove_expired(self) -> None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from itertools import count
 from typing import Protocol
 
 from gpusched.agent.metering import Meters
 from gpusched.agent.outbox import Outbox
 from gpusched.agent.runner import Runner
+from gpusched.agent.shim.lease import boot_time_us
 from gpusched.domain.commands import LaunchTasks, Queued, StopTasks
 from gpusched.domain.errors import GpuschedError
 from gpusched.domain.ids import AttemptId
@@ -23,6 +25,7 @@ from gpusched.domain.link import (
     FromHead,
     Heartbeat,
     Hello,
+    LeaseRenewed,
     LogCancel,
     LogCredit,
     LogData,
@@ -33,6 +36,8 @@ from gpusched.domain.link import (
 from gpusched.domain.node import NodeFacts
 
 log = logging.getLogger(__name__)
+
+ORDERS_AT_ONCE = 16
 
 
 class Link(Protocol):
@@ -54,6 +59,9 @@ class Session:
         self._link, self._facts = link, facts
         self._runner, self._outbox, self._meters = runner, outbox, meters
         self._log_streams: dict[int, _LogStream] = {}
+        self._at_once = asyncio.Semaphore(ORDERS_AT_ONCE)
+        self._lease_us = 0
+        self._sent_us: dict[int, int] = {}  # heartbeats that are not answered yet, by seq
 
     async def run(self) -> None:
         """Say hello, then work until the stream ends.
@@ -61,6 +69,7 @@ class Session:
         Raises:
             GpuschedError: The stream broke, or the head refused it.
         """
+        hello_us = boot_time_us()
         await self._link.send(Hello(self._facts, self._runner.held_attempts()))
         async with asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(self._send_reports())]
@@ -68,37 +77,60 @@ class Session:
                 match message:
                     case Welcome():
                         log.info("joined cluster %s as %s", message.cluster, self._facts.name)
+                        self._lease_us = round(message.lease_s * 1e6)
+                        self._runner.lease.renew(hello_us + self._lease_us)
                         beat = self._send_heartbeats(message.heartbeat_interval_s)
                         background.append(tasks.create_task(beat))
                     case Queued():
-                        await self._carry_out(message)
-                    case ReportTaken():
-                        fact = self._outbox.take(message.report_id)
-                        if fact is not None:
-                            self._runner.acknowledge(fact)
+                        tasks.create_task(self._carry_out(message))
                     case LogRequest():
                         stream = _LogStream(message)
                         self._log_streams[message.stream_id] = stream
                         stream.task = tasks.create_task(self._send_logs(stream))
-                    case LogCredit():
-                        if message.stream_id in self._log_streams:
-                            self._log_streams[message.stream_id].add_credit(message.chunks)
-                    case LogCancel():
-                        self._cancel_logs(message.stream_id)
+                    case _:
+                        await self._take(message)
             for task in background:
                 task.cancel()
             for stream_id in list(self._log_streams):
                 self._cancel_logs(stream_id)
 
+    async def _take(self, message: LeaseRenewed | ReportTaken | LogCredit | LogCancel) -> None:
+        match message:
+            case LeaseRenewed():
+                sent_us = self._sent_us.pop(message.seq, None)
+                if sent_us is not None:
+                    self._runner.lease.renew(sent_us + self._lease_us)
+            case ReportTaken():
+                self._acknowledge(message.report_id)
+            case LogCredit():
+                if message.stream_id in self._log_streams:
+                    self._log_streams[message.stream_id].add_credit(message.chunks)
+            case LogCancel():
+                self._cancel_logs(message.stream_id)
+
     async def _carry_out(self, queued: Queued) -> None:
-        """Do what is ordered; it is durable before it is acknowledged."""
-        match queued.command:
-            case LaunchTasks(launch=launch):
-                await self._meters.start(AttemptId(launch.job_id, launch.epoch), launch.devices)
-                await self._runner.launch(launch)
-            case StopTasks() as stop:
-                await self._runner.stop(stop.job_id, stop.epoch, stop.kill_wait_s, stop.reason)
+        """Do what is ordered; it is durable before it is acknowledged.
+
+        Orders are carried out side by side, since each waits for the disk. A stop that overtakes
+        its launch makes the runner refuse the launch, and an older attempt never overtakes a newer.
+        """
+        async with self._at_once:
+            match queued.command:
+                case LaunchTasks(launch=launch):
+                    await self._meters.start(AttemptId(launch.job_id, launch.epoch), launch.devices)
+                    await self._runner.launch(launch)
+                case StopTasks() as stop:
+                    await self._runner.stop(stop.job_id, stop.epoch, stop.kill_wait_s, stop.reason)
         await self._link.send(CommandTaken(queued.seq))
+
+    def _acknowledge(self, report_id: int) -> None:
+        fact = self._outbox.take(report_id)
+        if fact is None:
+            return
+        try:
+            self._runner.acknowledge(fact)
+        except OSError as error:  # a full disk: the next agent reports the fact once more, no harm done
+            log.warning("attempt %s.%s: its end cannot be noted: %s", fact.job_id, fact.epoch, error)
 
     async def _send_reports(self) -> None:
         sent = 0
@@ -108,8 +140,10 @@ class Session:
                 sent = report.report_id
 
     async def _send_heartbeats(self, interval_s: float) -> None:
-        while True:
-            await self._link.send(Heartbeat(await self._meters.sample()))
+        for seq in count(1):
+            sample = await self._meters.sample()
+            self._sent_us[seq] = boot_time_us()  # the lease runs from before the head could hear of us
+            await self._link.send(Heartbeat(seq, sample))
             await asyncio.sleep(interval_s)
 
     async def _send_logs(self, stream: _LogStream) -> None:

@@ -8,7 +8,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
 
+from gpusched.api.measured import kept_report, kept_sample
 from gpusched.backends.bare_metal import BareMetal, Channel
+from gpusched.domain.check_facts import require_facts
 from gpusched.domain.errors import NodeUnavailable, NotPermitted, WrongState
 from gpusched.domain.identity import Principal
 from gpusched.domain.ids import NodeName
@@ -18,6 +20,7 @@ from gpusched.domain.link import (
     FromHead,
     Heartbeat,
     Hello,
+    LeaseRenewed,
     LogCancel,
     LogCredit,
     LogData,
@@ -33,6 +36,9 @@ from gpusched.telemetry.latest import Latest
 
 LOG_CREDIT = 32
 """Chunks (of at most 64 KiB) that an agent may send ahead of the reader: 2 MiB a stream."""
+
+RECONNECT_WAIT_S = 5.0
+"""A reader of logs waits this long for an agent that is restarting."""
 
 
 @dataclass(eq=False, slots=True)
@@ -52,9 +58,10 @@ class AgentApi:
         *,
         cluster: str,
         heartbeat_interval_s: float,
+        lease_s: float,
     ) -> None:
         self._loop, self._bare_metal, self._latest = loop, bare_metal, latest
-        self._welcome = Welcome(cluster, heartbeat_interval_s)
+        self._welcome = Welcome(cluster, heartbeat_interval_s, lease_s)
         self._log_streams: dict[int, _LogStream] = {}
         self._stream_ids = count(1)
 
@@ -64,6 +71,7 @@ class AgentApi:
         Raises:
             NotPermitted: The agent names a node that is not its own.
             WrongState: The first message is not a hello.
+            InvalidSpec: No machine is as its facts say.
         """
         hello = await anext(incoming, None)
         if not isinstance(hello, Hello):
@@ -71,6 +79,7 @@ class AgentApi:
         node = hello.facts.name
         if who.node != node:
             raise NotPermitted(f"these credentials are for node {who.node!r}, not for {node!r}")
+        require_facts(hello.facts)
         channel = self._bare_metal.attach(node)
         reading = asyncio.create_task(self._read(node, incoming, channel))
         self._loop.heard(node)
@@ -79,6 +88,9 @@ class AgentApi:
             self._loop.tell(NodeConnected(hello.facts, hello.attempts), lambda: self._loop.resend(node))
             while (message := await channel.outgoing.get()) is not None:
                 yield message
+            if not reading.done():
+                raise WrongState(f"another agent has connected as node {node}: only the latest is heard")
+            reading.result()  # the agent's end, or what went wrong while reading it
         finally:
             reading.cancel()
             self._bare_metal.detach(channel)
@@ -96,11 +108,13 @@ class AgentApi:
     def _take(self, node: NodeName, message: FromAgent, channel: Channel) -> None:
         match message:
             case Heartbeat():
+                channel.outgoing.put_nowait(LeaseRenewed(message.seq))
                 if message.sample.node == node:
-                    self._latest.put(message.sample)
+                    self._latest.put(kept_sample(message.sample))
             case Report():
                 taken = ReportTaken(message.report_id)
-                self._loop.tell(Reported(node, message.fact), lambda: channel.outgoing.put_nowait(taken))
+                fact = kept_report(message.fact)
+                self._loop.tell(Reported(node, fact), lambda: channel.outgoing.put_nowait(taken))
             case CommandTaken():
                 self._loop.tell(CommandAcknowledged(message.seq))
             case LogData():
@@ -115,6 +129,7 @@ class AgentApi:
         stream_id = next(self._stream_ids)
         stream = self._log_streams[stream_id] = _LogStream(node, asyncio.Queue())
         try:
+            await self._bare_metal.wait_connected(node, RECONNECT_WAIT_S)
             if not self._bare_metal.send(node, LogRequest(stream_id, query, LOG_CREDIT)):
                 raise NodeUnavailable(
                     f"the logs are on node {node}, whose agent is not connected: try again when it is back"

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from gpusched.domain.clock import Clock
 from gpusched.domain.errors import ConfigInvalid, NotPermitted, Unauthenticated
+from gpusched.domain.hostlist import NODE_NAME
 from gpusched.domain.identity import Identity, Principal, Role
 from gpusched.domain.ids import NodeName
 
@@ -57,8 +58,11 @@ class TokenAuthority:
         """Sign a token for a unix user, as the kernel named it; for ``node`` an agent's token.
 
         Raises:
-            NotPermitted: An agent's token was asked for by a user who doesn't run the cluster.
+            NotPermitted: An agent's token was asked for by a user who doesn't run the cluster, or for
+                what is no node's name.
         """
+        if node is not None and NODE_NAME.fullmatch(node) is None:
+            raise NotPermitted(f"{node[:64]!a} is no node's name: use letters, digits, '.', '-' and '_'")
         is_owner = uid in (0, os.geteuid())
         name = user_name(uid)
         if node is not None and not is_owner:
@@ -136,12 +140,14 @@ def load_or_create_key(path: Path) -> Ed25519PrivateKey:
     """Read the signing key, or make one (mode 0600) if the file isn't there.
 
     Raises:
-        ConfigInvalid: The file is no Ed25519 key, or others can read it.
+        ConfigInvalid: The file is no Ed25519 key, others can read it, or we can't.
     """
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         return _load_key(path)
+    except OSError as error:
+        raise ConfigInvalid(f"{path}: {error.strerror}: let this user write it") from error
     key = Ed25519PrivateKey.generate()
     with os.fdopen(fd, "wb") as file:
         file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
@@ -151,11 +157,13 @@ def load_or_create_key(path: Path) -> Ed25519PrivateKey:
 
 
 def _load_key(path: Path) -> Ed25519PrivateKey:
-    if path.stat().st_mode & 0o077:
-        raise ConfigInvalid(f"{path}: others can read the signing key: `chmod 600 {path}`")
     try:
+        if path.stat().st_mode & 0o077:
+            raise ConfigInvalid(f"{path}: others can read the signing key: `chmod 600 {path}`")
         key = load_pem_private_key(path.read_bytes(), password=None)
-    except ValueError as error:
+    except OSError as error:
+        raise ConfigInvalid(f"{path}: {error.strerror}: let this user read it") from error
+    except (TypeError, ValueError) as error:  # TypeError: it is encrypted
         raise ConfigInvalid(f"{path}: not a private key: remove it to have a new one made") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise ConfigInvalid(f"{path}: not an Ed25519 key: remove it to have a new one made")

@@ -6,18 +6,18 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
-from gpusched.api.agents import AgentApi
-from gpusched.api.merge import merge
+from gpusched.api.find import find_job
+from gpusched.api.output import FIRST_EPOCH, JobOutput
 from gpusched.api.reports import job_cost
-from gpusched.api.visibility import event_seen_by, owns, require_owner, seen_by
+from gpusched.api.visibility import event_seen_by, owns, seen_by
 from gpusched.api.watch import EventHub
 from gpusched.domain.check_spec import require_valid
 from gpusched.domain.diagnosis import Diagnosis
-from gpusched.domain.errors import InsufficientResources, InvalidSpec, NotFound, Violation, WrongState
+from gpusched.domain.errors import InsufficientResources, InvalidSpec, Violation
 from gpusched.domain.events import JobEnded, JobEvent, Recorded
 from gpusched.domain.identity import Identity, Principal, Role
 from gpusched.domain.ids import Epoch, JobId, RequestId
-from gpusched.domain.job import Attempt, Job, JobFilter
+from gpusched.domain.job import Job, JobFilter
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import JobState, PendingReason
 from gpusched.domain.logs import LogChunk, LogQuery
@@ -41,12 +41,12 @@ EVENTS_PER_READ = 500
 
 @dataclass(frozen=True, slots=True)
 class JobApi:
-    """``JobHandlers`` over a loop, a reader and the agents' streams."""
+    """``JobHandlers``: mutations to the loop, reads from the reader, output from the nodes."""
 
     loop: Loop
     reader: Reader
     hub: EventHub
-    agents: AgentApi
+    output: JobOutput
     rates: RateBook
 
     async def submit(
@@ -91,7 +91,7 @@ class JobApi:
         allocation = grant(state, state.next_job_id, placement, now_us)
         plan = make_launch_plan(
             state.next_job_id,
-            Epoch(1),
+            FIRST_EPOCH,
             spec,
             who.identity,
             allocation,
@@ -108,7 +108,7 @@ class JobApi:
 
     async def get(self, who: Principal, job_id: JobId) -> JobView:
         """One job with all that is derived from it."""
-        job = await self._job(job_id)
+        job = await find_job(self.reader, job_id)
         view = self._view(who, job)
         if job.attempt is None:
             return view
@@ -138,6 +138,7 @@ class JobApi:
         size = PAGE_DEFAULT if page_size == 0 else page_size
         if not 1 <= size <= PAGE_MAX:
             raise InvalidSpec((Violation("page_size", f"{page_size}: ask for 1 to {PAGE_MAX}"),))
+        _check_filter(where)
         before = None if page_token is None else _parse_token(page_token)
         jobs = await asyncio.to_thread(self.reader.jobs, where, size, before)
         token = str(jobs[-1].job_id) if len(jobs) == size else None
@@ -145,7 +146,7 @@ class JobApi:
 
     async def explain(self, who: Principal, job_id: JobId) -> Diagnosis:
         """Why a job waits; for one that doesn't, where it is."""
-        job = seen_by(who, await self._job(job_id))
+        job = seen_by(who, await find_job(self.reader, job_id))
         state = self.loop.engine.state
         diagnosis = diagnose(state.snapshot, job.spec)
         if job.state is not JobState.PENDING:
@@ -171,7 +172,7 @@ class JobApi:
         """Events after ``after_seq``, old ones first; ends when every named job has ended."""
         open_jobs, owners = set(), {}
         for job_id in job_ids:
-            job = await self._job(job_id)
+            job = await find_job(self.reader, job_id)
             owners[job_id] = job.owner
             if not job.state.is_terminal:
                 open_jobs.add(job_id)
@@ -197,10 +198,10 @@ class JobApi:
             return recorded
         job_id = recorded.event.job_id
         if job_id not in owners:
-            owners[job_id] = (await self._job(job_id)).owner
+            owners[job_id] = (await find_job(self.reader, job_id)).owner
         return event_seen_by(who, recorded, owners[job_id])
 
-    async def logs(
+    def logs(
         self,
         who: Principal,
         job_id: JobId,
@@ -212,65 +213,15 @@ class JobApi:
         follow: bool,
     ) -> AsyncIterator[LogChunk]:
         """The output of one attempt, merged over its nodes. With ``follow`` a pending job is waited for."""
-        job = await self._job(job_id)
-        require_owner(who, job)
-        attempt = await self._attempt_with_logs(job_id, epoch, follow=follow)
-        if attempt is None:
-            return
-        spec = job.spec
-        self._check_ranks(ranks, spec.world_size)
         query = LogQuery(
             job_id=job_id,
-            epoch=attempt.epoch,
+            epoch=FIRST_EPOCH if epoch is None else epoch,
             ranks=ranks,
             since_us=since_us,
             tail_lines=tail_lines,
             follow=follow,
         )
-        wanted = [
-            node
-            for node_rank, node in enumerate(attempt.node_names)
-            if ranks is None or any(rank // spec.tasks_per_node == node_rank for rank in ranks)
-        ]
-        async for chunk in merge([self.agents.read_logs(node, query) for node in wanted]):
-            yield chunk
-
-    @staticmethod
-    def _check_ranks(ranks: tuple[int, ...] | None, world_size: int) -> None:
-        wrong = [rank for rank in ranks or () if not 0 <= rank < world_size]
-        if wrong:
-            raise NotFound(f"no rank {wrong[0]}: the job has ranks 0 to {world_size - 1}")
-
-    async def _attempt_with_logs(self, job_id: JobId, epoch: Epoch | None, *, follow: bool) -> Attempt | None:
-        with self.hub.subscribe((job_id,)) as subscription:
-            while True:
-                subscription.wake.clear()
-                job = await self._job(job_id)
-                if job.attempt is not None and epoch not in (None, job.attempt.epoch):
-                    return await self._past_attempt(job_id, epoch)
-                if job.attempt is not None and (epoch is not None or job.state is not JobState.PENDING):
-                    return job.attempt
-                if job.state.is_terminal:
-                    return None  # ended without ever starting: no output, and that is the answer
-                if not follow:
-                    if job.attempt is not None:
-                        return job.attempt
-                    raise WrongState(
-                        f"job {job_id} has not started, so it has no output yet: --follow waits for it"
-                    )
-                await subscription.wake.wait()
-
-    async def _past_attempt(self, job_id: JobId, epoch: Epoch | None) -> Attempt:
-        for span in await asyncio.to_thread(self.reader.attempts, job_id):
-            if span.epoch == epoch:
-                return Attempt(epoch=span.epoch, allocation=span.allocation)
-        raise NotFound(f"job {job_id} had no attempt {epoch}: see `gpusched job show {job_id}`")
-
-    async def _job(self, job_id: JobId) -> Job:
-        job = await asyncio.to_thread(self.reader.job, job_id)
-        if job is None:
-            raise NotFound(f"no job {job_id}: see `gpusched ps`")
-        return job
+        return self.output.stream(who, query, epoch)
 
     def _view(self, who: Principal, job: Job) -> JobView:
         return JobView(job=seen_by(who, job), pending_reason=self._pending_reason(job))
@@ -299,6 +250,13 @@ def check_request_id(request_id: RequestId) -> RequestId:
             )
         )
     return request_id
+
+
+def _check_filter(where: JobFilter) -> None:
+    """Refuse what no job can have and not every database can be asked for."""
+    for field in ("user", "account", "partition", "name", "node"):
+        if "\0" in (getattr(where, field) or ""):
+            raise InvalidSpec((Violation(field, "holds a NUL character: remove it"),))
 
 
 def _parse_token(token: str) -> JobId:

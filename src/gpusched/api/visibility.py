@@ -40,7 +40,8 @@ def seen_by(who: Principal, job: Job) -> Job:
     """The job as ``who`` may see it: environment, script and command lines are the owner's."""
     if owns(who, job.owner):
         return job
-    return replace(job, spec=_redacted(job.spec), end_detail=None)
+    attempt = job.attempt and replace(job.attempt, stop_detail=None)  # it quotes the last output
+    return replace(job, spec=_redacted(job.spec), attempt=attempt, end_detail=None)
 
 
 def event_seen_by(who: Principal, recorded: Recorded, owner: Identity) -> Recorded:

@@ -23,11 +23,14 @@ class BareMetal:
 
     def __init__(self) -> None:
         self._channels: dict[NodeName, Channel] = {}
+        self._arrivals: dict[NodeName, asyncio.Event] = {}
 
     def attach(self, node: NodeName) -> Channel:
         """Open a node's channel. A second agent of the same name replaces the first: it reconnected."""
         self.detach(self._channels.get(node))
         channel = self._channels[node] = Channel(node)
+        if (arrived := self._arrivals.pop(node, None)) is not None:
+            arrived.set()
         return channel
 
     def detach(self, channel: Channel | None) -> None:
@@ -37,6 +40,17 @@ class BareMetal:
         channel.outgoing.put_nowait(None)
         if self._channels.get(channel.node) is channel:
             del self._channels[channel.node]
+
+    async def wait_connected(self, node: NodeName, timeout_s: float) -> bool:
+        """Give a node a moment to (re)connect; whether it is connected then."""
+        if node not in self._channels:
+            arrived = self._arrivals.setdefault(node, asyncio.Event())
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await arrived.wait()
+            except TimeoutError:
+                return False
+        return node in self._channels
 
     def is_connected(self, node: NodeName) -> bool:
         """Whether the node's agent holds a stream now."""

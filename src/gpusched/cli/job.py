@@ -198,7 +198,8 @@ def watch(session: Session, *, job_ids: tuple[int, ...], as_json: bool) -> None:
         if as_json:
             _print_event_json(recorded.seq, recorded.at_us, event)
         else:
-            print_line(f"{rfc3339(recorded.at_us)}  {event_line(event)}")
+            for line in f"{rfc3339(recorded.at_us)}  {event_line(event)}".split("\n"):
+                print_line(line)
         if isinstance(event, JobEnded):
             left.discard(event.job_id)
             if not left:
@@ -210,7 +211,7 @@ def _print_event_json(seq: int, at_us: int, event: object) -> None:
     import sys
 
     body = {"seq": seq, "at": rfc3339(at_us), "event": type(event).__name__, **plain(event)}
-    sys.stdout.write(json.dumps(body, ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps(body) + "\n")
     sys.stdout.flush()
 
 

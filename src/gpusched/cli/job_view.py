@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 
 from gpusched.cli import efficiency
 from gpusched.cli.efficiency import Efficiency
@@ -99,7 +100,10 @@ def _when(at_us: int, now_us: int) -> str:
 def _request(spec: JobSpec) -> Iterator[tuple[str, Cell]]:
     gpus = f"{spec.gpus_per_node} x {spec.gpu_model or 'any'} GPU" if spec.gpus_per_node else "no GPU"
     memory = f", {show_size(spec.memory_bytes)}" if spec.memory_bytes else ""
-    yield "Asked for", f"{spec.nodes} nodes, each {gpus}, {spec.cpus_per_node} CPUs{memory}"
+    yield (
+        "Asked for",
+        f"{spec.nodes} node{'' if spec.nodes == 1 else 's'}, each {gpus}, {spec.cpus_per_node} CPUs{memory}",
+    )
     yield "Ranks", f"{spec.world_size} ({spec.tasks_per_node} per node)"
     yield "Time limit", "none" if spec.time_limit_s is None else show_duration(spec.time_limit_s)
     yield "Runs", " ".join(spec.command) if spec.command else f"a script of {_lines(spec.script)} lines"
@@ -128,7 +132,7 @@ def _measured(measured: Efficiency, view: JobView) -> Iterator[tuple[str, Cell]]
     if measured.energy_j is not None:
         yield "Energy", f"{measured.energy_j / 3600:.4g} Wh"
     if view.cost is not None:
-        yield "Cost", f"{view.cost} {view.currency or ''}".rstrip()
+        yield "Cost", f"{Decimal(view.cost):.4f} {view.currency or ''}".rstrip()
 
 
 def _gpu_busy(measured: Efficiency, job: Job) -> str:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path as FilePath
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -28,7 +29,14 @@ from gpusched.domain.check_spec import check_spec
 from gpusched.domain.errors import InvalidSpec, Violation
 from gpusched.domain.hostlist import expand_hostlist
 from gpusched.domain.ids import NodeName
-from gpusched.domain.job_spec import Activation, ActivationKind, JobSpec, Launcher, WarningSignal
+from gpusched.domain.job_spec import (
+    Activation,
+    ActivationKind,
+    JobSpec,
+    Launcher,
+    OnDisconnect,
+    WarningSignal,
+)
 
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _TRUE, _FALSE = {"true", "yes", "on"}, {"false", "no", "off"}
@@ -96,11 +104,17 @@ def _env(raw: object) -> tuple[tuple[str, str], ...]:
     return tuple((name, _text(value)) for name, value in raw.items())
 
 
-def _launcher(raw: object) -> Launcher:
-    try:
-        return Launcher(_text(raw).strip().lower())
-    except ValueError:
-        raise ValueError(f"must be one of {', '.join(Launcher)}, not {raw!r}") from None
+E = TypeVar("E", bound=StrEnum)
+
+
+def _one_of(kind: type[E]) -> Callable[[object], E]:
+    def member(raw: object) -> E:
+        try:
+            return kind(_text(raw).strip().lower())
+        except ValueError:
+            raise ValueError(f"must be one of {', '.join(kind)}, not {raw!r}") from None
+
+    return member
 
 
 def _zero_or_more(raw: object) -> int:
@@ -148,7 +162,10 @@ Signal = Annotated[
     PlainValidator(_of_text(quantities.parse_signal)),
     _schema(type="string", examples=["USR1@60"]),
 ]
-LauncherName = Annotated[Launcher, PlainValidator(_launcher), _schema(enum=list(Launcher))]
+OnDisconnectName = Annotated[
+    OnDisconnect, PlainValidator(_one_of(OnDisconnect)), _schema(enum=list(OnDisconnect))
+]
+LauncherName = Annotated[Launcher, PlainValidator(_one_of(Launcher)), _schema(enum=list(Launcher))]
 
 
 class JobFile(BaseModel):
@@ -183,6 +200,9 @@ class JobFile(BaseModel):
     signal: Signal = Field(WarningSignal(), description="Sent before the time limit, NAME@SECONDS.")
     kill_wait: Seconds = Field(30, description="Seconds between SIGTERM and SIGKILL.")
     requeue: Flag = Field(False, description="May run again after a node failed.")
+    on_disconnect: OnDisconnectName | None = Field(
+        None, description="On a cut-off node: fence or keep_running; default: fence what may be requeued."
+    )
     nodelist: Hosts = Field((), description="Only these nodes: n[1-4], a list, or both.")
     exclude: Hosts = Field((), description="Not these nodes.")
     hold: Flag = Field(False, description="Not to be started until released.")
@@ -253,6 +273,7 @@ def spec_of(draft: Draft, *, cwd: FilePath, name: str) -> JobSpec:
         signal=model.signal,
         kill_wait_s=model.kill_wait,
         requeue=model.requeue,
+        on_disconnect=model.on_disconnect,
         nodelist=model.nodelist,
         exclude=model.exclude,
         hold=model.hold,

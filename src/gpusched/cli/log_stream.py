@@ -73,6 +73,8 @@ class Merger:
 
     def _show(self, rank: int, text: bytes) -> bytes:
         goes_on = self._unfinished == rank
+        if text == b"\r" and not goes_on:
+            return b""  # many a progress bar begins with it; at the start of a line it does nothing
         before = b"" if goes_on else self._fresh_line()
         prefix = b"" if goes_on and not self._is_overprinting else self._prefix(rank)
         self._is_overprinting = text.endswith(b"\r")

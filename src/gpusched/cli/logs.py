@@ -20,7 +20,12 @@ def merged(chunks: Iterable[LogChunk], spec: JobSpec, ranks: tuple[int, ...] | N
     """Bytes to show: prefixed where more than one rank can appear, else as they are."""
     shown = spec.world_size if ranks is None else len(ranks)
     if shown <= 1:
-        yield from log_stream.single(chunks)
+        last = b"\n"
+        for part in log_stream.single(chunks):
+            yield part
+            last = part or last
+        if sys.stdout.isatty() and not last.endswith(b"\n"):
+            yield b"\n"  # so that the prompt, or the next message, starts a line
         return
     merger = log_stream.Merger(width=len(str(spec.world_size - 1)), is_coloured=sys.stdout.isatty())
     for chunk in chunks:
@@ -81,4 +86,4 @@ def _json_lines(chunks: Iterable[LogChunk]) -> Iterator[bytes]:
     import json
 
     for chunk in chunks:
-        yield json.dumps(chunk_json(chunk), ensure_ascii=False).encode("utf-8") + b"\n"
+        yield json.dumps(chunk_json(chunk)).encode("utf-8") + b"\n"

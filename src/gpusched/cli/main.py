@@ -25,12 +25,7 @@ from gpusched.cli.exit_codes import ExitCode, exit_code_of
 from gpusched.cli.session import ClientLike, Session
 from gpusched.domain.errors import (
     GpuschedError,
-    HeadUnavailable,
-    InfeasibleRequest,
     InvalidSpec,
-    NotFound,
-    Unauthenticated,
-    WrongState,
 )
 
 if TYPE_CHECKING:
@@ -182,8 +177,7 @@ def main(argv: Sequence[str] | None = None, *, session: Session | None = None) -
         if os.environ.get("GPUSCHED_TRACEBACK"):
             raise
         for line in _sentences(error):
-            _say(line, None)
-        _hint(_hint_for(error))
+            _say(line)
         return exit_code_of(error)
     except Exception as error:  # the top of the program: whatever it is, the user gets one line
         if os.environ.get("GPUSCHED_TRACEBACK"):
@@ -205,29 +199,9 @@ def _usage_hint(error: click.ClickException) -> str | None:
     return f"{context.command_path} --help" if context is not None else None
 
 
-def _hint_for(error: GpuschedError) -> str | None:
-    match error:
-        case HeadUnavailable():
-            return "is it running? `gpusched up` starts a cluster on this machine; --head names another"
-        case InfeasibleRequest():
-            return "`gpusched nodes` shows what the cluster has"
-        case NotFound():
-            return "`gpusched ps --all` lists jobs, `gpusched nodes` lists nodes"
-        case Unauthenticated():
-            return "tokens are fetched from the head's own machine; for others set $GPUSCHED_TOKEN"
-        case WrongState():
-            return "`gpusched job show` says where the job is"
-        case _:
-            return None
-
-
-def _say(message: str, hint: str | None) -> None:
+def _say(message: str, hint: str | None = None) -> None:
     from gpusched.cli.screen import note
 
-    note("gpusched: error: " + " ".join(message.split()))
-    _hint(hint)
-
-
-def _hint(hint: str | None) -> None:
+    note(f"gpusched: error: {message}")
     if hint is not None:
         sys.stderr.write(f"hint: {hint}\n")

@@ -55,6 +55,12 @@ def job_options() -> list[click.Parameter]:
         _option("--signal", "signal", text="Warning before the time limit: USR1@60."),
         _option("--kill-wait", "kill_wait", text="Seconds between SIGTERM and SIGKILL."),
         _option("--requeue/--no-requeue", "requeue", text="May run again after a node failed.", default=None),
+        _option(
+            "--on-disconnect",
+            "on_disconnect",
+            text="On a cut-off node: fence or keep_running.",
+            metavar="WHAT",
+        ),
         _option("-w", "--nodelist", "nodelist", text="Only these nodes: n[1-4].", metavar="NODES"),
         _option("-x", "--exclude", "exclude", text="Not these nodes.", metavar="NODES"),
         _option("-H", "--hold", "hold", text="Do not start until released.", is_flag=True, default=None),

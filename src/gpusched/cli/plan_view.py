@@ -9,6 +9,7 @@ from gpusched.cli.screen import Table, print_line, print_table
 from gpusched.domain.diagnosis import Diagnosis
 from gpusched.domain.ids import DeviceUuid
 from gpusched.domain.job_spec import JobSpec
+from gpusched.domain.job_state import PendingReason
 from gpusched.domain.launch_plan import LaunchPlan, TaskLaunch
 from gpusched.wire.handlers import PlanPreview
 
@@ -105,11 +106,7 @@ def print_forecast(diagnosis: Diagnosis, now_us: int) -> None:
     print_line(f"Nodes that fit: {fits}, of {diagnosis.nodes_total}; it wants {diagnosis.nodes_wanted}")
     if diagnosis.jobs_ahead is not None:
         print_line(f"Jobs ahead: {diagnosis.jobs_ahead}")
-    if diagnosis.reason is not None:
-        start_us = diagnosis.forecast_start_us
-        when = (
-            "cannot be said: a running job has no time limit"
-            if start_us is None
-            else show_ago(start_us, now_us)
-        )
-        print_line(f"Forecast start: {when}")
+    if diagnosis.forecast_start_us is not None:
+        print_line(f"Forecast start: {show_ago(diagnosis.forecast_start_us, now_us)}")
+    elif diagnosis.reason is PendingReason.RESOURCES:
+        print_line("Forecast start: unknown; jobs without a time limit may hold what it needs")

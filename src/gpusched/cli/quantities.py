@@ -157,7 +157,9 @@ def show_size(size_bytes: int) -> str:
 
 
 def show_duration(seconds: float) -> str:
-    """A duration for people, its two largest units: ``45s``, ``12m 3s``, ``3h 20m``, ``2d 4h``."""
+    """A duration for people, its two largest units: ``0.4s``, ``45s``, ``12m 3s``, ``3h 20m``, ``2d 4h``."""
+    if 0 < seconds < 9.95:
+        return f"{seconds:.1f}".removesuffix(".0") + "s"
     whole = max(0, int(seconds))
     days, rest = divmod(whole, 86_400)
     hours, rest = divmod(rest, 3600)

@@ -40,7 +40,8 @@ def event_line(event: Event) -> str:
             label = " (declared GPUs)" if has_declared else ""
             return f"Job {event.job_id} starts on {nodes}{label}, attempt {event.epoch}"
         case events.TasksStarted():
-            return f"Job {event.job_id}: {len(event.pids)} ranks run on {event.node}"
+            ranks = "1 rank runs" if len(event.pids) == 1 else f"{len(event.pids)} ranks run"
+            return f"Job {event.job_id}: {ranks} on {event.node}"
         case events.TaskFailed():
             code = event.exit.shell_code
             return (
@@ -64,7 +65,7 @@ def event_line(event: Event) -> str:
 
 
 def _detail(detail: str | None) -> str:
-    return f" ({detail})" if detail else ""
+    return f": {detail}" if detail else ""
 
 
 class Follower(threading.Thread):

@@ -7,6 +7,7 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -115,11 +116,13 @@ def print_table(table: Table) -> None:
 
 
 def print_fields(fields: Iterable[tuple[str, Cell]]) -> None:
-    """Write ``name  value`` lines, names padded to one width."""
+    """Write ``name  value`` lines, names padded to one width; further lines of a value stand below it."""
     given = list(fields)
     width = max((len(name) for name, _ in given), default=0)
     for name, cell in given:
-        print_line(f"{name:<{width}}  ", cell)
+        text, style = (cell, "") if isinstance(cell, str) else cell
+        for label, line in zip_longest([name], text.split("\n"), fillvalue=""):
+            print_line(f"{label:<{width}}  ", (line, style))
 
 
 def print_line(*cells: Cell) -> None:
@@ -132,11 +135,11 @@ def print_line(*cells: Cell) -> None:
 
 
 def print_json(value: object) -> None:
-    """Write JSON, indented, one trailing newline."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write JSON, indented. It is ASCII, so it drives no terminal and passes any locale."""
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
 
 
 def note(text: str) -> None:
-    """Say something beside the output: one line on standard error."""
-    sys.stderr.write(clean(text) + "\n")
+    """Say something beside the output, on standard error; only newlines break lines."""
+    sys.stderr.write("\n".join(map(clean, text.split("\n"))) + "\n")
     sys.stderr.flush()

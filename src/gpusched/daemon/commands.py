@@ -24,9 +24,13 @@ config_option = click.option(
 
 
 def _home(given: Path | None) -> Path:
+    from gpusched.domain.errors import ConfigInvalid
     from gpusched.wire.address import default_home
 
-    return default_home() if given is None else given.absolute()
+    home = default_home() if given is None else given.absolute()
+    if any("\udc80" <= char <= "\udcff" for char in str(home)):  # bytes that Python found no character for
+        raise ConfigInvalid(f"{str(home)!a} is not UTF-8: choose another --home")
+    return home
 
 
 def _log_to_stderr(name: str) -> None:
@@ -48,10 +52,11 @@ def head(home: Path | None, config: Path | None, tcp: str | None) -> None:
         gpusched head --config /etc/gpusched/head.toml
     """
     from gpusched.daemon.config import find_config
-    from gpusched.daemon.head import Serving, run_head
 
     place = _home(home)
     settings = find_config(place, config)
+    from gpusched.daemon.head import Serving, run_head  # takes longest: not for a file that is wrong
+
     if tcp is not None:
         settings = settings.model_copy(update={"listen": settings.listen.model_copy(update={"tcp": tcp})})
     _log_to_stderr("head")
@@ -74,8 +79,8 @@ def head(home: Path | None, config: Path | None, tcp: str | None) -> None:
     metavar="SPEC",
     help="Declare devices instead of reading them: 4xH100, 2xA100,1xL4, none.",
 )
-@click.option("--cpus", type=click.IntRange(1), help="Declare CPUs instead of counting them.")
-@click.option("--memory-gib", type=click.IntRange(1), help="Declare memory instead of reading it.")
+@click.option("--cpus", type=click.IntRange(1, 65_536), help="Declare CPUs instead of counting them.")
+@click.option("--memory-gib", type=click.IntRange(1, 1 << 23), help="Declare memory instead of reading it.")
 @click.option(
     "--on-stop",
     type=click.Choice(["leave", "end"]),
@@ -123,7 +128,7 @@ def agent(
     metavar="SPEC",
     help="Devices of each node. [default: read by NVML on one node; without NVML, 4 declared H100 each]",
 )
-@click.option("--cpus", type=click.IntRange(1), help="CPUs of each node. [default: this machine's]")
+@click.option("--cpus", type=click.IntRange(1, 65_536), help="CPUs of each node. [default: this machine's]")
 @click.option("--tcp", metavar="HOST:PORT", help="Overrides listen.tcp.")
 def up(
     home: Path | None,

@@ -19,6 +19,7 @@ from gpusched.api.agents import AgentApi
 from gpusched.api.auth import TokenAuthority, load_or_create_key
 from gpusched.api.jobs import JobApi
 from gpusched.api.nodes import NodeApi
+from gpusched.api.output import JobOutput
 from gpusched.api.reports import ReportApi
 from gpusched.api.watch import EventHub
 from gpusched.backends.bare_metal import BareMetal
@@ -73,9 +74,10 @@ async def run_head(home: Path, config: HeadConfig, ready: Callable[[Serving], No
             latest,
             cluster=config.cluster,
             heartbeat_interval_s=config.engine.heartbeat_interval_s,
+            lease_s=config.engine.silence_max_s,
         )
         handlers = Handlers(
-            jobs=JobApi(loop, reader, hub, agents, config.rate_book),
+            jobs=JobApi(loop, reader, hub, JobOutput(reader, hub, agents), config.rate_book),
             nodes=NodeApi(loop, latest),
             agents=agents,
             reports=ReportApi(reader, config.rate_book, clock),

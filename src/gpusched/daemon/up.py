@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import click
 
+from gpusched.agent.declared import declare_devices
+from gpusched.daemon.config import find_config
 from gpusched.daemon.head import make_home
+from gpusched.domain.ids import NodeName
 
 AGENTS_STOP_S = 60.0  # an agent that ends its jobs first waits for their kill_wait
 HEAD_STOP_S = 10.0
 DECLARED_DEFAULT = "4xH100"
+SPOKEN = range(2, 128)  # exit codes of a command that has printed its error
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
@@ -34,15 +40,26 @@ class UpSettings:
 
 
 class ChildEnded(Exception):
-    """The head or an agent ended by itself."""
+    """The head or an agent ended by itself, with a code that says why, or by a signal (below 0)."""
+
+    def __init__(self, what: str, code: int) -> None:
+        super().__init__(f"{what} ended by itself (code {code})")
+        self.code = code
 
 
 async def run_up(settings: UpSettings) -> int:
     """Run until SIGINT or SIGTERM, then stop agents (with their jobs) and head.
 
     Returns:
-        0 after a signal; 1 when a child ended by itself.
+        0 after a signal; when a child ended by itself its exit code, 1 if that says nothing.
+
+    Raises:
+        ConfigInvalid: The configuration or the home cannot be used; nothing was started.
+        InvalidSpec: The devices make no sense.
     """
+    find_config(settings.home, settings.config)  # the head reads it too; a fault is better found first
+    if settings.devices is not None:
+        declare_devices(settings.devices, NodeName("n1"))
     make_home(settings.home)
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -55,6 +72,8 @@ async def run_up(settings: UpSettings) -> int:
                 _say_ready(settings, devices)
                 await _wait_for_end(stopped, [head, *agents])
     except ChildEnded as ended:
+        if ended.code in SPOKEN:  # the child has said why on the same screen
+            return ended.code
         click.echo(f"gpusched up: error: {ended}", err=True)
         return 1
     return 0
@@ -95,11 +114,19 @@ async def _agents(
     names = [f"n{i}" for i in range(1, count + 1)]
     children: list[asyncio.subprocess.Process] = []
     try:
-        for name in names:
-            children.append(await _start(_agent_argv(settings, name, devices)))
+        for name, cpu_ids in zip(names, split_cpus(sorted(os.sched_getaffinity(0)), count), strict=True):
+            children.append(await _start(_agent_argv(settings, name, devices), cpu_ids))
         yield children
     finally:
         await asyncio.gather(*(_stop(child, AGENTS_STOP_S) for child in children))
+
+
+def split_cpus(cpu_ids: Sequence[int], nodes: int) -> list[Sequence[int]]:
+    """Deal this machine's CPUs to its nodes, each to one; where there are too few, all to each."""
+    if len(cpu_ids) < nodes:
+        return [cpu_ids] * nodes
+    share = len(cpu_ids) // nodes
+    return [cpu_ids[i * share : (i + 1) * share] for i in range(nodes)]
 
 
 @asynccontextmanager
@@ -111,7 +138,7 @@ async def _child(argv: list[str], stop_s: float) -> AsyncIterator[asyncio.subpro
         await _stop(child, stop_s)
 
 
-async def _start(argv: list[str]) -> asyncio.subprocess.Process:
+async def _start(argv: list[str], cpu_ids: Sequence[int] | None = None) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -121,12 +148,14 @@ async def _start(argv: list[str]) -> asyncio.subprocess.Process:
         stdout=asyncio.subprocess.PIPE if argv[0] == "head" else None,
         # Ctrl-C reaches the whole terminal group; the children are stopped in order instead.
         start_new_session=True,
-        preexec_fn=_end_with_parent,
+        preexec_fn=partial(_prepare_child, cpu_ids),
     )
 
 
-def _end_with_parent() -> None:
+def _prepare_child(cpu_ids: Sequence[int] | None) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if cpu_ids is not None:
+        os.sched_setaffinity(0, cpu_ids)
 
 
 async def _stop(child: asyncio.subprocess.Process, wait_s: float) -> None:
@@ -145,7 +174,7 @@ async def _first_line(head: asyncio.subprocess.Process) -> None:
     assert head.stdout is not None
     line = await head.stdout.readline()
     if not line:
-        raise ChildEnded(f"the head did not start (exit code {await head.wait()}): see its message above")
+        raise ChildEnded("the head", await head.wait())
     click.echo(line.decode().rstrip())
 
 
@@ -165,5 +194,5 @@ async def _wait_for_end(stopped: asyncio.Event, children: list[asyncio.subproces
     for task in rest:
         task.cancel()
     for task in done - {waiting}:
-        code = ends[task].returncode
-        raise ChildEnded(f"a {'head' if ends[task] is children[0] else 'agent'} ended with code {code}")
+        what = "the head" if ends[task] is children[0] else "an agent"
+        raise ChildEnded(what, ends[task].returncode or 0)

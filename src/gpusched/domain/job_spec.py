@@ -31,6 +31,13 @@ class Activation:
     target: str
 
 
+class OnDisconnect(StrEnum):
+    """What becomes of a job's ranks on a node that is cut off from the head."""
+
+    FENCE = "fence"  # they end when the node's lease runs out; then, and only then, the job may run elsewhere
+    KEEP_RUNNING = "keep_running"  # they go on; the job is never replaced while the node is away
+
+
 @dataclass(frozen=True, slots=True)
 class WarningSignal:
     """Sent to every rank ``lead_s`` seconds before the time limit ends the job."""
@@ -72,11 +79,19 @@ class JobSpec:
     signal: WarningSignal = field(default_factory=WarningSignal)
     kill_wait_s: int = 30  # between SIGTERM and SIGKILL
     requeue: bool = False  # may run again after an infrastructure failure
+    on_disconnect: OnDisconnect | None = None  # None: fence what may be replaced (``requeue``), keep the rest
     nodelist: tuple[NodeName, ...] = ()  # only these nodes
     exclude: tuple[NodeName, ...] = ()
     hold: bool = False
     log_cap_bytes: int = 64 << 20  # per rank; the oldest output goes first
     comment: str | None = None
+
+    @property
+    def is_fenced(self) -> bool:
+        """Whether its ranks end with their node's lease: the price of being replaced elsewhere."""
+        if self.on_disconnect is None:
+            return self.requeue
+        return self.on_disconnect is OnDisconnect.FENCE
 
     @property
     def world_size(self) -> int:

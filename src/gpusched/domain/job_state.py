@@ -36,7 +36,6 @@ class PendingReason(StrEnum):
     RESOURCES = "Resources"  # next in line; not enough is free
     HELD = "JobHeldUser"  # its owner or an operator holds it
     NODES_UNAVAILABLE = "ReqNodeNotAvail"  # fits only on nodes that are down or cordoned
-    BACKOFF = "BeginTime"  # requeued; waits before the next attempt
 
 
 class EndReason(StrEnum):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from gpusched.domain.identity import Identity
 from gpusched.domain.ids import DeviceUuid, Epoch, JobId, NodeName
-from gpusched.domain.job_spec import WarningSignal
+from gpusched.domain.job_spec import OnDisconnect, WarningSignal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +38,7 @@ class NodeLaunch:
     signal: WarningSignal
     kill_wait_s: int
     log_cap_bytes: int
+    on_disconnect: OnDisconnect = OnDisconnect.KEEP_RUNNING
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,9 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """I live; this is what I measured."""
+    """I live; this is what I measured. Answered by ``LeaseRenewed`` with the same ``seq``."""
 
+    seq: int
     sample: NodeSample
 
 
@@ -56,10 +57,22 @@ FromAgent = Hello | Heartbeat | Report | CommandTaken | LogData
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """First message of the head."""
+    """First message of the head. Answers the hello, and grants a lease counted from its sending."""
 
     cluster: str
     heartbeat_interval_s: float
+    lease_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRenewed:
+    """The node's lease now runs ``Welcome.lease_s`` from when heartbeat ``seq`` was *sent*.
+
+    Counting from the sending, on the node's own clock, makes the node's idea of the lease end
+    before the head's, however long messages take and whatever the clocks say.
+    """
+
+    seq: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,4 +106,4 @@ class LogCancel:
     stream_id: int
 
 
-FromHead = Welcome | Queued | ReportTaken | LogRequest | LogCredit | LogCancel
+FromHead = Welcome | LeaseRenewed | Queued | ReportTaken | LogRequest | LogCredit | LogCancel

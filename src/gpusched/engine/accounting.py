@@ -200,9 +200,12 @@ def _merged(intervals: Iterable[DeviceInterval]) -> Iterator[DeviceInterval]:
     """Join neighbours that differ in nothing but their time."""
     last: DeviceInterval | None = None
     for interval in intervals:
-        if last is not None and replace(last, start_us=last.end_us, end_us=interval.end_us) == interval:
-            last = replace(last, end_us=interval.end_us)
-            continue
+        # The class first: it tells most neighbours apart, and a comparison of all fields is dear.
+        if last is not None and last.usage_class is interval.usage_class:
+            joined = replace(last, end_us=interval.end_us)
+            if replace(joined, start_us=interval.start_us) == interval and last.end_us == interval.start_us:
+                last = joined
+                continue
         if last is not None:
             yield last
         last = interval

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gpusched.domain.commands import LaunchTasks, Queued
 from gpusched.domain.errors import Rejected, RequestIdReused
@@ -19,7 +19,7 @@ from gpusched.domain.job_state import PendingReason
 from gpusched.domain.partition import Partitions
 from gpusched.engine.commit import commit_plan
 from gpusched.engine.facts import take
-from gpusched.engine.inputs import CommandAcknowledged, Fact, NodeConnected, Request
+from gpusched.engine.inputs import CommandAcknowledged, Fact, LeaseEnded, NodeConnected, Request
 from gpusched.engine.ports import Batch, Loaded, RequestRecord
 from gpusched.engine.requests import decide
 from gpusched.engine.state import ClusterState
@@ -125,17 +125,32 @@ class Engine:
         """Commands that a node has not acknowledged, oldest first: sent again when it connects."""
         return tuple(q for _, q in sorted(self._outbox.items()) if q.command.node == node)
 
+    def repeatable(self, fact: Fact) -> Fact:
+        """The fact as it may be taken again after a commit of unknown fate.
+
+        A hello then names the launches under way as well: its node may have taken them since, and
+        their acknowledgements may be among what was written.
+        """
+        if not isinstance(fact, NodeConnected):
+            return fact
+        return replace(fact, attempts=tuple(sorted({*fact.attempts, *self._launches_for(fact)})))
+
     def _transaction(self, now_us: int) -> Transaction:
         return Transaction(self.state, now_us, self.settings.cluster, self._last_command_seq)
 
-    def _launches_for(self, fact: Fact) -> frozenset[AttemptId]:
-        if not isinstance(fact, NodeConnected):
-            return frozenset()
-        return frozenset(
-            AttemptId(q.command.job_id, q.command.epoch)
-            for q in self.outbox_of(fact.facts.name)
+    def _launches_for(self, fact: Fact) -> dict[AttemptId, int]:
+        match fact:
+            case NodeConnected():
+                node = fact.facts.name
+            case LeaseEnded():
+                node = fact.node
+            case _:
+                return {}
+        return {
+            AttemptId(q.command.job_id, q.command.epoch): q.seq
+            for q in self.outbox_of(node)
             if isinstance(q.command, LaunchTasks)
-        )
+        }
 
     def _answer(
         self,

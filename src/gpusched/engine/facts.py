@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import assert_never
 
 from gpusched.domain.commands import StopTasks
@@ -24,6 +25,7 @@ from gpusched.engine.inputs import (
     CommandAcknowledged,
     DrainDeadlinePassed,
     Fact,
+    LeaseEnded,
     NodeConnected,
     NodeHeard,
     NodeSilent,
@@ -32,21 +34,23 @@ from gpusched.engine.inputs import (
 from gpusched.engine.transaction import Transaction
 
 
-def take(tx: Transaction, fact: Fact, unacknowledged: frozenset[AttemptId]) -> None:
+def take(tx: Transaction, fact: Fact, launches: Mapping[AttemptId, int]) -> None:
     """Record what is new in a fact; a repeated or outdated one changes nothing.
 
     Args:
         tx: Where to record.
         fact: What was heard.
-        unacknowledged: Attempts whose launch is still in the outbox of the fact's node.
+        launches: Attempts whose launch is still in the outbox of the fact's node, with its command's seq.
     """
     match fact:
         case NodeConnected():
-            _connected(tx, fact, unacknowledged)
+            _connected(tx, fact, launches)
         case NodeSilent():
             node = tx.state.nodes.get(fact.node)
             if node is not None and node.reachable:
                 tx.record(NodeLost(node=fact.node, detail=f"silent for {fact.silent_s:.0f} s"))
+        case LeaseEnded():
+            _lease_ended(tx, fact, launches)
         case NodeHeard():
             node = tx.state.nodes.get(fact.node)
             if node is not None and not node.reachable:
@@ -93,7 +97,7 @@ def _reported(tx: Transaction, node: NodeName, report: AgentReport) -> None:
             assert_never(report)
 
 
-def _connected(tx: Transaction, hello: NodeConnected, unacknowledged: frozenset[AttemptId]) -> None:
+def _connected(tx: Transaction, hello: NodeConnected, launches: Mapping[AttemptId, int]) -> None:
     name = hello.facts.name
     node = tx.state.nodes.get(name)
     if node is None or node.facts != hello.facts:
@@ -105,7 +109,7 @@ def _connected(tx: Transaction, hello: NodeConnected, unacknowledged: frozenset[
         if _current(tx, name, attempt_id) is None:
             _end_stray(tx, name, attempt_id)
     for job_id in sorted(tx.state.jobs_on.get(name, ())):
-        _end_forgotten(tx, name, job_id, held | unacknowledged)
+        _end_forgotten(tx, name, job_id, held | frozenset(launches))
 
 
 def _end_stray(tx: Transaction, node: NodeName, attempt_id: AttemptId) -> None:
@@ -138,6 +142,29 @@ def _end_forgotten(tx: Transaction, node: NodeName, job_id: JobId, known: frozen
             use=NodeUse(wall_s=0.0),
         )
     )
+
+
+def _lease_ended(tx: Transaction, fact: LeaseEnded, launches: Mapping[AttemptId, int]) -> None:
+    """Nothing that is fenced lives on the node any more: its attempts are over there."""
+    for job_id in sorted(tx.state.jobs_on.get(fact.node, ())):
+        job = tx.state.jobs[job_id]
+        attempt_id = job.attempt_id
+        if not job.spec.is_fenced or attempt_id is None or _current(tx, fact.node, attempt_id) is None:
+            continue
+        if attempt_id in launches:
+            tx.acknowledge(launches[attempt_id])  # never to be sent: another attempt may run by then
+        tx.record(
+            TasksEnded(
+                job_id=job_id,
+                epoch=attempt_id.epoch,
+                node=fact.node,
+                exits=(),
+                cause=EndReason.NODE_FAIL,
+                detail=f"{fact.node} was silent for {fact.silent_s:.0f} s and its lease is over",
+                use=NodeUse(wall_s=0.0),
+            )
+        )
+        _end_stray(tx, fact.node, attempt_id)
 
 
 def _drain_now(tx: Transaction, name: NodeName) -> None:

@@ -109,6 +109,14 @@ class NodeSilent:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseEnded:
+    """A node's lease has run out by the head's clock, drift and grace included: its fenced ranks are gone."""
+
+    node: NodeName
+    silent_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class NodeHeard:
     """A node that was given up as lost sent a heartbeat."""
 
@@ -137,4 +145,6 @@ class CommandAcknowledged:
     command_seq: int
 
 
-Fact = NodeConnected | NodeSilent | NodeHeard | DrainDeadlinePassed | Reported | CommandAcknowledged
+Fact = (
+    NodeConnected | NodeSilent | LeaseEnded | NodeHeard | DrainDeadlinePassed | Reported | CommandAcknowledged
+)

@@ -1,4 +1,4 @@
-"""Silence into facts: which nodes to give up, which drains have run out. Memory only.
+"""Silence into facts: which nodes to give up, whose lease is over, which drains have run out. Memory only.
 
 A heartbeat that changes nothing writes nothing: it moves one number here.
 """
@@ -9,7 +9,17 @@ from collections.abc import Mapping
 
 from gpusched.domain.ids import NodeName
 from gpusched.domain.node import Node
-from gpusched.engine.inputs import DrainDeadlinePassed, Fact, NodeHeard, NodeSilent
+from gpusched.engine.inputs import DrainDeadlinePassed, Fact, LeaseEnded, NodeHeard, NodeSilent
+
+CLOCK_DRIFT = 0.01
+"""How much faster the head's clock may run than a node's: far more than any working oscillator drifts."""
+KILL_GRACE_US = 3_000_000
+"""How long after its lease a node may take to kill what is fenced: shims wake at the deadline."""
+
+
+def lease_over_us(lease_us: int) -> int:
+    """How long a node must be silent until everything fenced on it is certainly dead."""
+    return round(lease_us * (1 + CLOCK_DRIFT)) + KILL_GRACE_US
 
 
 class Liveness:
@@ -17,6 +27,7 @@ class Liveness:
 
     def __init__(self, silence_max_us: int, started_us: int) -> None:
         self._silence_max_us = silence_max_us
+        self._lease_over_us = lease_over_us(silence_max_us)
         self._started_us = started_us  # a head that just started has heard nobody: everyone gets a full wait
         self._heard_us: dict[NodeName, int] = {}
 
@@ -33,6 +44,8 @@ class Liveness:
                 facts.append(NodeSilent(node.name, silent_us / 1e6))
             elif not node.reachable and node.name in self._heard_us and silent_us <= self._silence_max_us:
                 facts.append(NodeHeard(node.name))
+            if not node.reachable and silent_us > self._lease_over_us:
+                facts.append(LeaseEnded(node.name, silent_us / 1e6))
             if node.drain_deadline_us is not None and wall_us >= node.drain_deadline_us:
                 facts.append(DrainDeadlinePassed(node.name))
         return tuple(facts)

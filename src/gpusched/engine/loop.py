@@ -15,6 +15,7 @@ from typing import ParamSpec, TypeVar
 
 from gpusched.domain.clock import Clock
 from gpusched.domain.errors import StoreUnavailable
+from gpusched.domain.events import Recorded
 from gpusched.domain.ids import JobId, NodeName, RequestId
 from gpusched.engine.core import Engine, EngineSettings, Tick, is_urgent, subject_of
 from gpusched.engine.inputs import Fact, Request
@@ -70,6 +71,7 @@ class Loop:
         # One thread: the store sees one caller, and a commit never waits behind a reader.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._store_down: StoreUnavailable | None = None
+        self._in_doubt: tuple[Recorded, ...] = ()  # handed to the store, their fate not yet known
 
     @property
     def engine(self) -> Engine:
@@ -137,7 +139,9 @@ class Loop:
             for entry in asked:
                 if not entry.answer.done():
                     entry.answer.set_exception(error)
-            self._told = told + self._told  # facts are kept: nobody else remembers them for us
+            # Facts are kept: nobody else remembers them for us.
+            kept = [_Told(self._engine.repeatable(note.fact), note.committed) for note in told]
+            self._told = kept + self._told
             await self._recover(error)
 
     async def _step(self, asked: list[_Asked], told: list[_Told]) -> None:
@@ -167,22 +171,19 @@ class Loop:
             await self._commit(tick)
 
     async def _commit(self, tick: Tick) -> None:
+        self._in_doubt = tick.events
         if not tick.batch.is_empty:
             await self._in_thread(self._store.commit, tick.batch)
         self._engine.committed(tick)
         if tick.events:
             self._feed.publish(tick.events)
+        self._in_doubt = ()
         for queued in tick.commands:
             self._sink.deliver(queued)
 
     def _find_answers(self, asked: list[_Asked]) -> dict[tuple[str, RequestId], RequestRecord]:
-        found: dict[tuple[str, RequestId], RequestRecord] = {}
-        for entry in asked:
-            subject = subject_of(entry.request.who)
-            record = self._store.find_request(subject, entry.request.request_id)
-            if record is not None:
-                found[subject, entry.request.request_id] = record
-        return found
+        keys = [(subject_of(entry.request.who), entry.request.request_id) for entry in asked]
+        return {(found.subject, found.request_id): found for found in self._store.find_requests(keys)}
 
     async def _in_thread(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: call(*args, **kwargs))
@@ -193,7 +194,8 @@ class Loop:
         self._store_down = error
         while True:
             for entry in self._asked:
-                entry.answer.set_exception(error)
+                if not entry.answer.done():  # the caller went away
+                    entry.answer.set_exception(error)
             self._asked.clear()
             try:
                 loaded: Loaded = await self._in_thread(self._store.load)
@@ -202,6 +204,11 @@ class Loop:
                 await asyncio.sleep(self._settings.store_retry_s)
         self._engine = Engine(loaded, self._settings.engine)
         self._store_down = None
+        # A commit that was reported as failed may have been written: watchers must hear of it all the same.
+        written = tuple(recorded for recorded in self._in_doubt if recorded.seq <= loaded.last_seq)
+        if written:
+            self._feed.publish(written)
+        self._in_doubt = ()
         log.warning("store answers again: %d unfinished jobs loaded", len(loaded.jobs))
         self._resend_all()
         self._wake.set()

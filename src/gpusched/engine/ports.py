@@ -68,8 +68,8 @@ class Store(Protocol):
         """Write a batch in one transaction; on return it survives a crash of anything."""
         ...
 
-    def find_request(self, subject: str, request_id: RequestId) -> RequestRecord | None:
-        """The answer given to an earlier request of the same id, if any."""
+    def find_requests(self, keys: Sequence[tuple[str, RequestId]]) -> tuple[RequestRecord, ...]:
+        """Earlier answers to requests of these subjects and ids; those never answered are left out."""
         ...
 
 

@@ -6,10 +6,8 @@ and gives the same state when the whole log is folded again from the start.
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import assert_never
 
 from gpusched.domain.events import (
@@ -40,49 +38,12 @@ from gpusched.domain.job import Attempt, Job
 from gpusched.domain.job_state import JobState, next_state
 from gpusched.domain.node import Node, Schedulability
 from gpusched.domain.partition import Partitions
+from gpusched.engine.queue import PendingQueue
 from gpusched.placement.placement import NodePlacement
 from gpusched.placement.snapshot import ClusterSnapshot
-from gpusched.policy.plan import QueueEntry, RunningEntry
+from gpusched.policy.plan import RunningEntry
 
 FIRST_JOB_ID = JobId(1)
-
-
-class PendingQueue:
-    """Startable jobs in the order in which they go: lower ``nice`` first, then older.
-
-    Insertion and removal are a binary search and one memmove: 20 µs at 100,000 entries.
-    """
-
-    def __init__(self) -> None:
-        self._keys: list[tuple[int, JobId]] = []
-        self._entries: dict[JobId, QueueEntry] = {}
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def __iter__(self) -> Iterator[QueueEntry]:
-        return (self._entries[job_id] for _, job_id in self._keys)
-
-    def head(self, depth: int) -> list[QueueEntry]:
-        """The first ``depth`` entries."""
-        return list(islice(self, depth))
-
-    def add(self, job: Job) -> None:
-        """Queue a job; one that is queued already stays where it is."""
-        if job.job_id not in self._entries:
-            self._entries[job.job_id] = QueueEntry(job.job_id, job.spec)
-            insort(self._keys, (job.spec.nice, job.job_id))
-
-    def remove(self, job_id: JobId) -> None:
-        """Take a job out; one that is not queued is fine."""
-        entry = self._entries.pop(job_id, None)
-        if entry is not None:
-            del self._keys[bisect_left(self._keys, (entry.spec.nice, job_id))]
-
-    def ahead_of(self, job_id: JobId) -> int | None:
-        """How many jobs go before this one; None if it is not queued."""
-        entry = self._entries.get(job_id)
-        return None if entry is None else bisect_left(self._keys, (entry.spec.nice, job_id))
 
 
 @dataclass(slots=True)
@@ -101,17 +62,27 @@ class ClusterState:
     generation: int = 0  # of the cluster: nodes and what is free on them
     queue_version: int = 0  # of the queue: a cycle without either change finds nothing new
     _snapshot: ClusterSnapshot | None = None
+    _overbooked: set[NodeName] = field(default_factory=set)  # came back with less memory than is granted
 
     @property
     def snapshot(self) -> ClusterSnapshot:
         """Nodes and what is free on them now. Rebuilt only after a node changed."""
         if self._snapshot is None:
             self._snapshot = ClusterSnapshot.of(self.nodes.values(), self.partitions, self.generation)
+            self._overbooked.clear()
             for entry in self.running.values():
                 for part in entry.nodes:
-                    self._snapshot.take(self._still_there(part))
+                    self._take_again(self._snapshot, self._still_there(part))
         self._snapshot.generation = self.generation
         return self._snapshot
+
+    def _take_again(self, snapshot: ClusterSnapshot, part: NodePlacement) -> None:
+        """Hold a grant in a new snapshot, as much of its memory as is left there."""
+        left_bytes = int(snapshot.memory_free[snapshot.index[part.node]])
+        if part.memory_bytes > left_bytes:
+            self._overbooked.add(part.node)
+            part = replace(part, memory_bytes=left_bytes)
+        snapshot.take(part)
 
     def _still_there(self, part: NodePlacement) -> NodePlacement:
         """What of a grant exists in its node's present facts: a lost card stays granted, not placed."""
@@ -121,7 +92,6 @@ class ClusterState:
             part,
             devices=tuple(uuid for uuid in part.devices if uuid in fitted),
             cpu_ids=tuple(cpu for cpu in part.cpu_ids if cpu in cpu_ids),
-            memory_bytes=min(part.memory_bytes, facts.memory_bytes),
         )
 
     @classmethod
@@ -171,6 +141,8 @@ class ClusterState:
         self.leased_ports.discard((allocation.nodes[0].address, allocation.master_port))
         for part in self.running.pop(job.job_id).nodes:
             self.jobs_on[part.node].discard(job.job_id)
+            if part.node in self._overbooked:
+                self._snapshot = None  # what it holds of each grant there is not what was granted
             if self._snapshot is not None:
                 self._snapshot.give_back(self._still_there(part))
         self.generation += 1

@@ -20,6 +20,7 @@ class AttemptContext:
     owner: Identity
     allocation: Allocation
     cluster: str
+    nodelist: str  # all its nodes in rank order, folded once for all tasks
 
     @property
     def attempt_id(self) -> AttemptId:

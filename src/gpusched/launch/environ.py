@@ -35,7 +35,7 @@ NCCL_DIAGNOSIS: Mapping[str, str] = {
     "TORCH_NCCL_ENABLE_MONITORING": "1",
     "TORCH_NCCL_HEARTBEAT_TIMEOUT_SEC": "600",
     # The flight recorder writes what each rank waited for; that needs both of these.
-    "TORCH_NCCL_TRACE_BUFFER_SIZE": "2000",
+    "TORCH_FR_BUFFER_SIZE": "2000",
     "TORCH_NCCL_DUMP_ON_TIMEOUT": "1",
 }
 """So that a hang ends and leaves a trace (docs.pytorch.org, torch_nccl_environment_variables)."""

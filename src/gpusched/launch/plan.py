@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from gpusched.domain.allocation import Allocation
 from gpusched.domain.errors import Broken
+from gpusched.domain.hostlist import fold_hostlist
 from gpusched.domain.identity import Identity
 from gpusched.domain.ids import Epoch, JobId
-from gpusched.domain.job_spec import JobSpec
+from gpusched.domain.job_spec import JobSpec, OnDisconnect
 from gpusched.domain.launch_plan import LaunchPlan, NodeLaunch, TaskLaunch
 from gpusched.launch.attempt import AttemptContext
 from gpusched.launch.environ import task_environment
@@ -41,7 +42,13 @@ def make_launch_plan(
             "report this bug"
         )
     context = AttemptContext(
-        job_id=job_id, epoch=epoch, spec=spec, owner=owner, allocation=allocation, cluster=cluster
+        job_id=job_id,
+        epoch=epoch,
+        spec=spec,
+        owner=owner,
+        allocation=allocation,
+        cluster=cluster,
+        nodelist=fold_hostlist(part.node for part in allocation.nodes),
     )
     return LaunchPlan(tuple(_node_launch(context, tasks) for tasks in number_tasks(spec, allocation)))
 
@@ -62,6 +69,7 @@ def _node_launch(context: AttemptContext, tasks: tuple[Task, ...]) -> NodeLaunch
         signal=spec.signal,
         kill_wait_s=spec.kill_wait_s,
         log_cap_bytes=spec.log_cap_bytes,
+        on_disconnect=OnDisconnect.FENCE if spec.is_fenced else OnDisconnect.KEEP_RUNNING,
     )
 
 

@@ -105,7 +105,11 @@ def _activation(activation: Activation) -> str:
 
 
 def _torchrun(context: AttemptContext, task: Task) -> tuple[str, ...]:
-    """One torchrun per node, meeting on the leased port of the first (torch.distributed.run)."""
+    """One torchrun per node, meeting on the leased port of the first (torch.distributed.run).
+
+    They number their nodes themselves: with c10d, which elasticity needs, torchrun ignores
+    ``--node-rank``.
+    """
     spec, allocation = context.spec, context.allocation
     address = allocation.nodes[0].address
     host = f"[{address}]" if ":" in address else address
@@ -113,7 +117,6 @@ def _torchrun(context: AttemptContext, task: Task) -> tuple[str, ...]:
         "torchrun",
         f"--nnodes={len(allocation.nodes)}",
         f"--nproc-per-node={spec.tasks_per_node}",
-        f"--node-rank={task.node_rank}",
         f"--rdzv-id={context.attempt_id}",
         "--rdzv-backend=c10d",
         f"--rdzv-endpoint={host}:{allocation.master_port}",

@@ -8,7 +8,6 @@ where Slurm has indices, for the reason that ``CUDA_VISIBLE_DEVICES`` does.
 
 from __future__ import annotations
 
-from gpusched.domain.hostlist import fold_hostlist
 from gpusched.launch.attempt import AttemptContext
 from gpusched.launch.ranks import Task, tasks_started_per_node
 
@@ -52,7 +51,7 @@ def _job(context: AttemptContext) -> dict[str, str]:
 def _nodes(context: AttemptContext, task: Task) -> dict[str, str]:
     nodes = context.allocation.nodes
     # In rank order: the first host of the list is where global rank 0 runs.
-    hosts, count = fold_hostlist(part.node for part in nodes), str(len(nodes))
+    hosts, count = context.nodelist, str(len(nodes))
     return {
         "SLURM_JOB_NODELIST": hosts,
         "SLURM_NODELIST": hosts,

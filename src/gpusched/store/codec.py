@@ -3,7 +3,7 @@
 Events and commands are unions; their class name stands beside the text, in a column of its
 own. Fields unknown to this version are ignored and absent ones take their default, so a
 field with a default may be added without a migration. A NaN or infinite float has no JSON:
-it is written as null; the door (``wire``) refuses them.
+it is written as null; the door (``api.measured``) takes them out.
 """
 
 from __future__ import annotations

@@ -13,8 +13,16 @@ from sqlalchemy import Connection, Executable, Table, bindparam, delete, exists,
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gpusched.domain.errors import LogCorrupt
-from gpusched.domain.events import AttemptEnded, JobAllocated, JobEvent, Recorded, TasksEnded, TasksStarted
-from gpusched.domain.ids import JobId, NodeName
+from gpusched.domain.events import (
+    AttemptEnded,
+    AttemptStopping,
+    JobAllocated,
+    JobEvent,
+    Recorded,
+    TasksEnded,
+    TasksStarted,
+)
+from gpusched.domain.ids import AttemptId, JobId, NodeName
 from gpusched.domain.job import Job
 from gpusched.engine.ports import Batch
 from gpusched.store import schema
@@ -52,8 +60,15 @@ _WAITED_FOR = exists().where(
 )
 _NOTE_RUNNING = (
     update(schema.attempts)
-    .where(*_THIS_ATTEMPT, _attempts.running_at_us.is_(None), ~_WAITED_FOR)
+    .where(
+        *_THIS_ATTEMPT, _attempts.running_at_us.is_(None), _attempts.stopping_at_us.is_(None), ~_WAITED_FOR
+    )
     .values(running_at_us=bindparam("at_us"))
+)
+_NOTE_STOPPING = (
+    update(schema.attempts)
+    .where(*_THIS_ATTEMPT, _attempts.stopping_at_us.is_(None))
+    .values(stopping_at_us=bindparam("at_us"))
 )
 _NOTE_ENDED = (
     update(schema.attempts)
@@ -175,6 +190,7 @@ def _write_attempts(connection: Connection, batch: Batch) -> None:
     granted: list[Row] = []
     parts: list[Row] = []
     started: list[Row] = []
+    stopping: dict[AttemptId, Row] = {}
     uses: list[Row] = []
     ended: list[Row] = []
     for recorded in batch.events:
@@ -184,25 +200,27 @@ def _write_attempts(connection: Connection, batch: Batch) -> None:
                 names = (part.node for part in event.allocation.nodes)
                 parts += ({"job_id": event.job_id, "epoch": event.epoch, "node": name} for name in names)
             case TasksStarted() as event:
-                row = {"of_node": event.node, "at_us": recorded.at_us}
-                started.append(row | _names_attempt(event))
+                if AttemptId(event.job_id, event.epoch) not in stopping:
+                    started.append(_change(event, of_node=event.node, at_us=recorded.at_us))
+            case AttemptStopping() as event:
+                row = _change(event, at_us=recorded.at_us)
+                stopping.setdefault(AttemptId(event.job_id, event.epoch), row)
             case TasksEnded() as event:
-                row = {"of_node": event.node, "seq": recorded.seq, "body": encode(event.use)}
-                uses.append(row | _names_attempt(event))
+                uses.append(_change(event, of_node=event.node, seq=recorded.seq, body=encode(event.use)))
             case AttemptEnded() as event:
-                row = {"at_us": recorded.at_us, "reason": event.reason.value}
-                ended.append(row | _names_attempt(event))
+                ended.append(_change(event, at_us=recorded.at_us, reason=event.reason.value))
     _run(connection, insert(schema.attempts), granted)
     _run(connection, insert(schema.attempt_nodes), parts)
     _run(connection, _NOTE_STARTED, started)
     newest = {(row["of_job"], row["of_epoch"]): row for row in started}
     _run(connection, _NOTE_RUNNING, list(newest.values()))
+    _run(connection, _NOTE_STOPPING, list(stopping.values()))
     _run(connection, _NOTE_USE, uses)
     _run(connection, _NOTE_ENDED, ended)
 
 
-def _names_attempt(event: TasksStarted | TasksEnded | AttemptEnded) -> Row:
-    return {"of_job": event.job_id, "of_epoch": event.epoch}
+def _change(event: TasksStarted | AttemptStopping | TasksEnded | AttemptEnded, **values: object) -> Row:
+    return {"of_job": event.job_id, "of_epoch": event.epoch, **values}
 
 
 def _attempt_row(event: JobAllocated, jobs: dict[JobId, Job]) -> Row:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 from types import TracebackType
 
-from sqlalchemy import URL, Engine, bindparam, event, func, select
+from sqlalchemy import URL, Engine, bindparam, event, func, select, tuple_
 
 from gpusched.domain.commands import Queued
 from gpusched.domain.errors import LogCorrupt
@@ -29,10 +30,10 @@ _LOAD_NODES = select(schema.nodes.c.body).order_by(schema.nodes.c.name)
 _LOAD_OUTBOX = select(schema.outbox.c.seq, schema.outbox.c.kind, schema.outbox.c.payload).order_by(
     schema.outbox.c.seq
 )
-_FIND_REQUEST = select(schema.requests).where(
-    schema.requests.c.subject == bindparam("subject"),
-    schema.requests.c.request_id == bindparam("request_id"),
+_FIND_REQUESTS = select(schema.requests).where(
+    tuple_(schema.requests.c.subject, schema.requests.c.request_id).in_(bindparam("keys", expanding=True))
 )
+_KEYS_PER_QUERY = 400  # two variables each: SQLite took no more than 999 in a statement for long
 
 
 class SqlStore:
@@ -85,24 +86,26 @@ class SqlStore:
         with store_errors(self._place), self._engine.begin() as connection:
             self._writer.write(connection, batch)
 
-    def find_request(self, subject: str, request_id: RequestId) -> RequestRecord | None:
-        """The answer given to an earlier request of the same id, if any.
+    def find_requests(self, keys: Sequence[tuple[str, RequestId]]) -> tuple[RequestRecord, ...]:
+        """Earlier answers to requests of these subjects and ids; those never answered are left out.
 
         Raises:
             StoreUnavailable: The database does not answer.
         """
         with store_errors(self._place), self._engine.begin() as connection:
-            names = {"subject": subject, "request_id": request_id}
-            row = connection.execute(_FIND_REQUEST, names).one_or_none()
-        if row is None:
-            return None
-        return RequestRecord(
-            request_id=row.request_id,
-            subject=row.subject,
-            digest=bytes(row.digest),
-            job_ids=JOB_IDS.decode(row.job_ids),
-            answered_at_us=row.answered_at_us,
-        )
+            return tuple(
+                RequestRecord(
+                    request_id=row.request_id,
+                    subject=row.subject,
+                    digest=bytes(row.digest),
+                    job_ids=JOB_IDS.decode(row.job_ids),
+                    answered_at_us=row.answered_at_us,
+                )
+                for first in range(0, len(keys), _KEYS_PER_QUERY)
+                for row in connection.execute(
+                    _FIND_REQUESTS, {"keys": list(keys[first : first + _KEYS_PER_QUERY])}
+                )
+            )
 
     def close(self) -> None:
         """Let go of the database, so that another head may have it."""

@@ -58,6 +58,7 @@ attempts = Table(
     Column("account", Text, nullable=False),
     Column("granted_at_us", Int64, nullable=False),
     Column("running_at_us", Int64),  # every node has reported its ranks started
+    Column("stopping_at_us", Int64),  # ranks that start later start in order to be ended
     Column("ended_at_us", Int64),
     Column("end_reason", Text),
     Column("allocation", Text, nullable=False),

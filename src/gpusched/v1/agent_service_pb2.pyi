@@ -27,10 +27,12 @@ class Hello(_message.Message):
     def __init__(self, facts: _Optional[_Union[_node_pb2.NodeFacts, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[AttemptRef, _Mapping]]] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
-    __slots__ = ("sample",)
+    __slots__ = ("sample", "seq")
     SAMPLE_FIELD_NUMBER: _ClassVar[int]
+    SEQ_FIELD_NUMBER: _ClassVar[int]
     sample: _node_pb2.NodeSample
-    def __init__(self, sample: _Optional[_Union[_node_pb2.NodeSample, _Mapping]] = ...) -> None: ...
+    seq: int
+    def __init__(self, sample: _Optional[_Union[_node_pb2.NodeSample, _Mapping]] = ..., seq: _Optional[int] = ...) -> None: ...
 
 class Report(_message.Message):
     __slots__ = ("report_id", "tasks_started", "task_failed", "tasks_ended")
@@ -75,12 +77,20 @@ class ConnectRequest(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., command_taken: _Optional[_Union[CommandTaken, _Mapping]] = ..., log_data: _Optional[_Union[LogData, _Mapping]] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("cluster", "heartbeat_interval_s")
+    __slots__ = ("cluster", "heartbeat_interval_s", "lease_s")
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_INTERVAL_S_FIELD_NUMBER: _ClassVar[int]
+    LEASE_S_FIELD_NUMBER: _ClassVar[int]
     cluster: str
     heartbeat_interval_s: float
-    def __init__(self, cluster: _Optional[str] = ..., heartbeat_interval_s: _Optional[float] = ...) -> None: ...
+    lease_s: float
+    def __init__(self, cluster: _Optional[str] = ..., heartbeat_interval_s: _Optional[float] = ..., lease_s: _Optional[float] = ...) -> None: ...
+
+class LeaseRenewed(_message.Message):
+    __slots__ = ("seq",)
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    seq: int
+    def __init__(self, seq: _Optional[int] = ...) -> None: ...
 
 class LaunchTasks(_message.Message):
     __slots__ = ("launch",)
@@ -153,17 +163,19 @@ class LogCancel(_message.Message):
     def __init__(self, stream_id: _Optional[int] = ...) -> None: ...
 
 class ConnectResponse(_message.Message):
-    __slots__ = ("welcome", "command", "report_taken", "log_request", "log_cancel", "log_credit")
+    __slots__ = ("welcome", "command", "report_taken", "log_request", "log_cancel", "log_credit", "lease_renewed")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     COMMAND_FIELD_NUMBER: _ClassVar[int]
     REPORT_TAKEN_FIELD_NUMBER: _ClassVar[int]
     LOG_REQUEST_FIELD_NUMBER: _ClassVar[int]
     LOG_CANCEL_FIELD_NUMBER: _ClassVar[int]
     LOG_CREDIT_FIELD_NUMBER: _ClassVar[int]
+    LEASE_RENEWED_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     command: Command
     report_taken: ReportTaken
     log_request: LogRequest
     log_cancel: LogCancel
     log_credit: LogCredit
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., command: _Optional[_Union[Command, _Mapping]] = ..., report_taken: _Optional[_Union[ReportTaken, _Mapping]] = ..., log_request: _Optional[_Union[LogRequest, _Mapping]] = ..., log_cancel: _Optional[_Union[LogCancel, _Mapping]] = ..., log_credit: _Optional[_Union[LogCredit, _Mapping]] = ...) -> None: ...
+    lease_renewed: LeaseRenewed
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., command: _Optional[_Union[Command, _Mapping]] = ..., report_taken: _Optional[_Union[ReportTaken, _Mapping]] = ..., log_request: _Optional[_Union[LogRequest, _Mapping]] = ..., log_cancel: _Optional[_Union[LogCancel, _Mapping]] = ..., log_credit: _Optional[_Union[LogCredit, _Mapping]] = ..., lease_renewed: _Optional[_Union[LeaseRenewed, _Mapping]] = ...) -> None: ...

@@ -25,7 +25,6 @@ class PendingReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PENDING_REASON_RESOURCES: _ClassVar[PendingReason]
     PENDING_REASON_HELD: _ClassVar[PendingReason]
     PENDING_REASON_NODES_UNAVAILABLE: _ClassVar[PendingReason]
-    PENDING_REASON_BACKOFF: _ClassVar[PendingReason]
 
 class EndReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -47,6 +46,12 @@ class Launcher(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     LAUNCHER_DIRECT: _ClassVar[Launcher]
     LAUNCHER_TORCHRUN: _ClassVar[Launcher]
 
+class OnDisconnect(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ON_DISCONNECT_UNSPECIFIED: _ClassVar[OnDisconnect]
+    ON_DISCONNECT_FENCE: _ClassVar[OnDisconnect]
+    ON_DISCONNECT_KEEP_RUNNING: _ClassVar[OnDisconnect]
+
 class ActivationKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     ACTIVATION_KIND_UNSPECIFIED: _ClassVar[ActivationKind]
@@ -66,7 +71,6 @@ PENDING_REASON_PRIORITY: PendingReason
 PENDING_REASON_RESOURCES: PendingReason
 PENDING_REASON_HELD: PendingReason
 PENDING_REASON_NODES_UNAVAILABLE: PendingReason
-PENDING_REASON_BACKOFF: PendingReason
 END_REASON_UNSPECIFIED: EndReason
 END_REASON_COMPLETED: EndReason
 END_REASON_RANK_FAILED: EndReason
@@ -81,6 +85,9 @@ END_REASON_DRAINED: EndReason
 LAUNCHER_UNSPECIFIED: Launcher
 LAUNCHER_DIRECT: Launcher
 LAUNCHER_TORCHRUN: Launcher
+ON_DISCONNECT_UNSPECIFIED: OnDisconnect
+ON_DISCONNECT_FENCE: OnDisconnect
+ON_DISCONNECT_KEEP_RUNNING: OnDisconnect
 ACTIVATION_KIND_UNSPECIFIED: ActivationKind
 ACTIVATION_KIND_VENV: ActivationKind
 ACTIVATION_KIND_CONDA: ActivationKind
@@ -121,7 +128,7 @@ class EnvVar(_message.Message):
     def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
 
 class JobSpec(_message.Message):
-    __slots__ = ("name", "command", "script", "workdir", "nodes", "gpus_per_node", "tasks_per_node", "cpus_per_task", "memory_bytes", "gpu_model", "gpu_memory_bytes", "time_limit_s", "account", "partition", "qos", "nice", "env", "activation", "setup", "container", "launcher", "signal", "kill_wait_s", "requeue", "nodelist", "exclude", "hold", "log_cap_bytes", "comment")
+    __slots__ = ("name", "command", "script", "workdir", "nodes", "gpus_per_node", "tasks_per_node", "cpus_per_task", "memory_bytes", "gpu_model", "gpu_memory_bytes", "time_limit_s", "account", "partition", "qos", "nice", "env", "activation", "setup", "container", "launcher", "signal", "kill_wait_s", "requeue", "nodelist", "exclude", "hold", "log_cap_bytes", "comment", "on_disconnect")
     NAME_FIELD_NUMBER: _ClassVar[int]
     COMMAND_FIELD_NUMBER: _ClassVar[int]
     SCRIPT_FIELD_NUMBER: _ClassVar[int]
@@ -151,6 +158,7 @@ class JobSpec(_message.Message):
     HOLD_FIELD_NUMBER: _ClassVar[int]
     LOG_CAP_BYTES_FIELD_NUMBER: _ClassVar[int]
     COMMENT_FIELD_NUMBER: _ClassVar[int]
+    ON_DISCONNECT_FIELD_NUMBER: _ClassVar[int]
     name: str
     command: _containers.RepeatedScalarFieldContainer[str]
     script: str
@@ -180,7 +188,8 @@ class JobSpec(_message.Message):
     hold: bool
     log_cap_bytes: int
     comment: str
-    def __init__(self, name: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., script: _Optional[str] = ..., workdir: _Optional[str] = ..., nodes: _Optional[int] = ..., gpus_per_node: _Optional[int] = ..., tasks_per_node: _Optional[int] = ..., cpus_per_task: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., gpu_model: _Optional[str] = ..., gpu_memory_bytes: _Optional[int] = ..., time_limit_s: _Optional[int] = ..., account: _Optional[str] = ..., partition: _Optional[str] = ..., qos: _Optional[str] = ..., nice: _Optional[int] = ..., env: _Optional[_Iterable[_Union[EnvVar, _Mapping]]] = ..., activation: _Optional[_Union[Activation, _Mapping]] = ..., setup: _Optional[_Iterable[str]] = ..., container: _Optional[str] = ..., launcher: _Optional[_Union[Launcher, str]] = ..., signal: _Optional[_Union[WarningSignal, _Mapping]] = ..., kill_wait_s: _Optional[int] = ..., requeue: _Optional[bool] = ..., nodelist: _Optional[_Iterable[str]] = ..., exclude: _Optional[_Iterable[str]] = ..., hold: _Optional[bool] = ..., log_cap_bytes: _Optional[int] = ..., comment: _Optional[str] = ...) -> None: ...
+    on_disconnect: OnDisconnect
+    def __init__(self, name: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., script: _Optional[str] = ..., workdir: _Optional[str] = ..., nodes: _Optional[int] = ..., gpus_per_node: _Optional[int] = ..., tasks_per_node: _Optional[int] = ..., cpus_per_task: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., gpu_model: _Optional[str] = ..., gpu_memory_bytes: _Optional[int] = ..., time_limit_s: _Optional[int] = ..., account: _Optional[str] = ..., partition: _Optional[str] = ..., qos: _Optional[str] = ..., nice: _Optional[int] = ..., env: _Optional[_Iterable[_Union[EnvVar, _Mapping]]] = ..., activation: _Optional[_Union[Activation, _Mapping]] = ..., setup: _Optional[_Iterable[str]] = ..., container: _Optional[str] = ..., launcher: _Optional[_Union[Launcher, str]] = ..., signal: _Optional[_Union[WarningSignal, _Mapping]] = ..., kill_wait_s: _Optional[int] = ..., requeue: _Optional[bool] = ..., nodelist: _Optional[_Iterable[str]] = ..., exclude: _Optional[_Iterable[str]] = ..., hold: _Optional[bool] = ..., log_cap_bytes: _Optional[int] = ..., comment: _Optional[str] = ..., on_disconnect: _Optional[_Union[OnDisconnect, str]] = ...) -> None: ...
 
 class GrantedDevice(_message.Message):
     __slots__ = ("uuid", "model", "declared")
@@ -301,7 +310,7 @@ class TaskLaunch(_message.Message):
     def __init__(self, global_rank: _Optional[int] = ..., local_rank: _Optional[int] = ..., argv: _Optional[_Iterable[str]] = ..., env: _Optional[_Iterable[_Union[EnvVar, _Mapping]]] = ..., cpu_ids: _Optional[_Iterable[int]] = ..., devices: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class NodeLaunch(_message.Message):
-    __slots__ = ("job_id", "epoch", "node", "node_rank", "owner", "workdir", "tasks", "devices", "script", "time_limit_s", "signal", "kill_wait_s", "log_cap_bytes")
+    __slots__ = ("job_id", "epoch", "node", "node_rank", "owner", "workdir", "tasks", "devices", "script", "time_limit_s", "signal", "kill_wait_s", "log_cap_bytes", "on_disconnect")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
@@ -315,6 +324,7 @@ class NodeLaunch(_message.Message):
     SIGNAL_FIELD_NUMBER: _ClassVar[int]
     KILL_WAIT_S_FIELD_NUMBER: _ClassVar[int]
     LOG_CAP_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ON_DISCONNECT_FIELD_NUMBER: _ClassVar[int]
     job_id: int
     epoch: int
     node: str
@@ -328,7 +338,8 @@ class NodeLaunch(_message.Message):
     signal: WarningSignal
     kill_wait_s: int
     log_cap_bytes: int
-    def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., node: _Optional[str] = ..., node_rank: _Optional[int] = ..., owner: _Optional[_Union[Identity, _Mapping]] = ..., workdir: _Optional[str] = ..., tasks: _Optional[_Iterable[_Union[TaskLaunch, _Mapping]]] = ..., devices: _Optional[_Iterable[str]] = ..., script: _Optional[str] = ..., time_limit_s: _Optional[int] = ..., signal: _Optional[_Union[WarningSignal, _Mapping]] = ..., kill_wait_s: _Optional[int] = ..., log_cap_bytes: _Optional[int] = ...) -> None: ...
+    on_disconnect: OnDisconnect
+    def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., node: _Optional[str] = ..., node_rank: _Optional[int] = ..., owner: _Optional[_Union[Identity, _Mapping]] = ..., workdir: _Optional[str] = ..., tasks: _Optional[_Iterable[_Union[TaskLaunch, _Mapping]]] = ..., devices: _Optional[_Iterable[str]] = ..., script: _Optional[str] = ..., time_limit_s: _Optional[int] = ..., signal: _Optional[_Union[WarningSignal, _Mapping]] = ..., kill_wait_s: _Optional[int] = ..., log_cap_bytes: _Optional[int] = ..., on_disconnect: _Optional[_Union[OnDisconnect, str]] = ...) -> None: ...
 
 class LaunchPlan(_message.Message):
     __slots__ = ("nodes",)

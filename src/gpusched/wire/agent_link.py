@@ -22,6 +22,7 @@ import grpc.aio
 from gpusched.domain.errors import HeadUnavailable
 from gpusched.domain.ids import NodeName
 from gpusched.domain.link import FromAgent, FromHead
+from gpusched.v1 import agent_service_pb2 as pb
 from gpusched.wire.address import Address
 from gpusched.wire.async_transport import open_channel
 from gpusched.wire.channel import RETRY_S, TIMEOUT_S, Reach, error_of, tls_for
@@ -45,7 +46,10 @@ class AgentLink:
         Raises:
             GpuschedError: The stream has ended: ``HeadUnavailable``, or why the head ended it.
         """
-        request = FROM_AGENT.to_proto(message)
+        # Shielded: gRPC cancels the whole stream when a task is cancelled inside a write.
+        await asyncio.shield(self._write(FROM_AGENT.to_proto(message)))
+
+    async def _write(self, request: pb.ConnectRequest) -> None:
         async with self._sending:
             try:
                 await self._call.write(request)

@@ -1,6 +1,6 @@
 """Lets nobody through whom it does not know: every RPC needs a token that holds and a role that may call it.
 
-It stands before the request is even read. What is neither public nor in the role table is refused.
+It stands before the request is parsed. What is neither public nor in the role table is refused.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import grpc.aio
 
 from gpusched.domain.errors import NotPermitted, Unauthenticated
 from gpusched.domain.identity import Principal, Role
-from gpusched.wire.methods import PUBLIC, ROLES
+from gpusched.wire.methods import METHODS, PUBLIC, ROLES
 from gpusched.wire.status import abort_with
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 _check_role(path, caller, self._roles.get(path, frozenset()))
         except (Unauthenticated, NotPermitted) as error:
             log.info("refused %s: %s", path, error)
-            return _refusal(error)
+            return _refusal(path, error)
         CALLER.set(caller)
         return handler
 
@@ -84,10 +84,15 @@ def _check_role(path: str, caller: Principal, allowed: frozenset[Role]) -> None:
         )
 
 
-def _refusal(error: Unauthenticated | NotPermitted) -> Handler:
-    """A handler that answers before reading anything, whatever the RPC's shape."""
+def _refusal(path: str, error: Unauthenticated | NotPermitted) -> Handler:
+    """A handler that refuses without looking at the request."""
 
     async def refuse(_: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         await abort_with(context, error)
 
-    return grpc.stream_stream_rpc_method_handler(refuse)
+    method = METHODS.get(path)
+    if method is None or method.takes_stream:
+        return grpc.stream_stream_rpc_method_handler(refuse)
+    # Its one message is taken in first (bounded, and not parsed): a call that is ended while the caller
+    # still writes is reset, and the caller may see that instead of the status.
+    return grpc.unary_stream_rpc_method_handler(refuse)

@@ -25,6 +25,7 @@ from gpusched.v1 import job_service_pb2 as job_pb
 from gpusched.v1 import node_service_pb2 as node_pb
 from gpusched.v1 import report_service_pb2 as report_pb
 from gpusched.wire import convert
+from gpusched.wire.codec import unsendable
 from gpusched.wire.handlers import JobView, NodeView, Page, PlanPreview
 from gpusched.wire.methods import METHODS, Method
 
@@ -270,7 +271,7 @@ def _request(message: type[M], **arguments: Any) -> M:
             try:
                 message(**{name: value})
             except (TypeError, ValueError) as wrong:
-                raise InvalidSpec((Violation(name, str(wrong)),)) from error
+                raise InvalidSpec((Violation(name, unsendable(wrong)),)) from error
         raise
 
 

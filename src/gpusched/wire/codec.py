@@ -42,6 +42,11 @@ Write = Callable[[Any, dict[str, Any]], None]  # (domain value, constructor argu
 UNSENDABLE = (TypeError, ValueError, AttributeError, LookupError)  # what protobuf raises for a bad value
 
 
+def unsendable(error: Exception) -> str:
+    """What protobuf has against a value, in the words of its owner."""
+    return "is not valid UTF-8" if isinstance(error, UnicodeEncodeError) else str(error)
+
+
 class Codec(Generic[D, M]):
     """Translates between ``domain`` and ``message``, both ways.
 
@@ -203,7 +208,7 @@ class Codec(Generic[D, M]):
             except InvalidSpec as error:
                 return error if name in self._inline else within(path, error)
             except UNSENDABLE as error:
-                return InvalidSpec((Violation(path, str(error)),))
+                return InvalidSpec((Violation(path, unsendable(error)),))
         return InvalidSpec((Violation(self.domain.__name__, "cannot be sent"),))
 
 

@@ -47,7 +47,7 @@ def field_reader(field: FieldDescriptor, hint: Any, known: Known) -> Convert:
     if field.message_type is None and not is_optional:
         return get if convert is None else _guarded(name, lambda message: convert(get(message)))
     if field.enum_type is not None:
-        return lambda message: convert(get(message)) if convert and get(message) else None
+        return _guarded(name, lambda message: convert(get(message)) if convert and get(message) else None)
     if field.message_type is None and not field.has_presence:
         raise CodecMismatch(f"{field.full_name} must be optional, as {hint} is")
     if convert is None:

@@ -7,6 +7,7 @@ fetches a new one and asks again.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +16,8 @@ from gpusched.domain.errors import ConfigInvalid, Unauthenticated
 from gpusched.domain.ids import NodeName
 from gpusched.wire.address import Address, default_home
 from gpusched.wire.token_socket import fetch_token
+
+_TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
 class TokenSource(Protocol):
@@ -35,12 +38,16 @@ class TokenSource(Protocol):
 
 
 class GivenToken:
-    """One token for good."""
+    """One token for good.
+
+    Raises:
+        Unauthenticated: It has characters that no token has.
+    """
 
     is_at_hand = True
 
     def __init__(self, token: str) -> None:
-        self._token = token
+        self._token = _checked(token.strip(), "the given token (GPUSCHED_TOKEN)")
 
     def token(self) -> str:
         """The token as given."""
@@ -71,7 +78,7 @@ class FileToken:
             raise ConfigInvalid(f"GPUSCHED_TOKEN_FILE={self._path} cannot be read: {error}") from error
         if not token:
             raise ConfigInvalid(f"GPUSCHED_TOKEN_FILE={self._path} is empty: put a token there")
-        return token
+        return _checked(token, f"what {self._path} holds (GPUSCHED_TOKEN_FILE)")
 
     def renew(self, refused: str) -> bool:
         """Whether the file holds another one by now."""
@@ -102,6 +109,13 @@ class SocketToken:
         if self._token == refused:
             self._token = None
         return True
+
+
+def _checked(token: str, what: str) -> str:
+    """A header can carry it: a line break would otherwise be gRPC's to complain of, in its own words."""
+    if _TOKEN.fullmatch(token) is None:
+        raise Unauthenticated(f"{what} is no token: `gpusched token` prints one")
+    return token
 
 
 def token_source(

@@ -7,7 +7,8 @@ Health (grpc.health.v1) needs no credentials; everything else does, reflection t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import socket
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,9 +101,9 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = [*(service.full_name for service in SERVICES), health.SERVICE_NAME, reflection.SERVICE_NAME]
         reflection.enable_server_reflection(names, server)
-        bound = tuple(_bind(server, address, self._tls) for address in self._listen)
+        self.addresses = await self._bind_all(server)
         await server.start()
-        self._server, self.addresses = server, bound
+        self._server = server
         for name in ("", *names):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
@@ -113,9 +114,19 @@ class Server:
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_s)
         self._server = None
-        for address in self._listen:
-            if address.socket is not None:
-                address.socket.unlink(missing_ok=True)
+        _remove_sockets(self._listen)
+
+    async def _bind_all(self, server: grpc.aio.Server) -> tuple[str, ...]:
+        """Bind every address or none."""
+        bound: list[Address] = []
+        try:
+            for address in self._listen:
+                bound.append(_bind(server, address, self._tls))
+        except ConfigInvalid:
+            await server.stop(None)
+            _remove_sockets(bound)
+            raise
+        return tuple(address.text for address in bound)
 
     def _services(self) -> tuple[grpc.GenericRpcHandler[Any, Any], ...]:
         handlers = self._handlers
@@ -138,13 +149,19 @@ def _checked(text: str, tls: TlsFiles | None) -> Address:
     return address
 
 
-def _bind(server: grpc.aio.Server, address: Address, tls: TlsFiles | None) -> str:
+def _remove_sockets(addresses: Iterable[Address]) -> None:
+    for address in addresses:
+        if address.socket is not None:
+            address.socket.unlink(missing_ok=True)
+
+
+def _bind(server: grpc.aio.Server, address: Address, tls: TlsFiles | None) -> Address:
     """Listen on ``address``; returns it with the port that was taken."""
     if address.socket is not None:
         _bind_socket(server, address.socket)
-        return address.text
+        return address
     port = _bind_tcp(server, address, tls)
-    return f"{address.text.rpartition(':')[0]}:{port}"
+    return parse_address(f"{address.text.rpartition(':')[0]}:{port}")
 
 
 def _bind_socket(server: grpc.aio.Server, path: Path) -> None:
@@ -157,6 +174,8 @@ def _bind_socket(server: grpc.aio.Server, path: Path) -> None:
 
 
 def _bind_tcp(server: grpc.aio.Server, address: Address, tls: TlsFiles | None) -> int:
+    if address.port != 0:
+        _check_free(address)
     try:
         if tls is None:
             return server.add_insecure_port(address.text)
@@ -166,6 +185,22 @@ def _bind_tcp(server: grpc.aio.Server, address: Address, tls: TlsFiles | None) -
         raise ConfigInvalid(f"a TLS file cannot be read: {error}") from error
     except RuntimeError as error:
         raise ConfigInvalid(
-            f"cannot listen on {address.text}: another program has the port, the address is not this "
-            "machine's, or the TLS files are no certificate and key; choose another port (0 takes a free one)"
+            f"cannot listen on {address.text}: another program has the port, or the TLS files are no "
+            "certificate and its key"
+        ) from error
+
+
+def _check_free(address: Address) -> None:
+    """Bind once for trial: unlike gRPC, the kernel says what is wrong, and writes nothing to our log."""
+    try:
+        host = address.host or ""
+        family, _, _, _, where = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # its last user may linger
+            trial.bind(where)
+            trial.listen()
+    except OSError as error:
+        raise ConfigInvalid(
+            f"cannot listen on {address.text}: {error.strerror}: choose another port (0 takes a free one) "
+            "or an address of this machine"
         ) from error

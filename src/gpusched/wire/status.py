@@ -145,8 +145,9 @@ def _bad_request(violations: tuple[Violation, ...]) -> error_details_pb2.BadRequ
 
 
 def _cut(text: str, bytes_max: int) -> str:
+    """``text`` as UTF-8 can hold it, in at most ``bytes_max`` bytes."""
     raw = text.encode("utf-8", "replace")
-    return text if len(raw) <= bytes_max else raw[: bytes_max - 3].decode("utf-8", "ignore") + "..."
+    return raw.decode() if len(raw) <= bytes_max else raw[: bytes_max - 3].decode("utf-8", "ignore") + "..."
 
 
 async def abort_with(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> NoReturn:

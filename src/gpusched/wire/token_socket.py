@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from gpusched.domain.errors import GpuschedError, HeadUnavailable, NotPermitted, Unauthenticated
 from gpusched.domain.ids import NodeName
+from gpusched.wire.address import check_socket_path
 from gpusched.wire.unix_socket import claim_path, open_to_all, peer_of
 
 LINE_BYTES_MAX = 8_192
@@ -52,7 +53,7 @@ async def serve_tokens(path: Path, issue: IssueToken) -> asyncio.Server:
                 reply = _answer(await reader.readline(), writer.get_extra_info("socket"), issue)
                 writer.write(json.dumps(reply).encode() + b"\n")
                 await writer.drain()
-        except (OSError, TimeoutError, ValueError):
+        except (OSError, TimeoutError, ValueError, RecursionError):
             pass  # a caller that went away, said nothing, or sent an endless line gets no answer
         finally:
             writer.close()
@@ -89,11 +90,13 @@ def fetch_token(path: Path, node: NodeName | None = None) -> str:
     Blocks for at most ``ANSWER_TIMEOUT_S``.
 
     Raises:
+        ConfigInvalid: ``path`` is too long for a socket.
         HeadUnavailable: Nobody answers on ``path``.
         NotPermitted: An agent's token is not given to this user.
         Unauthenticated: The head refused for another reason.
     """
     request = json.dumps({"node": node}).encode() + b"\n"
+    check_socket_path(path)
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(ANSWER_TIMEOUT_S)

@@ -12,12 +12,14 @@ from gpusched.agent.runner import Runner
 from gpusched.domain.ids import NodeName
 from gpusched.domain.launch_plan import NodeLaunch
 
+LAUNCHES = msgspec.json.decode(Path(sys.argv[2]).read_bytes(), type=list[NodeLaunch])
+
 
 async def main() -> None:
     """Launch what the file says, then say each report by its kind, acknowledging none."""
     runner = Runner(Path(sys.argv[1]), NodeName("n0"))
     await runner.start()
-    for launch in msgspec.json.decode(Path(sys.argv[2]).read_bytes(), type=list[NodeLaunch]):
+    for launch in LAUNCHES:
         await runner.launch(launch)
     while True:
         fact = await runner.reports.get()

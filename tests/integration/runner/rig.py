@@ -68,7 +68,7 @@ def launch_of(*tasks: TaskLaunch, job_id: int = 1, epoch: int = 1) -> NodeLaunch
 async def until(condition: Callable[[], bool], what: str) -> None:
     """Wait for a condition, with a deadline."""
     async with asyncio.timeout(PATIENCE_S):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 (other processes bring it about)
             await asyncio.sleep(0.01)
     assert condition(), what
 
@@ -158,9 +158,9 @@ def end_everything(home: Path) -> None:
     """Kill the shims and ranks of every attempt under ``home``."""
     for path in attempts_folder(home).glob("*"):
         order, record = read_order(AttemptDir(path)), read_record(AttemptDir(path))
-        if record is not None and record.shim_pid is not None and record.shim_start_ticks is not None:
-            if is_same_process(record.shim_pid, record.shim_start_ticks):
-                os.kill(record.shim_pid, signal.SIGKILL)
+        shim = None if record is None else record.shim_pid
+        if record is not None and shim is not None and is_same_process(shim, record.shim_start_ticks or 0):
+            os.kill(shim, signal.SIGKILL)
         if order is not None:
             parent = order.cgroup_parent
             cgroup = None if parent is None else Cgroup(Path(parent) / order.cgroup_name)

@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 import pytest
-from store_histories import History, answer
+from store_histories import History, answer, node_facts
 
 from gpusched.domain.commands import LaunchTasks
 from gpusched.domain.errors import LogCorrupt
-from gpusched.domain.events import NodeJoined, Recorded
+from gpusched.domain.events import NodeJoined, NodeLost, Recorded
 from gpusched.domain.ids import JobId, NodeName, RequestId
 from gpusched.domain.job import JobFilter
 from gpusched.engine.ports import Batch, Loaded
@@ -100,26 +100,32 @@ def test_a_batch_that_fails_at_its_last_row_writes_nothing(store_url):
 
 
 def test_a_node_lost_without_having_joined_writes_nothing(store_url):
-    lost = Recorded(1, 5, History().possible()[0])
-    history = History()
-    batch = history.batch(NodeJoined(node=NodeName("n0"), facts=history.possible()[3].facts))
-    history.batch()
+    lost = Recorded(1, 5, NodeLost(node=NodeName("n0"), detail="silent"))
     with open_store(store_url) as store:
-        store.commit(batch)
-        assert store.load().last_seq == 1
-        with pytest.raises(LogCorrupt):
+        with pytest.raises(LogCorrupt, match="n0 at seq 1, which never joined"):
             store.commit(Batch(events=(lost,), next_job_id=JobId(1)))
-        assert store.load().last_seq == 1
+        assert store.load() == EMPTY
+
+
+def test_a_thousand_nodes_join_and_are_lost_at_once(store_url):
+    history, names = History(), [NodeName(f"n{n}") for n in range(1000)]
+    with open_store(store_url) as store, Reader(store_url) as reader:
+        store.commit(history.batch(*(NodeJoined(node=name, facts=node_facts(name)) for name in names)))
+        store.commit(history.batch(*(NodeLost(node=name, detail="power") for name in names)))
+        assert len(store.load().nodes) == 1000
+        spans = reader.node_spans(0, 10**18)
+    assert sum(span.end_us is None and not span.is_up for span in spans) == 1000
+    assert sum(span.end_us is not None and span.is_up for span in spans) == 1000
 
 
 def test_an_answered_request_is_found_again_after_reopening(store_url):
     history, record = History(), answer("r1", 1)
     with open_store(store_url) as store:
-        assert store.find_request("uid:1000", RequestId("r1")) is None
+        assert store.find_requests([("uid:1000", RequestId("r1"))]) == ()
         store.commit(history.batch(history.submitted(), requests=(record,)))
     with open_store(store_url) as store:
-        assert store.find_request("uid:1000", RequestId("r1")) == record
-        assert store.find_request("uid:1001", RequestId("r1")) is None
+        asked = [(user, RequestId("r1")) for user in ("uid:1001", "uid:1000", "uid:1002")]
+        assert store.find_requests(asked) == (record,)
 
 
 def test_commands_stay_in_the_outbox_until_acknowledged_and_their_seq_goes_on(store_url):

@@ -121,6 +121,22 @@ def test_an_attempt_tells_its_times_its_end_and_what_each_node_used(told):
     assert span.uses[0][1].devices[0].energy_j is None
 
 
+@pytest.mark.parametrize("ticks", ["one tick", "two ticks"])
+def test_an_attempt_whose_last_ranks_start_after_it_is_being_stopped_never_ran(told, ticks):
+    history, commit, reader = told
+    submit_all(told, JobSpec(name="gang", nodes=2))
+    commit(history.allocated(1))
+    commit(history.started(1, N0))
+    late = (history.cancelled(1), history.started(1, N1))
+    if ticks == "one tick":
+        commit(*late)
+    else:
+        commit(late[0])
+        commit(late[1])
+    assert reader.attempt(JobId(1), Epoch(1)).running_at_us is None
+    assert reader.job(JobId(1)).attempt.running_at_us is None
+
+
 def test_every_attempt_of_a_requeued_job_is_kept_in_order(told):
     history, commit, reader = told
     submit_all(told, JobSpec(name="again", requeue=True))

@@ -95,7 +95,7 @@ def test_a_lost_connection_is_unavailable_and_the_store_recovers_by_loading_agai
         with pytest.raises(StoreUnavailable, match="does not answer or refuses"):
             store.commit(history.batch(history.submitted()))
         assert store.load().last_seq == 1
-        assert store.find_request("uid:1000", RequestId("r1")) is not None
+        assert store.find_requests([("uid:1000", RequestId("r1"))]) != ()
 
 
 def test_a_head_that_lost_its_connection_cannot_write_once_another_has_taken_over(

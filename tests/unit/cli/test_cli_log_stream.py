@@ -33,6 +33,10 @@ def test_a_progress_bar_keeps_its_prefix_and_gives_way_to_other_lines():
     assert out == b"[0] 10%\r\n[1] x\n[0] 20%\r[0] 30%\n"
 
 
+def test_a_return_at_the_start_of_a_line_is_left_out():
+    assert merged(chunk(0, b"\r10%"), chunk(0, b"\r20%\n")) == b"[0] 10%\r[0] 20%\n"
+
+
 def test_windows_line_ends_are_one_line_end_even_across_chunks():
     assert merged(chunk(0, b"a\r"), chunk(0, b"\nb\r\n")) == b"[0] a\r\n[0] b\r\n"
 

@@ -123,7 +123,18 @@ def test_no_text_breaks_a_parser(text):
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0s"), (59.9, "59s"), (60, "1m"), (3725, "1h 2m"), (90_000, "1d 1h"), (3605, "1h")],
+    [
+        (0, "0s"),
+        (0.44, "0.4s"),
+        (0.01, "0s"),
+        (9.96, "9s"),
+        (3.0, "3s"),
+        (59.9, "59s"),
+        (60, "1m"),
+        (3725, "1h 2m"),
+        (90_000, "1d 1h"),
+        (3605, "1h"),
+    ],
 )
 def test_a_duration_is_shown_by_its_two_largest_units(seconds, text):
     assert q.show_duration(seconds) == text

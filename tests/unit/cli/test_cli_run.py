@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import signal
 import threading
+from dataclasses import replace
 
 import pytest
 from fakes.cli_head import ADA, NOW_US, SPEC, allocation
@@ -50,6 +51,16 @@ def test_run_follows_the_output_and_ends_well(cli, head):
 def test_run_ends_with_the_jobs_own_code(given, code, cli, head):
     head.jobs.events = story(ended(JobState.FAILED, EndReason.RANK_FAILED, given))
     assert cli(*FOUR_RANKS).code == code
+
+
+def test_the_last_lines_of_a_failed_rank_are_shown_as_lines(cli, head):
+    detail = "rank 0 on n1 exited with code 7; its last output:\n  | Trace\x1b[31m"
+    head.jobs.events = story(replace(ended(JobState.FAILED, EndReason.RANK_FAILED, 7), detail=detail))
+    lines = cli(*FOUR_RANKS).err.splitlines()
+    assert lines[-2:] == [
+        "Job 19 FAILED: NonZeroExitCode: rank 0 on n1 exited with code 7; its last output:",
+        "  | Trace\\x1b[31m",
+    ]
 
 
 def test_quiet_leaves_only_the_output_unless_the_job_failed(cli, head):

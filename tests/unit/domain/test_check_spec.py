@@ -148,4 +148,6 @@ def test_all_faults_are_reported_together() -> None:
 
 
 def test_without_partitions_a_partition_of_any_name_passes() -> None:
-    require_valid(replace(GOOD, partition="elsewhere"), None)
+    elsewhere = replace(GOOD, partition="elsewhere")
+    assert check_spec(elsewhere, None) == ()
+    assert [violation.field for violation in check_spec(elsewhere, CLUSTER)] == ["partition"]

@@ -16,6 +16,7 @@ from gpusched.domain.errors import (
 )
 from gpusched.domain.events import JobEnded, NodeDrained, NodeJoined, TaskFailed
 from gpusched.domain.ids import AttemptId, Epoch, JobId, NodeName
+from gpusched.domain.job_spec import OnDisconnect
 from gpusched.domain.job_state import EndReason, JobState
 from gpusched.domain.node import Schedulability
 from gpusched.engine.inputs import (
@@ -25,6 +26,7 @@ from gpusched.engine.inputs import (
     DrainDeadlinePassed,
     DrainNode,
     HoldJob,
+    LeaseEnded,
     NodeHeard,
     NodeSilent,
     ReleaseJob,
@@ -333,3 +335,44 @@ def test_leased_ports_of_live_jobs_on_one_address_differ(two_nodes: Cluster) -> 
         assert attempt is not None
         leases.add((attempt.allocation.nodes[0].address, attempt.allocation.master_port))
     assert len(leases) == len(ids)
+
+
+def test_a_lease_that_ended_moves_what_may_be_replaced_and_nothing_else(two_nodes: Cluster) -> None:
+    two_nodes.join(facts("n3"))
+    (movable,) = two_nodes.submit(spec(nodelist=(N1, N2), gpus_per_node=1, requeue=True))
+    (fixed,) = two_nodes.submit(spec(nodelist=(N1,), gpus_per_node=1))
+    two_nodes.cycle()
+    for job_id in (movable, fixed):
+        two_nodes.start_all(job_id)
+    two_nodes.step(facts_=[NodeSilent(N1, 16.0)])
+    two_nodes.step(facts_=[LeaseEnded(N1, 19.0)])
+    assert two_nodes.job(movable).state is JobState.PENDING
+    assert two_nodes.job(fixed).state is JobState.RUNNING
+    two_nodes.cycle()
+    attempt = two_nodes.job(movable).attempt
+    assert attempt is not None
+    assert (attempt.epoch, attempt.node_names) == (2, (N2,))
+
+
+def test_a_launch_that_never_arrived_is_never_sent_once_its_lease_ended(two_nodes: Cluster) -> None:
+    (job_id,) = two_nodes.submit(spec(nodelist=(N1, N2), requeue=True))
+    two_nodes.cycle()
+    assert [type(q.command) for q in two_nodes.engine.outbox_of(N1)] == [LaunchTasks]
+    two_nodes.step(facts_=[NodeSilent(N1, 16.0), LeaseEnded(N1, 19.0)])
+    assert [type(q.command) for q in two_nodes.engine.outbox_of(N1)] == [StopTasks]
+    assert two_nodes.job(job_id).state is JobState.PENDING
+
+
+def test_a_gang_whose_one_node_lost_its_lease_is_stopped_on_the_others_first(two_nodes: Cluster) -> None:
+    job_id = run_gang(two_nodes, requeue=True)
+    two_nodes.step(facts_=[NodeSilent(N1, 16.0), LeaseEnded(N1, 19.0)])
+    job = two_nodes.job(job_id)
+    assert job.state is JobState.COMPLETING
+    two_nodes.report(ended(job, N2, exit_code=143))
+    assert two_nodes.job(job_id).state is JobState.PENDING
+
+
+def test_keep_running_is_honoured_for_a_job_that_may_be_requeued(two_nodes: Cluster) -> None:
+    job_id = run_gang(two_nodes, requeue=True, on_disconnect=OnDisconnect.KEEP_RUNNING)
+    two_nodes.step(facts_=[NodeSilent(N1, 16.0), LeaseEnded(N1, 600.0)])
+    assert two_nodes.job(job_id).state is JobState.RUNNING

@@ -134,7 +134,6 @@ def test_torchrun_is_started_once_per_node_and_numbers_the_ranks_itself(plan_of:
         "torchrun",
         "--nnodes=2",
         "--nproc-per-node=2",
-        "--node-rank=1",
         "--rdzv-id=17.1",
         "--rdzv-backend=c10d",
         "--rdzv-endpoint=10.0.0.1:29513",

@@ -9,7 +9,7 @@ from typing import Any
 
 from gpusched.domain.identity import Identity
 from gpusched.domain.ids import DeviceUuid, Epoch, JobId, NodeName
-from gpusched.domain.job_spec import WarningSignal
+from gpusched.domain.job_spec import OnDisconnect, WarningSignal
 from gpusched.domain.launch_plan import NodeLaunch, TaskLaunch
 
 
@@ -21,11 +21,20 @@ class Order:
     token: str  # secret, in the environment of every rank: what carries it belongs to the attempt
     cgroup_parent: str | None  # where to make the attempt's control group
     launch: NodeLaunch
+    lease: LeaseTerm | None = None  # the ranks end with it; None: they outlive every lease
 
     @property
     def cgroup_name(self) -> str:
         """The name of the attempt's control group: no other attempt on this machine has it."""
         return f"gpusched-{self.token}"
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseTerm:
+    """The lease under which an attempt was launched: a file of the agent's, and the term in it."""
+
+    path: str
+    term: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +52,14 @@ def read_order(path: Path) -> Order:
         OSError: It cannot be read.
     """
     plain = json.loads(path.read_bytes())
-    return Order(**{**plain, "launch": _launch(plain["launch"])})
+    lease = plain.get("lease")
+    return Order(
+        **{
+            **plain,
+            "launch": _launch(plain["launch"]),
+            "lease": None if lease is None else LeaseTerm(**lease),
+        }
+    )
 
 
 def read_stop_order(path: Path) -> StopOrder | None:
@@ -65,6 +81,7 @@ def _launch(plain: dict[str, Any]) -> NodeLaunch:
             "tasks": tuple(map(_task, plain["tasks"])),
             "devices": tuple(map(DeviceUuid, plain["devices"])),
             "signal": WarningSignal(**plain["signal"]),
+            "on_disconnect": OnDisconnect(plain["on_disconnect"]),
         }
     )
 

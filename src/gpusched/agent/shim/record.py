@@ -14,7 +14,8 @@ from pathlib import Path
 from gpusched.agent.shim.files import PRIVATE, AttemptDir, sync_folder, write_all
 from gpusched.domain.job_state import EndReason
 
-RESERVE_BYTES = 64 * 1024  # room for the record of an attempt with some hundred ranks
+RESERVE_BYTES = 4096  # room for a record
+RESERVE_RANK_BYTES = 512  # and for each rank in it
 
 
 class Phase(StrEnum):
@@ -63,7 +64,12 @@ class Record:
 
 
 class RecordFile:
-    """The record on disk. Room for the next version is set aside, so that a full disk cannot hide the end."""
+    """The record on disk, replaced as a whole.
+
+    Only the last version is synced: a crash of the machine makes the earlier ones worthless (another
+    boot: the attempt is lost with the node), a crash of the shim or the agent does not touch them.
+    Room for the next version is set aside, so that a full disk cannot hide the end.
+    """
 
     def __init__(self, attempt: AttemptDir) -> None:
         self._path = attempt.record
@@ -82,21 +88,18 @@ class RecordFile:
             return False
         finally:
             self._next.unlink()
-        sync_folder(self._path.parent)
-        self._reserve()
+        self._settle(record)
         return True
 
     def save(self, record: Record) -> None:
-        """Replace the record for good.
+        """Replace the record.
 
         Raises:
             OSError: The old version stands.
         """
         self._write_next(record)
         self._next.rename(self._path)
-        if record.phase is not Phase.ENDED:
-            self._reserve()
-        sync_folder(self._path.parent)
+        self._settle(record)
 
     def _write_next(self, record: Record) -> None:
         data = json.dumps(asdict(record)).encode()
@@ -104,14 +107,21 @@ class RecordFile:
         try:
             write_all(fd, data)
             os.ftruncate(fd, len(data))
-            os.fsync(fd)
+            if record.phase is Phase.ENDED:
+                os.fsync(fd)
         finally:
             os.close(fd)
 
-    def _reserve(self) -> None:
+    def _settle(self, record: Record) -> None:
+        if record.phase is Phase.ENDED:
+            sync_folder(self._path.parent)
+        else:
+            self._reserve(RESERVE_BYTES + RESERVE_RANK_BYTES * len(record.ranks))
+
+    def _reserve(self, size_bytes: int) -> None:
         fd = os.open(self._next, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, PRIVATE)
         try:
-            os.posix_fallocate(fd, 0, RESERVE_BYTES)
+            os.posix_fallocate(fd, 0, size_bytes)
         except OSError:
             pass  # a file system without fallocate, or full: the next save does what it can
         finally:

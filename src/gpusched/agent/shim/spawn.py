@@ -19,6 +19,7 @@ from gpusched.domain.launch_plan import TaskLaunch
 EXEC_TIMEOUT_S = 60  # a working directory on a dead file server never answers
 SCRIPT_WORD = "{script}"
 UMASK = 0o022
+RESETTABLE = tuple(int(signum) for signum in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
 
 class LaunchError(Exception):
@@ -192,7 +193,7 @@ def _exec(argv: list[str], env: Mapping[str, str]) -> NoReturn:
 
 def _reset_signals() -> None:
     signal.set_wakeup_fd(-1)
-    for signum in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+    for signum in RESETTABLE:
         signal.signal(signum, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from gpusched.agent.shim.containment import TOKEN_VARIABLE, Cgroup, kill_descendants
 from gpusched.agent.shim.files import AttemptDir
+from gpusched.agent.shim.lease import boot_time_us, read_lease
 from gpusched.agent.shim.order import Order, read_order, read_stop_order
 from gpusched.agent.shim.output import RankOutput
 from gpusched.agent.shim.proc import (
@@ -68,6 +69,7 @@ class Supervisor:
         self._warn_at_s: float | None = None
         self._limit_at_s: float | None = None
         self._kill_at_s: float | None = None  # set exactly while stopping
+        self._lease_at_s: float | None = None  # when to look at the lease again
         self._is_saved = True
         self._is_told = True
         self._signals: set[int] = set()  # arrived and not yet acted upon
@@ -87,6 +89,7 @@ class Supervisor:
         wake_fd = self._listen()
         self._selector.register(wake_fd, selectors.EVENT_READ, lambda: _drain(wake_fd))
         self._obey_stop_order()  # it may have come before us
+        self._check_lease()
         if self._kill_at_s is None:
             self._start()
         while not self._is_over():
@@ -192,7 +195,8 @@ class Supervisor:
         self._keep_time()
 
     def _timeout_s(self) -> float | None:
-        moments = [at for at in (self._warn_at_s, self._limit_at_s, self._kill_at_s) if at is not None]
+        times = (self._warn_at_s, self._limit_at_s, self._lease_at_s, self._kill_at_s)
+        moments = [at for at in times if at is not None]
         waits = [max(at - _clock_s(), 0.0) for at in moments]
         if not (self._is_saved and self._is_told):
             waits.append(RETRY_S)
@@ -266,8 +270,25 @@ class Supervisor:
             self._change(replace(self._record, failed_rank=rank.record.global_rank))
             self._begin_stop(self._launch.kill_wait_s)
 
+    def _check_lease(self) -> None:
+        """End at once, without grace, when the node's lease is over: the job may run elsewhere."""
+        lease = self._order.lease
+        if lease is None:
+            return
+        now_us = boot_time_us()
+        left_us = read_lease(Path(lease.path)).left_us(lease.term, now_us)
+        if left_us > 0:
+            self._lease_at_s = (now_us + left_us) / 1e6
+            return
+        self._lease_at_s = None
+        detail = f"node {self._launch.node} was cut off from the head until its lease ran out"
+        self._change(replace(self._record, cause=EndReason.NODE_FAIL, detail=detail))
+        self._begin_stop(0)
+
     def _keep_time(self) -> None:
         now_s = _clock_s()
+        if self._lease_at_s is not None and now_s >= self._lease_at_s:
+            self._check_lease()
         if self._warn_at_s is not None and now_s >= self._warn_at_s:
             self._warn_at_s = None
             if self._kill_at_s is None:

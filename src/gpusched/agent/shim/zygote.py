@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource  # noqa: F401 - os.wait4 imports it: once here, not once in every shim
 import signal
 import socket
 import sys

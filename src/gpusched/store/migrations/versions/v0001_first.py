@@ -81,6 +81,7 @@ def _create_attempts() -> None:
         sa.Column("account", sa.Text, nullable=False),
         sa.Column("granted_at_us", INT64, nullable=False),
         sa.Column("running_at_us", INT64),
+        sa.Column("stopping_at_us", INT64),
         sa.Column("ended_at_us", INT64),
         sa.Column("end_reason", sa.Text),
         sa.Column("allocation", sa.Text, nullable=False),

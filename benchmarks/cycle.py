@@ -1,0 +1,171 @@
+"""The core alone, without processes or a store: one scheduling cycle, and placement decisions a second."""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from benchmarks.report import SEED, Figure, Measured, at_least, at_most, percentile, run_benchmark, say
+from gpusched.agent.declared import declare_devices
+from gpusched.domain.errors import InsufficientResources
+from gpusched.domain.ids import JobId, NodeName
+from gpusched.domain.job_spec import JobSpec
+from gpusched.domain.node import Node, NodeFacts
+from gpusched.domain.partition import Partitions
+from gpusched.placement.gang import place
+from gpusched.placement.placement import Placement
+from gpusched.placement.snapshot import ClusterSnapshot
+from gpusched.policy.backfill import make_plan
+from gpusched.policy.plan import QueueEntry, RunningEntry
+
+GIB = 1 << 30
+DEPTH_MAX = 10_000  # the head's default
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """Nodes and gangs of a cycle; nodes of the decisions (the GPU nodes of Alibaba's openb trace)."""
+
+    nodes: int = 10_000
+    gangs: int = 10_000
+    repeats: int = 5
+    decision_nodes: int = 1_213
+    decisions: int = 20_000
+
+
+def measure(sizes: Sizes) -> Measured:
+    """One cycle on an empty and on a full cluster of 8-GPU nodes, and single placements."""
+    say(f"building {sizes.nodes} nodes")
+    nodes = [_node(number, "8xH100") for number in range(sizes.nodes)]
+    began = time.perf_counter()
+    snapshot = ClusterSnapshot.of(nodes, Partitions(), 1)
+    build_s = time.perf_counter() - began
+    queue = list(_gangs(sizes.gangs))
+    say("cycles")
+    empty_s = [_cycle_s(snapshot, queue, []) for _ in range(sizes.repeats)]
+    running = _filled(snapshot, queue)
+    waiting = [QueueEntry(JobId(sizes.gangs + e.job_id), e.spec) for e in queue]
+    full_s = [_cycle_s(snapshot, waiting, running) for _ in range(sizes.repeats)]
+    for entry in running[:1]:
+        for part in entry.nodes:
+            snapshot.give_back(part)
+    after_end_s = [_cycle_s(snapshot, waiting, running[1:]) for _ in range(sizes.repeats)]
+    say("decisions")
+    decisions_per_s = _decisions_per_s(sizes)
+    where = f"{sizes.nodes:,} nodes × 8 GPUs, {sizes.gangs:,} pending gangs"
+    return Measured(
+        [
+            Figure(f"cycle, {where}, cluster empty", percentile(empty_s, 50), "s", at_most(1)),
+            Figure(f"cycle, {where}, cluster full", percentile(full_s, 50), "s", at_most(1)),
+            Figure(
+                f"cycle after one job ended, {where}", percentile(after_end_s, 50) * 1e3, "ms", at_most(50)
+            ),
+            Figure(f"snapshot of {sizes.nodes:,} nodes from their facts", build_s, "s"),
+            Figure(
+                f"placement decisions, {sizes.decision_nodes:,} nodes", decisions_per_s, "/s", at_least(5_000)
+            ),
+        ],
+        {"running_when_full": len(running)},
+    )
+
+
+def _node(number: int, devices: str) -> Node:
+    name = NodeName(f"n{number:05}")
+    facts = NodeFacts(
+        name=name,
+        boot_id="boot",
+        agent_version="0",
+        address="10.0.0.1",
+        interface="eth0",
+        cpu_ids=tuple(range(96)),
+        cpus_pinnable=True,
+        memory_bytes=1024 * GIB,
+        devices=declare_devices(devices, name),
+    )
+    return Node(facts=facts, joined_at_us=0)
+
+
+def _gangs(count: int) -> Iterator[QueueEntry]:
+    """Gangs of 1 to 64 nodes, mostly small, every one a little different from the next."""
+    dice = random.Random(SEED)
+    for number in range(1, count + 1):
+        nodes = dice.choices((1, 2, 4, 8, 16, 64), (50, 20, 15, 8, 5, 2))[0]
+        gpus = 8 if nodes > 1 else dice.choice((1, 2, 4, 8))
+        yield QueueEntry(
+            JobId(number),
+            JobSpec(
+                name="gang",
+                command=("true",),
+                nodes=nodes,
+                gpus_per_node=gpus,
+                tasks_per_node=gpus,
+                cpus_per_task=dice.randint(1, 12),
+                memory_bytes=dice.randint(1, 100) * GIB,
+                time_limit_s=dice.randint(1, 48) * 1_800,
+            ),
+        )
+
+
+def _cycle_s(
+    snapshot: ClusterSnapshot, queue: Sequence[QueueEntry], running: Sequence[RunningEntry]
+) -> float:
+    began = time.perf_counter()
+    make_plan(snapshot, queue, running, 0, depth_max=DEPTH_MAX)
+    return time.perf_counter() - began
+
+
+def _filled(snapshot: ClusterSnapshot, queue: Sequence[QueueEntry]) -> list[RunningEntry]:
+    """Hold what a plan starts in the snapshot itself; returns it as running, ending over the next day."""
+    specs = {entry.job_id: entry.spec for entry in queue}
+    running: list[RunningEntry] = []
+    for start in make_plan(snapshot, queue, [], 0, depth_max=DEPTH_MAX).starts:
+        for part in start.placement.nodes:
+            snapshot.take(part)
+        limit_s = specs[start.job_id].time_limit_s
+        assert limit_s is not None
+        running.append(RunningEntry(start.job_id, start.placement.nodes, limit_s * 1_000_000))
+    return running
+
+
+def _decisions_per_s(sizes: Sizes) -> float:
+    """Single-node jobs placed and held one after the other; when one does not fit, a random one ends.
+
+    The clock runs for the placing and the holding alike: that is one decision.
+    """
+    dice = random.Random(SEED)
+    models = ("8xA100", "8xV100", "2xT4", "4xA10", "4xV100")
+    nodes = [_node(number, dice.choice(models)) for number in range(sizes.decision_nodes)]
+    snapshot = ClusterSnapshot.of(nodes, Partitions(), 1)
+    specs = [
+        JobSpec(
+            name="job",
+            command=("true",),
+            gpus_per_node=dice.choices((0, 1, 2, 4, 8), (15, 50, 15, 10, 10))[0],
+            cpus_per_task=dice.randint(1, 16),
+            memory_bytes=dice.randint(1, 64) * GIB,
+        )
+        for _ in range(sizes.decisions)
+    ]
+    held: list[Placement] = []
+    began = time.perf_counter()
+    for spec in specs:
+        try:
+            placement = place(snapshot, spec)
+        except InsufficientResources:
+            if not held:
+                raise
+            for part in held.pop(dice.randrange(len(held))).nodes:
+                snapshot.give_back(part)
+            continue
+        for part in placement.nodes:
+            snapshot.take(part)
+        held.append(placement)
+    return len(specs) / (time.perf_counter() - began)
+
+
+if __name__ == "__main__":
+    quick = Sizes(nodes=200, gangs=200, repeats=1, decision_nodes=50, decisions=200)
+    sys.exit(run_benchmark("cycle", measure, full=Sizes(), quick=quick))
