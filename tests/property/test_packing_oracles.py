@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gpusched.placement.columns import Packer
 from gpusched.placement.fragmentation import FragmentTables, RequestMix
-from gpusched.placement.packing import PATIENCE, FutureValue
+from gpusched.placement.packing import FINALITY, PATIENCE, FutureValue
 from gpusched.placement.shared_nodes import WHOLE, Shape, SharedNodes
 
 MODELS = ("A", "B", "C")
@@ -87,7 +87,7 @@ def plain_value(mix, nodes, model, cpu, free):
         stays = PATIENCE * milli + sum(p * leftover(milli - m) for m, p in fitting)
         return stays / (PATIENCE + sum(p for _, p in fitting))
 
-    return value - sum(leftover(milli) for milli in free)
+    return value - FINALITY * sum(leftover(milli) for milli in free)
 
 
 def values(mix, nodes):

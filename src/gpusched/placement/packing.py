@@ -2,7 +2,7 @@
 
 A node is worth what the requests of the mix can still make of it, in milli of GPU:
 
-    value = usable - leftover + reserve
+    value = usable - FINALITY · leftover + reserve
 
 ``usable`` is the expectation, over a shape drawn from the mix, of the milli that copies of it could
 take: as many as both the GPUs and the CPU admit. It is the free milli less the fragment of Weng et
@@ -15,6 +15,7 @@ fits is taken, and in ``PATIENCE`` of the draws' weight the GPU is left as it is
 
     leftover(r) = (PATIENCE · r + sum of p(m) · leftover(r - m) over m <= r) / (PATIENCE + sum of p(m))
 
+It weighs twice: what is merely unusable for one shape may yet serve another, what is stranded is lost.
 So 530 milli are worth more than 540 where requests for 530 or for two of 265 are usual. Only shapes
 for which the node still has the CPU count.
 
@@ -37,6 +38,7 @@ from gpusched.placement.fragmentation import RequestMix
 from gpusched.placement.shared_nodes import WHOLE, FloatColumn, IntColumn, Shape, SharedNodes
 
 PATIENCE = 0.01
+FINALITY = 2.0
 # Far below any difference that means something, far above rounding: equal states score equal.
 DECIMALS = 6
 
@@ -129,7 +131,7 @@ class FutureValue:
         model = self._nodes.model[rows]
         by_gpu = (copies // self._gpus)[:, self._size]
         usable = np.einsum("ms,ms->m", np.minimum(by_gpu, cpu[:, None] // self._cpu), self._weight[model])
-        value: FloatColumn = usable - stranded + self._pressure[model] * idle
+        value: FloatColumn = usable - FINALITY * stranded + self._pressure[model] * idle
         return value
 
     def _leftovers(self, rows: IntColumn, cpu: IntColumn, gpu: IntColumn) -> FloatColumn:

@@ -16,9 +16,7 @@ def cluster(*nodes):
     """Each node: model, CPUs, GPUs."""
     models, cpus, gpus = zip(*nodes, strict=True)
     memory = np.full(len(nodes), 1 << 20)
-    return SharedNodes(
-        models=models, cpu_milli=np.array(cpus) * 1000, memory_mib=memory, gpus=np.array(gpus)
-    )
+    return SharedNodes(models=models, cpu_milli=np.array(cpus) * 1000, memory_mib=memory, gpus=np.array(gpus))
 
 
 def part(milli, cpus=1, **more):
