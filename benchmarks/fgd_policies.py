@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gpusched.placement.fractions import WHOLE, IntColumn, Shape, SharedNodes
-from gpusched.placement.fragmentation import FragmentTables, RequestMix
+from gpusched.placement.fragmentation import RequestMix
+from gpusched.placement.shared_nodes import WHOLE, IntColumn, Shape, SharedNodes
 
 CPU_MOST_MILLI = 128_000
 GPU_MOST_MILLI = 8 * WHOLE
@@ -29,7 +29,7 @@ class Published:
             return (self.nodes.fullest_device(row, shape.gpu_milli),)
         return self.nodes.whole_devices(row, shape.gpus)
 
-    def taken(self, shape: Shape, row: int) -> None:
+    def note_placed(self, shape: Shape, row: int) -> None:
         """Hear of a placement."""
 
     def _gpu_free(self, rows: IntColumn) -> IntColumn:
@@ -88,7 +88,7 @@ class GpuClustering(Published):
         quarter = np.where(same, np.where(kinds == 1, 75, 50), np.where(kinds == 0, 25, 0))
         return (used + quarter).astype(float)
 
-    def taken(self, shape: Shape, row: int) -> None:
+    def note_placed(self, shape: Shape, row: int) -> None:
         if shape.gpus:
             self._kinds[row, _kind(shape)] = True
 
@@ -98,26 +98,63 @@ class Fgd(Published):
 
     def __init__(self, nodes: SharedNodes, mix: RequestMix) -> None:
         super().__init__(nodes, mix)
-        self._tables = FragmentTables(mix, nodes.models, nodes.gpu.shape[1])
-        self._fragment = self._tables.of_nodes(nodes.model, nodes.cpu, nodes.gpu)
+        self._no_access = np.array(
+            [
+                [bool(shape.models) and model not in shape.models for model in nodes.models]
+                for shape in mix.shapes
+            ]
+        )
+        self._fragment = self._fragments(nodes.model, nodes.cpu, nodes.gpu)
 
     def score(self, shape: Shape, rows: IntColumn) -> Floats:
-        return self._squashed(self._fragment[rows] - self._tables.after(self.nodes, shape, rows).min(axis=1))
+        best: Floats = self._growth(shape, rows).max(axis=1)
+        return best
 
     def devices(self, shape: Shape, row: int) -> tuple[int, ...]:
         if not shape.is_part:
             return self.nodes.whole_devices(row, shape.gpus)
-        growth = self._fragment[row] - self._tables.after(self.nodes, shape, np.array([row]))[0]
-        return (int(np.where(growth > -np.inf, self._squashed(growth), -1).argmax()),)
+        return (int(self._growth(shape, np.array([row]))[0].argmax()),)
 
-    def taken(self, shape: Shape, row: int) -> None:
+    def note_placed(self, shape: Shape, row: int) -> None:
         one = slice(row, row + 1)
-        self._fragment[row] = self._tables.of_nodes(
-            self.nodes.model[one], self.nodes.cpu[one], self.nodes.gpu[one]
-        )[0]
+        self._fragment[one] = self._fragments(self.nodes.model[one], self.nodes.cpu[one], self.nodes.gpu[one])
 
-    def _squashed(self, spared_milli: Floats) -> Floats:
-        return np.trunc(100 / (1 + np.exp(-spared_milli / WHOLE)))
+    def _growth(self, shape: Shape, rows: IntColumn) -> Floats:
+        """Squashed scores: (M, G) by GPU for a part, -1 where it does not fit; else (M, 1)."""
+        model, cpu, gpu = self.nodes.model[rows], self.nodes.cpu[rows] - shape.cpu_milli, self.nodes.gpu[rows]
+        if shape.is_part:
+            node, device = np.nonzero(gpu >= shape.gpu_milli)
+            after = gpu[node]
+            after[np.arange(len(node)), device] -= shape.gpu_milli
+            score = np.full(gpu.shape, -1.0)
+            fragment = self._fragments(model[node], cpu[node], after)
+            score[node, device] = _squashed(self._fragment[rows][node] - fragment)
+            return score
+        whole = gpu == WHOLE
+        after = np.where(whole & (whole.cumsum(axis=1) <= shape.gpus), 0, gpu)
+        return _squashed(self._fragment[rows] - self._fragments(model, cpu, after))[:, None]
+
+    def _fragments(self, model: IntColumn, cpu: IntColumn, gpu: IntColumn) -> Floats:
+        """As ``FragmentTables.of_nodes``, adding in the study's order: another flips truncated scores."""
+        idle = gpu.sum(axis=1)
+        kinds = np.zeros((6, len(model)))
+        for number, (shape, share) in enumerate(zip(self.mix.shapes, self.mix.shares, strict=True)):
+            has_cpu = cpu >= shape.cpu_milli
+            if shape.gpus == 0:
+                kinds[np.where(has_cpu, 3, 4), np.arange(len(model))] += share * idle
+                continue
+            has_gpu = (gpu >= shape.gpu_milli).sum(axis=1) >= shape.gpus
+            kind = np.where(has_cpu, 1, np.where(has_gpu, 2, 0))
+            kind[self._no_access[number, model]] = 5
+            small = np.where(gpu < shape.gpu_milli, gpu, 0).sum(axis=1)
+            lost = np.where((kind == 1) & has_gpu, small, idle)
+            kinds[kind, np.arange(len(model))] += share * lost
+        fragment: Floats = kinds[0] + kinds[1] + kinds[2] + kinds[3] + kinds[4] + kinds[5]
+        return fragment
+
+
+def _squashed(spared_milli: Floats) -> Floats:
+    return np.trunc(100 / (1 + np.exp(-spared_milli / WHOLE)))
 
 
 def _kind(shape: Shape) -> int:

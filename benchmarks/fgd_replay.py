@@ -2,120 +2,95 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpusched.placement.columns import ScoreColumns
-from gpusched.placement.fractions import IntColumn, Shape, SharedNodes
+from benchmarks.fgd_trace import Arrivals, Trace
+from gpusched.placement.columns import Packer, Scoring
 from gpusched.placement.fragmentation import FragmentTables, RequestMix
+from gpusched.placement.shared_nodes import Shape, SharedNodes
 
-TYPICAL_COVER = 0.95
+ALLOCATION_AT = (100, 110, 130)
+FRAGMENTATION_AT = (50, 80, 90, 95, 100, 110, 130)
 
-
-@dataclass(frozen=True, slots=True)
-class Arrivals:
-    seed: str
-    pods: tuple[Shape, ...]
-    node_order: IntColumn
+Policy = Callable[[SharedNodes, RequestMix], Scoring]
+ByArrival = dict[int, float | None]
+Decision = tuple[int, tuple[int, ...]] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    nodes: tuple[int | None, ...]
-    gpus: tuple[tuple[int, ...], ...]
-    allocation: dict[int, float]
-    fragmentation: dict[int, float]
-    decisions_per_s: float
+    """One order, replayed.
+
+    Attributes:
+        seed: Name of the order.
+        decisions: Per arrival, the node's index by name and its GPUs; None if rejected.
+        allocation: Percent of all GPU milli in use, by arrival percent.
+        fragmentation: Percent of idle GPU milli that is fragment, by arrival percent.
+        wall_s: Time of all decisions by the wall clock.
+        cpu_s: The same, of this process alone: what the wall clock would show on an idle machine.
+    """
+
+    seed: str
+    decisions: tuple[Decision, ...]
+    allocation: ByArrival
+    fragmentation: ByArrival
+    wall_s: float
+    cpu_s: float
 
 
-def read_csv(path: Path) -> list[dict[str, str]]:
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8", newline="") as stream:  # type: ignore[operator]
-        return list(csv.DictReader(stream))
+def replay(trace: Trace, arrivals: Arrivals, policy: Policy) -> Outcome:
+    """Offer every pod to the policy; set-up of the policy is not counted as decision time."""
+    pods = [trace.pods[index] for index in arrivals.pod.tolist()]
+    nodes = trace.empty_cluster(arrivals)
+    mix = RequestMix.of(trace.pods)
+    packer = Packer(nodes, policy(nodes, mix))
+    wall, cpu = time.perf_counter(), time.process_time()
+    rows = [packer.place(pod) for pod in pods]
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    allocation, fragmentation = measure(trace.empty_cluster(arrivals), mix, pods, rows)
+    order = arrivals.node_order.tolist()
+    decisions = tuple(None if at is None else (order[at[0]], at[1]) for at in rows)
+    return Outcome(arrivals.seed, decisions, allocation, fragmentation, wall, cpu)
 
 
-def read_shapes(path: Path) -> tuple[Shape, ...]:
-    rows = sorted(read_csv(path), key=lambda row: row["name"].encode())
-    return tuple(
-        Shape(
-            cpu_milli=int(row["cpu_milli"]),
-            memory_mib=int(row["memory_mib"]),
-            gpus=int(row["num_gpu"]),
-            gpu_milli=int(row["gpu_milli"] or 0) if int(row["num_gpu"]) else 0,
-            models=tuple(sorted(filter(None, (row.get("gpu_spec") or "").split("|")))),
-        )
-        for row in rows
+def measure(
+    nodes: SharedNodes, mix: RequestMix, pods: Sequence[Shape], decisions: Sequence[Decision]
+) -> tuple[ByArrival, ByArrival]:
+    """Compute the study's two ratios from what was decided, on ``nodes``, which are empty and filled here.
+
+    Raises:
+        StalePlan: A decision takes what is not free.
+    """
+    capacity = int(nodes.gpu.sum())
+    tables = FragmentTables(mix, nodes.models, nodes.gpu.shape[1])
+    fragment = np.zeros(len(pods))
+    now = tables.of_nodes(nodes.model, nodes.cpu, nodes.gpu)
+    for event, (pod, decision) in enumerate(zip(pods, decisions, strict=True)):
+        if decision is not None:
+            row, devices = decision
+            nodes.take(row, pod, devices)
+            one = slice(row, row + 1)
+            now[row] = tables.of_nodes(nodes.model[one], nodes.cpu[one], nodes.gpu[one])[0]
+        fragment[event] = now.sum()
+    asked = np.array([pod.total_milli for pod in pods])
+    used = np.cumsum(asked * np.array([decision is not None for decision in decisions]))
+    percent = np.rint(np.cumsum(asked) / capacity * 100).astype(int)
+    allocation = np.round(used / capacity * 100, 2)
+    idle = np.maximum(capacity - used, 1)
+    fragmentation = np.round(fragment / idle * 100, 2)
+    return (
+        {at: _mean_at(percent, allocation, at) for at in ALLOCATION_AT},
+        {at: _mean_at(percent, fragmentation, at) for at in FRAGMENTATION_AT},
     )
 
 
-def build_nodes(path: Path, order: IntColumn) -> SharedNodes:
-    rows = sorted(read_csv(path), key=lambda row: row["sn"].encode())
-    ranked = [rows[i] for i in order.tolist()]
-    return SharedNodes(
-        models=[row["model"] for row in ranked],
-        cpu_milli=np.array([int(row["cpu_milli"]) for row in ranked]),
-        memory_mib=np.array([int(row["memory_mib"]) for row in ranked]),
-        gpus=np.array([int(row["gpu"]) for row in ranked]),
-    )
-
-
-def replay(nodes: SharedNodes, policy_class, shapes, arrivals) -> Outcome:
-    typical = RequestMix.of(shapes, cover=TYPICAL_COVER)
-    policy = policy_class(nodes, typical)
-    columns = ScoreColumns(nodes, policy.score)
-    chosen, gpus, states = [], [], []
-    spent = 0.0
-    for shape in arrivals.pods:
-        start = time.perf_counter()
-        row = columns.best(shape)
-        devices = ()
-        if row is not None:
-            devices = policy.devices(shape, row) if shape.gpus else ()
-            before = (row, nodes.cpu[row], nodes.gpu[row].copy())
-            nodes.take(row, shape, devices)
-            policy.taken(shape, row)
-            columns.mark_changed(row)
-        spent += time.perf_counter() - start
-        chosen.append(row)
-        gpus.append(devices)
-        states.append(None if row is None else (*before, nodes.cpu[row], nodes.gpu[row].copy()))
-    alloc, frag = measure(nodes, typical, arrivals.pods, states)
-    back = arrivals.node_order
-    return Outcome(
-        tuple(None if r is None else int(back[r]) for r in chosen), tuple(gpus), alloc, frag, len(chosen) / spent
-    )
-
-
-def measure(nodes, typical, pods, states):
-    tables = FragmentTables(typical, nodes.models, nodes.gpu.shape[1])
-    capacity = int(nodes.gpus.sum()) * 1000
-    want = np.array([p.total_milli for p in pods])
-    placed = np.array([s is not None for s in states])
-    arrived, used = np.cumsum(want), np.cumsum(want * placed)
-    rows = np.array([s[0] for s in states if s])
-    def frag(c, g):
-        return tables.of_nodes(nodes.model[rows], np.array([s[c] for s in states if s]), np.stack([s[g] for s in states if s]))
-    delta = np.zeros(len(pods))
-    delta[placed] = frag(3, 4) - frag(1, 2)
-    empty = np.where(np.arange(nodes.gpu.shape[1]) < nodes.gpus[:, None], 1000, 0)
-    cpu0 = nodes.cpu.copy()
-    for p, s in zip(pods, states):
-        if s: cpu0[s[0]] += p.cpu_milli
-    fragment = tables.of_nodes(nodes.model, cpu0, empty).sum() + np.cumsum(delta)
-    percent = np.rint(arrived / capacity * 100).astype(int)
-    alloc = np.round(used / capacity * 100, 2)
-    fr = np.round(fragment / (capacity - used) * 100, 2)
-    return tuple({k: _at(percent, v, k) for k in (50, 80, 90, 95, 100, 110, 130)} for v in (alloc, fr))
-
-
-def _at(percent, values, k):
-    at = percent == k
-    if not at.any():
-        at = (percent == k - 1) | (percent == k + 1)
-    return round(float(values[at].mean()), 2) if at.any() else None
+def _mean_at(percent: NDArray[np.int64], values: NDArray[np.float64], at: int) -> float | None:
+    events = percent == at
+    if not events.any():
+        events = np.abs(percent - at) == 1
+    return round(float(values[events].mean()), 2) if events.any() else None

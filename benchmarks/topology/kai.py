@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.topology.verdict import Verdict
 from gpusched.domain.errors import InvalidSpec
 from gpusched.placement.components import Group, Packing, Task, TaskPlacement, Ways, place_group
-from gpusched.placement.fractions import WHOLE, Shape, SharedNodes
+from gpusched.placement.shared_nodes import WHOLE, Shape, SharedNodes
 from gpusched.placement.tree import Tree, build_tree
 from gpusched.policy.elastic import PodSet, fullness, next_tasks
 from gpusched.policy.quota import Queue, QueueTree

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gpusched.placement.components import Group, Task, Ways, place_group
 from gpusched.placement.domains import Fill, GangAsk, Shortfall, split
-from gpusched.placement.fractions import WHOLE, Shape, SharedNodes
+from gpusched.placement.shared_nodes import WHOLE, Shape, SharedNodes
 from gpusched.placement.topology import place_on_tree
 from gpusched.placement.tree import Segment, build_tree, in_rank_order, measure, ring_cost
 

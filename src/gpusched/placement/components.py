@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpusched.placement.fractions import WHOLE, Shape, SharedNodes
+from gpusched.placement.shared_nodes import WHOLE, Shape, SharedNodes
 from gpusched.placement.tree import BoolColumn, IntColumn, Tree
 
 STEPS_MAX = 5_000

@@ -17,6 +17,7 @@ from gpusched.domain.errors import InfeasibleRequest, StalePlan
 WHOLE = 1000
 IntColumn = NDArray[np.int64]
 BoolColumn = NDArray[np.bool_]
+FloatColumn = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -25,7 +26,7 @@ class Shape:
 
     Attributes:
         cpu_milli: CPUs in thousandths.
-        gpu_milli: Share of each GPU in thousandths: ``WHOLE``, below it only for ``gpus == 1``; 0 without GPU.
+        gpu_milli: Share of each GPU in thousandths: ``WHOLE``, or below it for one GPU; 0 without GPU.
         gpus: Number of GPUs.
         models: GPU models that will do; empty stands for any.
         memory_mib: Host memory.
@@ -66,7 +67,7 @@ class SharedNodes:
         model: (N,) index into ``models``.
         cpu: (N,) free CPU in thousandths.
         memory: (N,) free host memory in MiB.
-        gpu: (N, G) free milli of every GPU; 0 where a node has fewer than G.
+        gpu: (N, G) free milli of every GPU, G >= 1; 0 where a node has fewer than G.
         gpus: (N,) number of GPUs fitted.
         whole: (N,) GPUs of which nothing is taken.
     """
@@ -89,7 +90,7 @@ class SharedNodes:
         self.cpu = cpu_milli.astype(np.int64)
         self.memory = memory_mib.astype(np.int64)
         self.gpus = gpus.astype(np.int64)
-        fitted = np.arange(int(gpus.max(initial=0))) < self.gpus[:, None]
+        fitted = np.arange(int(gpus.max(initial=1))) < self.gpus[:, None]
         self.gpu = np.where(fitted, WHOLE, 0)
         self.whole = self.gpus.copy()
 
@@ -119,7 +120,7 @@ class SharedNodes:
         if self.cpu[row] < shape.cpu_milli or self.memory[row] < shape.memory_mib:
             raise StalePlan(f"node {row} lacks CPU or memory: plan again")
         for device in devices:
-            if self.gpu[row, device] < shape.gpu_milli:
+            if device >= self.gpus[row] or self.gpu[row, device] < shape.gpu_milli:
                 raise StalePlan(f"GPU {device} of node {row} has not {shape.gpu_milli} milli: plan again")
         self.cpu[row] -= shape.cpu_milli
         self.memory[row] -= shape.memory_mib
