@@ -17,6 +17,7 @@ from gpusched.domain.identity import Principal
 from gpusched.domain.ids import AttemptId, JobId, NodeName, RequestId
 from gpusched.domain.job_state import PendingReason
 from gpusched.domain.partition import Partitions
+from gpusched.domain.topology import Topology
 from gpusched.engine.commit import commit_plan
 from gpusched.engine.facts import take
 from gpusched.engine.inputs import CommandAcknowledged, Fact, LeaseEnded, NodeConnected, Request
@@ -53,6 +54,7 @@ class EngineSettings:
 
     cluster: str = "gpusched"
     partitions: Partitions = field(default_factory=Partitions)
+    topology: Topology = field(default_factory=Topology)
     cycle_depth_max: int = 10_000  # pending jobs that one cycle looks at
 
 
@@ -63,6 +65,7 @@ class Engine:
         self.settings = settings
         self.state = ClusterState.of(
             settings.partitions,
+            topology=settings.topology,
             jobs=loaded.jobs,
             nodes=loaded.nodes,
             next_job_id=loaded.next_job_id,

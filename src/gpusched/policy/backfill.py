@@ -30,7 +30,7 @@ from gpusched.domain.ids import JobId
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import PendingReason
 from gpusched.placement.fit import fit_empty
-from gpusched.placement.gang import fits, place
+from gpusched.placement.gang import could_fit, fits, place
 from gpusched.placement.inventory import BoolColumn
 from gpusched.placement.placement import Placement
 from gpusched.placement.request import NodeRequest, node_request
@@ -82,8 +82,11 @@ class _Refused:
         smallest = self.nodes.get(request)
         return smallest is not None and nodes >= smallest
 
-    def add(self, request: NodeRequest, nodes: int) -> None:
-        self.nodes[request] = min(nodes, self.nodes.get(request, nodes))
+    def add(self, spec: JobSpec) -> None:
+        # What a topology wish kept out says nothing of a gang without it.
+        if not spec.has_topology_wishes:
+            request = node_request(spec)
+            self.nodes[request] = min(spec.nodes, self.nodes.get(request, spec.nodes))
 
 
 @dataclass(slots=True)
@@ -137,7 +140,7 @@ class _Cycle:
     def consider(self, entry: QueueEntry) -> None:
         """Start the job or write down why it waits."""
         request, nodes = node_request(entry.spec), entry.spec.nodes
-        if np.count_nonzero(fit_empty(self.now.inventory, request)) < nodes:
+        if not could_fit(self.now, entry.spec):
             self.reasons[entry.job_id] = PendingReason.NODES_UNAVAILABLE
             return
         self.reasons[entry.job_id] = PendingReason.PRIORITY
@@ -149,7 +152,7 @@ class _Cycle:
             return
         self.tries_left -= 1
         if not fits(self.now, entry.spec):
-            self.no_room.add(request, nodes)
+            self.no_room.add(entry.spec)
             if self.head is None:
                 self._becomes_head(entry)
         elif self.head is None or is_harmless:
@@ -157,7 +160,7 @@ class _Cycle:
         elif (placement := self.head.place_beside(self.now, entry.spec)) is not None:
             self._start(entry, placement, ends_by_us)
         else:
-            self.in_the_way.add(request, nodes)
+            self.in_the_way.add(entry.spec)
 
     def _becomes_head(self, entry: QueueEntry) -> None:
         forecast = forecast_start(self.now, entry.spec, self.running, self.now_us)
