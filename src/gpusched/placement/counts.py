@@ -102,7 +102,8 @@ def _count_pairs(
     shape = (len(cpu_steps) + 1, len(memory_steps) + 1)
     if len(node_cpus) * len(cpus) <= shape[0] * shape[1]:
         both: BoolColumn = (node_cpus >= cpus[:, None]) & (node_memory >= memory[:, None])
-        return both.sum(axis=1)
+        direct: IntColumn = both.sum(axis=1)
+        return direct
     # How many steps a node reaches, in each of the two; a sum from the far corner counts those that
     # reach at least so many.
     reached = np.searchsorted(cpu_steps, node_cpus, side="right") * shape[1]

@@ -66,7 +66,9 @@ def make_plan(
     Returns:
         Starts in queue order; for jobs that wait a reason; for the head its forecast start, if any.
     """
-    cycle = _Cycle(snapshot.copy(), queue, list(running), now_us, depth_max, memo or CycleMemo())
+    cycle = _Cycle(
+        snapshot.copy(), queue, running, now_us=now_us, depth_max=depth_max, memo=memo or CycleMemo()
+    )
     return cycle.plan()
 
 
@@ -102,7 +104,7 @@ class _Head:
         return self.forecast is None or ends_by_us <= self.forecast.start_us
 
     def beside(self, now: ClusterSnapshot, spec: JobSpec, placement: Placement) -> Placement | None:
-        """Keep or move a job that may outlast the shadow time, and hold it in the forecast; None if it must wait."""
+        """Keep or move a job that may outlast the shadow time, and hold it; None if it must wait."""
         if self.forecast is None:
             return _place(now, spec, self.usable)
         later = self.forecast.snapshot
@@ -126,13 +128,14 @@ class _Cycle:
         self,
         now: ClusterSnapshot,
         queue: Sequence[QueueEntry],
-        running: list[RunningEntry],
+        running: Sequence[RunningEntry],
+        *,
         now_us: int,
-        tries_left: int,
+        depth_max: int,
         memo: CycleMemo,
     ) -> None:
-        self.now, self.queue, self.running, self.now_us = now, queue, running, now_us
-        self.tries_left, self.memo = tries_left, memo
+        self.now, self.queue, self.running, self.now_us = now, queue, list(running), now_us
+        self.tries_left, self.memo = depth_max, memo
         self.rows = memo.rows_of(now.inventory, queue)
         self.nodes = np.fromiter((entry.spec.nodes for entry in queue), dtype=np.int64, count=len(queue))
         self.available = memo.count_empty()[self.rows] >= self.nodes  # (Q,) enough nodes are up and open
@@ -163,7 +166,8 @@ class _Cycle:
 
     def _make_head(self, spec: JobSpec) -> _Head:
         usable = fit_empty(self.now.inventory, node_request(spec))
-        return _Head(spec, forecast_start(self.now, spec, self.running, self.now_us), usable)
+        forecast = forecast_start(self.now, spec, self.running, self.now_us, memo=self.memo.holdings)
+        return _Head(spec, forecast, usable)
 
     def _backfill(self, head: _Head, first: int) -> int:
         """Try the entries from ``first`` on; return how many entries of the queue were seen."""
@@ -208,7 +212,7 @@ class _Cycle:
             reasons[ids[position]] = PendingReason.NODES_UNAVAILABLE
         for start in self.starts:
             del reasons[start.job_id]
-        return Plan(self.now.generation, tuple(self.starts), reasons | of_head, forecasts)
+        return Plan(self.now.generation, tuple(self.starts), {**reasons, **of_head}, forecasts)
 
 
 def _ends_by(spec: JobSpec, now_us: int) -> int | None:

@@ -15,6 +15,7 @@ from gpusched.placement.counts import RequestColumns, Room
 from gpusched.placement.inventory import IntColumn, Inventory
 from gpusched.placement.request import NodeRequest, node_request
 from gpusched.placement.snapshot import ClusterSnapshot
+from gpusched.policy.forecast import HoldingsMemo
 from gpusched.policy.plan import QueueEntry
 
 _UNUSED_MAX = 4_096  # requests kept beyond twice those of the queue
@@ -29,6 +30,7 @@ class CycleMemo:
     """
 
     def __init__(self) -> None:
+        self.holdings = HoldingsMemo()
         self._forget(None)
 
     def _forget(self, inventory: Inventory | None) -> None:
@@ -47,24 +49,20 @@ class CycleMemo:
         """
         if inventory is not self._inventory or len(self._row) > 2 * len(queue) + _UNUSED_MAX:
             self._forget(inventory)
-        rows = list(map(self._row_of.get, queue))
-        known = len(self._columns.requests)
-        fresh: list[NodeRequest] = []
-        found: list[int] = []
-        for entry, row in zip(queue, rows, strict=True):
-            if row is None:
-                request = node_request(entry.spec)
-                row = self._row.setdefault(request, known + len(fresh))
-                if row == known + len(fresh):
-                    fresh.append(request)
-            found.append(row)
-        self._row_of = dict(zip(queue, found, strict=True))
+        known, fresh = len(self._row), list[NodeRequest]()
+        for entry in [entry for entry in queue if entry not in self._row_of]:
+            request = node_request(entry.spec)
+            row = self._row_of[entry] = self._row.setdefault(request, known + len(fresh))
+            if row == known + len(fresh):
+                fresh.append(request)
+        rows = [self._row_of[entry] for entry in queue]
+        self._row_of = dict(zip(queue, rows, strict=True))
         if fresh:
             self._columns.add(fresh)
             self._empty = np.append(self._empty, self._columns.count(Room.empty(inventory), first=known))
             if self._room is not None:
                 self._now = np.append(self._now, self._columns.count(self._room, first=known))
-        return np.array(found, dtype=np.int64)
+        return np.array(rows, dtype=np.int64)
 
     def request(self, row: int) -> NodeRequest:
         """The request of a row, one object for all equal ones."""
