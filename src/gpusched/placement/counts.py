@@ -17,6 +17,8 @@ from gpusched.placement.inventory import BoolColumn, IntColumn, Inventory
 from gpusched.placement.request import NodeRequest, whereabouts
 from gpusched.placement.snapshot import ClusterSnapshot
 
+_EVERY = slice(None)
+
 
 @dataclass(frozen=True, slots=True)
 class Room:
@@ -66,25 +68,27 @@ class RequestColumns:
         self._memory = _longer(self._memory, (request.memory_bytes for request in requests))
         self._where = _longer(self._where, (wheres.setdefault(whereabouts(r), len(wheres)) for r in requests))
 
-    def count(self, room: Room, nodes: IntColumn | None = None, *, first: int = 0) -> IntColumn:
-        """Count for each request from row ``first`` on the nodes on which it fits, among ``nodes`` or all.
+    def count(
+        self, room: Room, *, rows: IntColumn | slice = _EVERY, nodes: IntColumn | slice = _EVERY
+    ) -> IntColumn:
+        """Count for each of some requests the nodes, among some, on which it fits.
 
         Returns:
-            (R - first,) counts, the same that ``np.count_nonzero(fit_now(...))`` gives.
+            (len(rows),) counts, the same that ``np.count_nonzero(fit_now(...))`` gives.
         """
-        gpus_wanted, cpus, memory = self._gpus[first:], self._cpus[first:], self._memory[first:]
-        counts = np.zeros(len(gpus_wanted), dtype=np.int64)
-        among: IntColumn | slice = slice(None) if nodes is None else nodes
+        gpus_wanted, cpus, memory = self._gpus[rows], self._cpus[rows], self._memory[rows]
+        where_of = self._where[rows]
+        counts = np.zeros(len(where_of), dtype=np.int64)
         wheres = list(self._wheres)
-        for number in np.unique(self._where[first:]).tolist():
-            where, group = wheres[number], self._where[first:] == number
-            allowed = fit_empty(room.inventory, where)[among]
-            gpus = matching_gpus(room.inventory, where, room.gpus_by_class[:, among])
+        for number in np.unique(where_of).tolist():
+            where, group = wheres[number], where_of == number
+            allowed = fit_empty(room.inventory, where)[nodes]
+            gpus = matching_gpus(room.inventory, where, room.gpus_by_class[:, nodes])
             for wanted in np.unique(gpus_wanted[group]).tolist():
-                rows = np.flatnonzero(group & (gpus_wanted == wanted))
+                alike = np.flatnonzero(group & (gpus_wanted == wanted))
                 having = allowed & (gpus >= wanted)
-                counts[rows] = _count_pairs(
-                    cpus[rows], memory[rows], room.cpus[among][having], room.memory[among][having]
+                counts[alike] = _count_pairs(
+                    cpus[alike], memory[alike], room.cpus[nodes][having], room.memory[nodes][having]
                 )
         return counts
 

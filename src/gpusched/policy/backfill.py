@@ -22,26 +22,26 @@ gang of the same, is not tried again in the cycle. One forecast, for the head.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from gpusched.domain.errors import InfeasibleRequest, InsufficientResources
 from gpusched.domain.ids import JobId
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import PendingReason
 from gpusched.placement.fit import fit_empty
-from gpusched.placement.gang import fits, place
-from gpusched.placement.inventory import BoolColumn
+from gpusched.placement.inventory import IntColumn
 from gpusched.placement.placement import Placement
 from gpusched.placement.request import NodeRequest, node_request
 from gpusched.placement.snapshot import ClusterSnapshot
-from gpusched.policy.forecast import Forecast, forecast_start
+from gpusched.policy.forecast import forecast_start
+from gpusched.policy.head import Head, ends_by, take, try_place
 from gpusched.policy.memo import CycleMemo
 from gpusched.policy.plan import Plan, QueueEntry, RunningEntry, Start
 
-_SECOND_US = 1_000_000
+_REFUSED_MAX = 16  # refused after a start before the rest is sifted again
 
 
 def make_plan(
@@ -89,38 +89,6 @@ class _Refused:
         self.nodes[request] = min(nodes, self.nodes.get(request, nodes))
 
 
-@dataclass(slots=True)
-class _Head:
-    """The first job that waits for resources, and what later jobs must leave to it."""
-
-    spec: JobSpec
-    forecast: Forecast | None
-    usable: BoolColumn  # (N,) nodes it could ever use
-
-    def allows_until(self, ends_by_us: int | None) -> bool:
-        """Whether a job that ends by then may start anywhere."""
-        if ends_by_us is None:
-            return False
-        return self.forecast is None or ends_by_us <= self.forecast.start_us
-
-    def beside(self, now: ClusterSnapshot, spec: JobSpec, placement: Placement) -> Placement | None:
-        """Keep or move a job that may outlast the shadow time, and hold it; None if it must wait."""
-        if self.forecast is None:
-            return _place(now, spec, self.usable)
-        later = self.forecast.snapshot
-        _take(later, placement)
-        if fits(later, self.spec):
-            return placement
-        for part in placement.nodes:
-            later.give_back(part)
-        taken_by_head = np.zeros(len(now.names), dtype=bool)
-        taken_by_head[[now.index[part.node] for part in place(later, self.spec).nodes]] = True
-        elsewhere = _place(now, spec, taken_by_head)
-        if elsewhere is not None:
-            _take(later, elsewhere)
-        return elsewhere
-
-
 class _Cycle:
     """One pass over the queue. ``now`` shrinks with every start."""
 
@@ -158,50 +126,62 @@ class _Cycle:
             if self.tries_left == 0:
                 return position, None
             self.tries_left -= 1
-            placement = _place(self.now, self.queue[position].spec)
+            placement = try_place(self.now, self.queue[position].spec)
             if placement is None:
                 return position + 1, position
             self._start(position, placement)
         return len(self.queue), None
 
-    def _make_head(self, spec: JobSpec) -> _Head:
-        usable = fit_empty(self.now.inventory, node_request(spec))
+    def _make_head(self, spec: JobSpec) -> Head:
         forecast = forecast_start(self.now, spec, self.running, self.now_us, memo=self.memo.holdings)
-        return _Head(spec, forecast, usable)
+        return Head(spec, forecast, fit_empty(self.now.inventory, node_request(spec)))
 
-    def _backfill(self, head: _Head, first: int) -> int:
+    def _backfill(self, head: Head, first: int) -> int:
         """Try the entries from ``first`` on; return how many entries of the queue were seen."""
-        with_room = self.memo.count_now(self.now)[self.rows] >= self.nodes
-        with_room[:first] = False
         no_room, in_the_way = _Refused(), _Refused()
-        for position in np.flatnonzero(with_room & self.available).tolist():
+        left = self._worth_trying(head, np.arange(first, len(self.queue)))
+        refused, started = 0, len(self.starts)  # since ``left`` was sifted
+        while left:
+            position = left.popleft()
             spec, nodes = self.queue[position].spec, int(self.nodes[position])
             request = self.memo.request(self.rows[position])
-            if no_room.holds(request, nodes):
-                continue
-            is_harmless = head.allows_until(_ends_by(spec, self.now_us))
-            if not is_harmless and in_the_way.holds(request, nodes):
+            is_harmless = head.allows_until(ends_by(spec, self.now_us))
+            if no_room.holds(request, nodes) or (not is_harmless and in_the_way.holds(request, nodes)):
                 continue
             if self.tries_left == 0:
                 return position
             self.tries_left -= 1
-            placement = _place(self.now, spec)
-            if placement is None:
-                no_room.add(request, nodes)
-                continue
-            if not is_harmless:
+            placement = try_place(self.now, spec)
+            refusals = no_room if placement is None else in_the_way
+            if placement is not None and not is_harmless:
                 placement = head.beside(self.now, spec, placement)
-            if placement is None:
-                in_the_way.add(request, nodes)
-            else:
+            if placement is not None:
                 self._start(position, placement)
+                continue
+            refusals.add(request, nodes)
+            refused += 1
+            if refused >= _REFUSED_MAX and len(self.starts) > started:
+                left = self._worth_trying(head, np.array(left, dtype=np.int64))
+                refused, started = 0, len(self.starts)
         return len(self.queue)
 
+    def _worth_trying(self, head: Head, positions: IntColumn) -> deque[int]:
+        """Leave out entries that too few nodes have room for, now or beside the head."""
+        enough = self.memo.count_now(self.now)[self.rows] >= self.nodes
+        positions = positions[(enough & self.available)[positions]]
+        limits = (ends_by(self.queue[position].spec, self.now_us) for position in positions.tolist())
+        allowed = np.fromiter((head.allows_until(limit) for limit in limits), dtype=bool)
+        if not allowed.all():
+            room, spare = head.room_beside(self.now)
+            beside = self.memo.count_on(room, self.rows[positions])
+            allowed |= beside + spare >= self.nodes[positions]
+        return deque(positions[allowed].tolist())
+
     def _start(self, position: int, placement: Placement) -> None:
-        _take(self.now, placement)
+        take(self.now, placement)
         entry = self.queue[position]
         self.starts.append(Start(entry.job_id, placement))
-        self.running.append(RunningEntry(entry.job_id, placement.nodes, _ends_by(entry.spec, self.now_us)))
+        self.running.append(RunningEntry(entry.job_id, placement.nodes, ends_by(entry.spec, self.now_us)))
 
     def _plan(
         self, seen: int, of_head: Mapping[JobId, PendingReason], forecasts: Mapping[JobId, int]
@@ -213,19 +193,3 @@ class _Cycle:
         for start in self.starts:
             del reasons[start.job_id]
         return Plan(self.now.generation, tuple(self.starts), {**reasons, **of_head}, forecasts)
-
-
-def _ends_by(spec: JobSpec, now_us: int) -> int | None:
-    return None if spec.time_limit_s is None else now_us + spec.time_limit_s * _SECOND_US
-
-
-def _take(snapshot: ClusterSnapshot, placement: Placement) -> None:
-    for part in placement.nodes:
-        snapshot.take(part)
-
-
-def _place(now: ClusterSnapshot, spec: JobSpec, avoid: BoolColumn | None = None) -> Placement | None:
-    try:
-        return place(now, spec, avoid=avoid)
-    except (InsufficientResources, InfeasibleRequest):
-        return None

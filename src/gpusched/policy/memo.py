@@ -59,9 +59,11 @@ class CycleMemo:
         self._row_of = dict(zip(queue, rows, strict=True))
         if fresh:
             self._columns.add(fresh)
-            self._empty = np.append(self._empty, self._columns.count(Room.empty(inventory), first=known))
+            self._empty = np.append(
+                self._empty, self._columns.count(Room.empty(inventory), rows=slice(known, None))
+            )
             if self._room is not None:
-                self._now = np.append(self._now, self._columns.count(self._room, first=known))
+                self._now = np.append(self._now, self._columns.count(self._room, rows=slice(known, None)))
         return np.array(rows, dtype=np.int64)
 
     def request(self, row: int) -> NodeRequest:
@@ -78,7 +80,11 @@ class CycleMemo:
         if self._room is None:
             self._now = self._columns.count(room)
         elif len(changed := self._room.differs(snapshot)):
-            gained = self._columns.count(room, changed) - self._columns.count(self._room, changed)
-            self._now = self._now + gained
+            gained = self._columns.count(room, nodes=changed)
+            self._now = self._now + gained - self._columns.count(self._room, nodes=changed)
         self._room = room
         return self._now
+
+    def count_on(self, room: Room, rows: IntColumn) -> IntColumn:
+        """(len(rows),) nodes that can hold the request, were ``room`` what they give."""
+        return self._columns.count(room, rows=rows)
