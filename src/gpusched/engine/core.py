@@ -26,6 +26,7 @@ from gpusched.engine.requests import decide
 from gpusched.engine.state import ClusterState
 from gpusched.engine.transaction import Transaction
 from gpusched.policy.backfill import make_plan
+from gpusched.policy.memo import CycleMemo
 
 Answer = tuple[JobId, ...] | Rejected
 
@@ -74,6 +75,7 @@ class Engine:
         self.outlook = Outlook()
         self._outbox = {queued.seq: queued for queued in loaded.outbox}
         self._last_command_seq = loaded.last_command_seq
+        self._memo = CycleMemo()
         self._cycled_at: tuple[int, int] | None = None
 
     def handle(
@@ -111,6 +113,7 @@ class Engine:
             tuple(state.running.values()),
             now_us,
             depth_max=depth,
+            memo=self._memo,
         )
         commit_plan(tx, plan)
         self.outlook = Outlook(plan.reasons, plan.forecasts)

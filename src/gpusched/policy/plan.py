@@ -11,9 +11,12 @@ from gpusched.domain.job_state import PendingReason
 from gpusched.placement.placement import NodePlacement, Placement
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class QueueEntry:
-    """A pending job that may be started. The queue is handed over in priority order."""
+    """A pending job that may be started. The queue is handed over in priority order.
+
+    Entries are told apart by identity: one that is handed over again costs the next cycle a look-up.
+    """
 
     job_id: JobId
     spec: JobSpec
