@@ -60,7 +60,7 @@ def read_trace(path: Path, format_: TraceFormat) -> tuple[TraceJob, ...]:
         InvalidSpec: A row or the header is wrong; the field names file, line and column.
     """
     opener = gzip.open if path.suffix == ".gz" else Path.open
-    with opener(path, "rb") as raw, TextIOWrapper(raw, encoding="utf-8", newline="") as text:  # type: ignore[arg-type]
+    with opener(path, "rb") as raw, TextIOWrapper(raw, encoding="utf-8", newline="") as text:
         jobs = [job for row in _rows(path, text, format_) if (job := _READERS[format_](row)) is not None]
     if not jobs:
         raise InvalidSpec((Violation(str(path), "holds no job that ran: give another trace"),))
@@ -124,10 +124,9 @@ _COLUMNS: dict[TraceFormat, tuple[str, ...]] = {
     TraceFormat.ITP: ("job_id", "submission_time", "duration", "num_gpu"),
     TraceFormat.MURI: ("job_id", "num_gpu", "submit_time", "iterations", "iteration_time"),
 }
-_SWF_FIELDS = (
-    ("job", "submit", "wait", "run_time", "processors", "cpu_time", "memory_used")
-    + ("processors_requested", "time_requested", "memory_requested", "status", "user", "group")
-    + ("executable", "queue", "partition", "preceding_job", "think_time")
+_SWF_FIELDS = tuple(
+    "job submit wait run_time processors cpu_time memory_used processors_requested time_requested "
+    "memory_requested status user group executable queue partition preceding_job think_time".split()
 )
 """The 18 fields of the Standard Workload Format v2.2 (Chapin et al. 1999; Parallel Workloads Archive)."""
 
