@@ -124,9 +124,10 @@ _COLUMNS: dict[TraceFormat, tuple[str, ...]] = {
     TraceFormat.ITP: ("job_id", "submission_time", "duration", "num_gpu"),
     TraceFormat.MURI: ("job_id", "num_gpu", "submit_time", "iterations", "iteration_time"),
 }
-_SWF_FIELDS = tuple(
-    "job submit wait run_time processors cpu_time memory_used processors_requested time_requested "
-    "memory_requested status user group executable queue partition preceding_job think_time".split()
+_SWF_FIELDS = (
+    *("job", "submit", "wait", "run_time", "processors", "cpu_time", "memory_used"),
+    *("processors_requested", "time_requested", "memory_requested", "status", "user", "group"),
+    *("executable", "queue", "partition", "preceding_job", "think_time"),
 )
 """The 18 fields of the Standard Workload Format v2.2 (Chapin et al. 1999; Parallel Workloads Archive)."""
 

@@ -1,13 +1,13 @@
-"""How long jobs may still run, learnt from those that came near them. Serves order and forecasts, never killing.
+"""How long jobs may still run, learnt from those that came near them: for order and forecasts, never killing.
 
 Service time is cut into levels that double (``LEVEL_EDGES_S``). Who reaches a level either ends in it or
 passes it, so a level is a coin, and its chance of ending is learnt from the jobs that tossed it before;
 jobs that still run count for the levels they have passed, so nothing is biased towards short jobs
 (Kaplan and Meier, J. Am. Stat. Assoc. 53, 1958, in steps). The estimate is shrunk twice: a job's
-neighbours in the order of submission, nearer ones weighing more, towards its class (jobs of one size), the class
-towards all jobs. Neighbours matter because users submit alike jobs in bursts: in the published traces of
-Philly, ITP and Muri the logarithms of the run times of two successive jobs correlate at 0.4 to 0.7,
-while size explains a few percent.
+neighbours in the order of submission, nearer ones weighing more, towards its class (jobs of one size),
+the class towards all jobs. Neighbours matter because users submit alike jobs in bursts: in the published
+traces of Philly, ITP and Muri the logarithms of the run times of two successive jobs correlate at 0.4 to
+0.7; size explains a few percent of their variance in most of them.
 
 Where nothing is known yet every level has the same chance, so that the rank falls with every level passed:
 least attained service first, a multi-level feedback queue.
@@ -61,9 +61,26 @@ def gittins_rank(chances: Floats, age_s: Floats) -> Floats:
     return np.asarray(rates.max(axis=1), dtype=np.float64)
 
 
-def expected_remaining_s(chances: Floats, age_s: Floats) -> Floats:
-    """The mean service still to come, (n,) seconds; arguments as in ``gittins_rank``."""
-    return np.asarray(_futures(chances, age_s)[1][:, -1], dtype=np.float64)
+def remaining_s(chances: Floats, age_s: Floats, *, share: float = 0.5) -> Floats:
+    """Forecast the service still to come: ``share`` of alike jobs of this age need no more.
+
+    A quantile and not the mean, which the few longest jobs would rule. Arguments as in ``gittins_rank``.
+
+    Returns:
+        (n,) seconds.
+    """
+    left = np.cumsum(-np.log1p(-chances) * (1.0 - _done(age_s)), axis=1)
+    wanted = -np.log1p(-share)
+    ends_s = [
+        np.interp(wanted, (0.0, *row), (age, *np.maximum(LEVEL_EDGES_S[1:], age)))
+        for row, age in zip(left, age_s, strict=True)
+    ]
+    return np.array(ends_s) - age_s
+
+
+def _done(age_s: Floats) -> Floats:
+    """(n, levels): how much of each level is behind a job of this age, from 0 to 1."""
+    return np.asarray(np.clip((age_s[:, None] - LEVEL_EDGES_S[:-1]) / _WIDTHS_S, 0.0, 1.0), dtype=np.float64)
 
 
 def _futures(chances: Floats, age_s: Floats) -> tuple[Floats, Floats]:
@@ -72,8 +89,7 @@ def _futures(chances: Floats, age_s: Floats) -> tuple[Floats, Floats]:
     Inside a level the hazard is constant, so a job half way through it has half of it left.
     """
     hazard = -np.log1p(-chances)
-    done = np.clip((age_s[:, None] - LEVEL_EDGES_S[:-1]) / _WIDTHS_S, 0.0, 1.0)
-    alive = np.exp(-np.cumsum(hazard * (1.0 - done), axis=1))
+    alive = np.exp(-np.cumsum(hazard * (1.0 - _done(age_s)), axis=1))
     alive_before = np.hstack([np.ones((len(age_s), 1)), alive[:, :-1]])
     time_s = np.cumsum((alive_before - alive) * (_WIDTHS_S / hazard), axis=1)
     return 1.0 - alive, time_s
