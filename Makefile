@@ -11,7 +11,7 @@ WORKERS ?= auto
 PYTEST := $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check check-proto check-types fix bench proto docs clean
+.PHONY: help setup demo test test-all sim check check-proto check-types fix bench proto docs clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -29,6 +29,9 @@ test: $(READY) ## every test but the slow ones
 
 test-all: $(READY) ## every test that this machine can run
 	$(PYTEST) -n $(WORKERS) tests
+
+sim: $(READY) ## simulate faults: SEED=7 replays one seed with its trace, SEEDS=1000 runs many
+	@PYTHONPATH=tests $(BIN)/python -m simulation.run $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),300))
 
 check: $(READY) check-types ## lint, format, types, house rules, generated code, links
 	$(BIN)/ruff check .

@@ -23,7 +23,7 @@ from gpusched.agent.runner import Runner
 from gpusched.agent.session import Session
 from gpusched.agent.shim.files import AttemptDir
 from gpusched.domain.errors import GpuschedError, HeadUnavailable
-from gpusched.domain.events import AgentReport, TasksEnded
+from gpusched.domain.events import AgentReport
 from gpusched.domain.ids import AttemptId, DeviceUuid
 from gpusched.domain.link import FromAgent, FromHead
 from gpusched.domain.telemetry import NodeSample
@@ -55,16 +55,10 @@ class SimulatedRunner(Runner):
         await super().start()
 
     def acknowledge(self, fact: AgentReport) -> None:
-        if isinstance(fact, TasksEnded):
-            self._machine.check_space()
         super().acknowledge(fact)
         attempt_id = AttemptId(fact.job_id, fact.epoch)
         if attempt_dir(self._home, attempt_id).acknowledged.exists():
             self._machine.acknowledged_s.setdefault(attempt_id, asyncio.get_running_loop().time())
-
-    async def _refuse_for_good(self, held: Any, reason: str) -> None:
-        self._machine.check_space()
-        await super()._refuse_for_good(held, reason)
 
 
 class NoMeters:
@@ -121,16 +115,23 @@ class AgentModel:
 
     def die(self) -> None:
         """Kill -9: the kernel closes its connection, its machine goes on."""
+        self._let_files_go()
         self.process.kill()
         self._machine.watch = None
         if self.connection is not None:
             self.connection.close(Way.TO_HEAD)
 
     def lose_power(self) -> None:
+        self._let_files_go()
         self.process.kill()
         self._machine.power_off()
         if self.connection is not None:
             self.connection.vanish(Way.TO_HEAD)
+
+    def _let_files_go(self) -> None:
+        """The kernel closes what a dead process had open."""
+        if self.runner is not None:
+            self.runner.lease.close()
 
     async def _main(self) -> None:
         try:

@@ -118,12 +118,22 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """Something that ends attempts on a node by itself did happen: ``reason`` is what may be said of it."""
+
+    node: NodeName
+    at_us: int
+    reason: EndReason  # NODE_FAIL or SHIM_LOST
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class History:
     """Everything that is judged. ``log`` in the order in which it was committed."""
 
     acknowledged: Sequence[Acknowledged] = ()
     log: Sequence[Recorded] = ()
     executions: Sequence[Execution] | None = None  # None: nobody watched them
+    losses: Sequence[Loss] | None = None  # None: nobody counted them
     is_settled: bool = True  # faults have stopped and all work had time to end
     excused: frozenset[AttemptId] = frozenset()  # attempts whose node forgot them (its disk was wiped)
 
@@ -386,6 +396,25 @@ def false_reports(history: History, book: _Book) -> Iterator[Violation]:
                 )
 
 
+def false_alarms(history: History, book: _Book) -> Iterator[Violation]:
+    """An attempt said to be lost with its node or supervisor was."""
+    if history.losses is None:
+        return
+    for job_id, story in book.jobs.items():
+        for epoch, (end_us, ended) in story.ends.items():
+            if ended.reason not in (EndReason.NODE_FAIL, EndReason.SHIM_LOST) or epoch not in story.grants:
+                continue
+            if story.spec.is_fenced:  # it may have ended with its lease, which nothing but it can see
+                continue
+            start_us, grant = story.grants[epoch]
+            nodes = {part.node for part in grant.allocation.nodes}
+            if not any(
+                loss.node in nodes and loss.reason is ended.reason and start_us <= loss.at_us <= end_us
+                for loss in history.losses
+            ):
+                yield Violation(Kind.FALSE, f"{job_id}.{epoch} ended by {ended.reason}, and nothing was lost")
+
+
 def disobeyed(history: History, book: _Book) -> Iterator[Violation]:
     """An acknowledged cancellation ends the job as CANCELLED."""
     if not history.is_settled:
@@ -423,6 +452,7 @@ CHECKERS: tuple[Checker, ...] = (
     leaked,
     shared,
     false_reports,
+    false_alarms,
     disobeyed,
 )
 

@@ -15,7 +15,7 @@ from simulation.virtual import WORLD
 from gpusched.domain.errors import GpuschedError, HeadUnavailable, Rejected, Unavailable
 from gpusched.domain.identity import Identity, Principal, Role
 from gpusched.domain.ids import JobId, NodeName, RequestId
-from gpusched.domain.job_spec import JobSpec
+from gpusched.domain.job_spec import JobSpec, OnDisconnect
 from gpusched.engine.core import subject_of
 from gpusched.engine.inputs import (
     CancelJob,
@@ -163,6 +163,7 @@ class Client:
             env=tuple(work.items()),
             kill_wait_s=random.choice((0, 5, 30)),
             requeue=random.random() < options.requeue_share,
+            on_disconnect=random.choice((None, None, None, OnDisconnect.FENCE, OnDisconnect.KEEP_RUNNING)),
             hold=random.random() < 0.05,
             comment=f"{MARK}{request_id}/{number}",
         )

@@ -92,9 +92,15 @@ class HeadModel:
     async def _main(self) -> None:
         try:
             channels = BareMetal()
-            self.loop = Loop(self._store, channels, WatchedFeed(), self._clock, LoopSettings())
+            settings = LoopSettings()
+            self.loop = Loop(self._store, channels, WatchedFeed(), self._clock, settings)
             self._agents = AgentApi(
-                self.loop, channels, Latest(), cluster="simulated", heartbeat_interval_s=HEARTBEAT_S
+                self.loop,
+                channels,
+                Latest(),
+                cluster="simulated",
+                heartbeat_interval_s=HEARTBEAT_S,
+                lease_s=settings.silence_max_s,
             )
             await self.loop.run()
         except StoreUnavailable:

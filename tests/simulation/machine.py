@@ -19,15 +19,19 @@ from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from random import Random
+from types import ModuleType
 from typing import Any
 
-from simulation.checkers import Execution
+from simulation.checkers import Execution, Loss
 from simulation.options import Options
 from simulation.virtual import WORLD, Process
 
 from gpusched.agent import runner as runner_module
-from gpusched.agent.attempt_dir import read_order
+from gpusched.agent import session as session_module
+from gpusched.agent.attempt_dir import attempt_dir, read_order
+from gpusched.agent.shim import lease as lease_module
 from gpusched.agent.shim.files import AttemptDir
+from gpusched.agent.shim.lease import read_lease
 from gpusched.agent.shim.order import Order, StopOrder, read_stop_order
 from gpusched.agent.shim.record import Phase, RankRecord, Record, RecordFile
 from gpusched.domain.errors import NodeUnavailable
@@ -48,6 +52,7 @@ class Live:
     attempt_id: AttemptId
     token: str
     devices: tuple[DeviceUuid, ...]
+    is_fenced: bool
     start_us: int
     end_us: int | None = None
     exit_code: int | None = None
@@ -72,6 +77,11 @@ class Live:
         )
 
 
+CLOCK_DRIFT = 0.005
+LATE_S = 2.0  # how long a busy machine may keep a shim from running; the grace for killing covers it
+ESCAPES = 0.3
+
+
 class Machine:
     """One node's hardware and disk."""
 
@@ -80,14 +90,25 @@ class Machine:
         self.has_faults = True
         self.boots = 1
         self.is_disk_full = False
+        self._clock_rate = 1 + random.uniform(-CLOCK_DRIFT, CLOCK_DRIFT)
+        self._booted_s = asyncio.get_running_loop().time()
         self.lives: list[Live] = []
         self.shims: dict[int, Shim] = {}
         self.watch: Watch | None = None
+        self.losses: list[Loss] = []
         self.acknowledged_s: dict[AttemptId, float] = {}
 
     @property
     def boot_id(self) -> str:
         return f"boot-{self.name}-{self.boots}"
+
+    def boot_time_us(self) -> int:
+        """CLOCK_BOOTTIME: begins again with each boot, and is never quite right."""
+        return round((asyncio.get_running_loop().time() - self._booted_s) * self._clock_rate * 1e6)
+
+    def true_duration_s(self, boot_us: int) -> float:
+        """How long the boot clock takes to advance by that much."""
+        return boot_us / 1e6 / self._clock_rate
 
     def facts(self) -> NodeFacts:
         devices = tuple(
@@ -111,13 +132,27 @@ class Machine:
 
     def power_off(self) -> None:
         """Everything that ran is gone; the disk stays."""
+        self._lose(EndReason.NODE_FAIL)
         for shim in tuple(self.shims.values()):
             shim.process.kill()
         self.shims.clear()
         for live in self.lives:
             live.end(KILLED)
         self.boots += 1
+        self._booted_s = asyncio.get_running_loop().time()
         self.watch = None
+
+    def kill_shim(self, shim: Shim) -> None:
+        """Kill -9: its ranks die with it (PR_SET_PDEATHSIG), and what has left them may run on."""
+        self._lose(EndReason.SHIM_LOST)
+        shim.die()
+        for live in self.lives:
+            # Known gap: what escaped from a fenced attempt outlives the lease while the agent is dead too.
+            if live.attempt_id == shim.attempt_id and (live.is_fenced or self.random.random() > ESCAPES):
+                live.end(KILLED)
+
+    def _lose(self, reason: EndReason) -> None:
+        self.losses.append(Loss(node=self.name, at_us=now_us(), reason=reason))
 
     def kill_marked(self, token: str) -> bool:
         """SIGKILL whatever carries the token; whether there was anything."""
@@ -146,6 +181,9 @@ class Shim:
         self._machine = machine
         self._files = AttemptDir(path)
         self._wake = asyncio.Event()
+        attempt_id = runner_module.parse_attempt_id(path.name)
+        assert attempt_id is not None
+        self.attempt_id = attempt_id
 
     def wake(self) -> None:
         self.process.call_later(0.0, self._wake.set)
@@ -179,7 +217,9 @@ class Shim:
         work = Work.of(launch)
         if read_stop_order(self._files.stop_order) is not None:
             return record
-        live = Live(AttemptId(launch.job_id, launch.epoch), order.token, launch.devices, now_us())
+        if self._lease_left_s(order) <= 0:
+            return replace(record, cause=EndReason.NODE_FAIL, detail="the lease ran out")
+        live = Live(self.attempt_id, order.token, launch.devices, order.lease is not None, now_us())
         self._machine.lives.append(live)
         # What runs needs no supervisor to end by itself.
         asyncio.get_running_loop().call_later(work.lasts_s, live.end, work.exit_code, context=WORLD)
@@ -188,23 +228,35 @@ class Shim:
         )
         record = replace(record, phase=Phase.RUNNING, ranks=ranks, started_at_us=now_us())
         self._save(file, record)
-        stop = await self._stop_order(
-            live.start_s + min(work.lasts_s + 1e-3, launch.time_limit_s or math.inf)
-        )
-        if live.end_us is None:
+        natural_s = live.start_s + work.lasts_s + 1e-3
+        limit_s = live.start_s + (launch.time_limit_s or math.inf)
+        stop = await self._stop_order(order, min(natural_s, limit_s))
+        if live.end_us is None and self._lease_left_s(order) <= 0:
+            live.end(KILLED)
+            record = replace(record, cause=EndReason.NODE_FAIL, detail="the lease ran out")
+        elif live.end_us is None:
             if stop is None:
                 record = replace(record, cause=EndReason.TIME_LIMIT, detail="time limit")
-            await self._terminate(live, work, launch.kill_wait_s if stop is None else stop.kill_wait_s)
+            await self._terminate(live, order, work, launch.kill_wait_s if stop is None else stop.kill_wait_s)
         return _ended(record, live, work)
 
-    async def _stop_order(self, deadline_s: float) -> StopOrder | None:
-        """Wait for one until then. An agent that comes back wakes us without."""
+    async def _stop_order(self, order: Order, deadline_s: float) -> StopOrder | None:
+        """Wait for one until then, or until the lease is over. An agent that comes back wakes us without."""
+        loop = asyncio.get_running_loop()
         while True:
-            order = read_stop_order(self._files.stop_order)
-            if order is not None:
-                return order
-            if not await self._woken(deadline_s):
-                return None
+            stop = read_stop_order(self._files.stop_order)
+            left_s = self._lease_left_s(order)
+            if stop is not None or left_s <= 0 or loop.time() >= deadline_s:
+                return stop
+            await self._woken(min(deadline_s, loop.time() + left_s))
+            if self._lease_left_s(order) <= 0:
+                await asyncio.sleep(self._machine.random.uniform(0, LATE_S))
+
+    def _lease_left_s(self, order: Order) -> float:
+        if order.lease is None:
+            return math.inf
+        state = read_lease(Path(order.lease.path))
+        return self._machine.true_duration_s(state.left_us(order.lease.term, self._machine.boot_time_us()))
 
     async def _woken(self, deadline_s: float) -> bool:
         self._wake.clear()
@@ -215,14 +267,15 @@ class Shim:
             return False
         return True
 
-    async def _terminate(self, live: Live, work: Work, kill_wait_s: float) -> None:
-        """SIGTERM, the time the ranks take for it, SIGKILL; a second stop order shortens the wait."""
+    async def _terminate(self, live: Live, order: Order, work: Work, kill_wait_s: float) -> None:
+        """SIGTERM, the time the ranks take for it, SIGKILL; a second stop order or the lease shortens it."""
         loop = asyncio.get_running_loop()
         kill_at_s = loop.time() + min(work.term_s, kill_wait_s)
-        while await self._woken(kill_at_s):
-            order = read_stop_order(self._files.stop_order)
-            if order is not None:
-                kill_at_s = min(kill_at_s, loop.time() + order.kill_wait_s)
+        while (now_s := loop.time()) < kill_at_s and (left_s := self._lease_left_s(order)) > 0:
+            if await self._woken(min(kill_at_s, now_s + left_s)):
+                stop = read_stop_order(self._files.stop_order)
+                if stop is not None:
+                    kill_at_s = min(kill_at_s, loop.time() + stop.kill_wait_s)
         live.end(KILLED)
 
     def _save(self, file: RecordFile, record: Record) -> None:
@@ -347,6 +400,26 @@ class CarefulRecordFile(RecordFile):
         super()._write_next(record)
 
 
+class CarefulPath(type(Path())):  # type: ignore[misc]
+    """A place on a disk that may be full."""
+
+    def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
+        MACHINE.get().check_space()
+        super().mkdir(mode, parents, exist_ok)
+
+    def touch(self, mode: int = 0o666, exist_ok: bool = True) -> None:
+        MACHINE.get().check_space()
+        super().touch(mode, exist_ok)
+
+
+def _attempt_dir(home: Path, attempt_id: AttemptId) -> AttemptDir:
+    return AttemptDir(CarefulPath(attempt_dir(home, attempt_id).path))
+
+
+def _boot_time_us() -> int:
+    return MACHINE.get().boot_time_us()
+
+
 def _is_same_process(pid: int, start_ticks: int) -> bool:
     return pid in MACHINE.get().shims and start_ticks == pid
 
@@ -366,22 +439,25 @@ def _checked(write: Callable[..., None]) -> Callable[..., None]:
 @contextmanager
 def operating_system() -> Iterator[None]:
     """Put machines under the runner in place of this computer."""
-    stands_for: dict[str, object] = {
-        "is_same_process": _is_same_process,
-        "kill_leftovers": _kill_leftovers,
-        "boot_id": lambda: MACHINE.get().boot_id,
-        "write_order": _checked(runner_module.write_order),
-        "write_stop_order": _checked(runner_module.write_stop_order),
-        "RecordFile": CarefulRecordFile,
+    stands_for: dict[tuple[ModuleType, str], object] = {
+        (runner_module, "is_same_process"): _is_same_process,
+        (runner_module, "kill_leftovers"): _kill_leftovers,
+        (runner_module, "attempt_dir"): _attempt_dir,
+        (runner_module, "boot_id"): lambda: MACHINE.get().boot_id,
+        (runner_module, "write_order"): _checked(runner_module.write_order),
+        (runner_module, "write_stop_order"): _checked(runner_module.write_stop_order),
+        (runner_module, "RecordFile"): CarefulRecordFile,
+        (lease_module, "boot_time_us"): _boot_time_us,
+        (session_module, "boot_time_us"): _boot_time_us,
     }
-    real = {name: getattr(runner_module, name) for name in stands_for}
-    for name, stand_in in stands_for.items():
-        setattr(runner_module, name, stand_in)
+    real = {(module, name): getattr(module, name) for module, name in stands_for}
+    for (module, name), stand_in in stands_for.items():
+        setattr(module, name, stand_in)
     try:
         yield
     finally:
-        for name, original in real.items():
-            setattr(runner_module, name, original)
+        for (module, name), original in real.items():
+            setattr(module, name, original)
 
 
 def now_us() -> int:

@@ -15,11 +15,13 @@ from typing import Any, Protocol
 
 from simulation.virtual import WORLD
 
+from gpusched.domain.commands import Queued
 from gpusched.domain.errors import HeadUnavailable
 from gpusched.domain.ids import NodeName
 
 KEEPALIVE_S = 10.0
 CONNECT_TIMEOUT_S = 5.0
+CLOCK_GRAIN_S = 1e-5  # a timer may fire this much early
 
 
 class Way(StrEnum):
@@ -80,7 +82,7 @@ class _Pipe:
         """Deliver what has arrived; a partition holds it up, as TCP would send it again and again."""
         while (
             self._travelling
-            and self._travelling[0][0] <= self._network.now_s() + 1e-9
+            and self._travelling[0][0] <= self._network.now_s() + CLOCK_GRAIN_S
             and not self.is_cut
             and not self._network.is_blocked(self._node, self._way)
         ):
@@ -111,6 +113,13 @@ class Connection:
         if not self._own(way).is_open:
             raise HeadUnavailable(f"the stream of {self.node} has ended")
         self._pipes[way].push(message)
+        if isinstance(message, Queued):
+            self._network.commands.setdefault(self.node, []).append(message)
+
+    def replay(self, message: Any) -> None:
+        """Bring the agent a message of the past, as a head would that does not know it was replaced."""
+        if self.head_end.is_open:
+            self._pipes[Way.TO_AGENT].push(message)
 
     def close(self, way: Way) -> None:
         """Close the end that sends that way; the other side learns of it in time."""
@@ -150,6 +159,7 @@ class Network:
         self.random = random
         self.listener: Listener | None = None
         self.connections: list[Connection] = []
+        self.commands: dict[NodeName, list[Queued]] = {}  # every one that was ever sent
         self._latency_s = latency_s
         self._blocks: dict[tuple[NodeName, Way], int] = {}  # how many partitions block it
 

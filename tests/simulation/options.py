@@ -38,6 +38,7 @@ class Options:
     disk_full_s: float | None  # on a node
     clock_jump_s: float | None
     drain_s: float | None
+    replay_s: float | None
     # probabilities
     rpc_loss: float  # of a request, and of an answer
     commit_refused: float
@@ -79,6 +80,7 @@ class Options:
             disk_full_s=sometimes(20, 90),
             clock_jump_s=sometimes(10, 60),
             drain_s=sometimes(20, 90),
+            replay_s=sometimes(3, 60),
             rpc_loss=chance(0.3),
             commit_refused=chance(0.1),
             commit_unknown=chance(0.1),

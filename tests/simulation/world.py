@@ -25,7 +25,9 @@ from simulation.network import Connection, Network, Way
 from simulation.options import Options
 from simulation.virtual import VirtualLoop
 
-from gpusched.domain.events import Recorded
+from gpusched.domain.commands import Command
+from gpusched.domain.errors import Broken
+from gpusched.domain.events import Event, Recorded
 from gpusched.domain.ids import NodeName
 from gpusched.domain.partition import Partitions
 from gpusched.engine.core import Engine, EngineSettings
@@ -119,9 +121,8 @@ class World:
                     await operator.resume(name)
                 await self._until_settled(operator)
         except TimeoutError:
-            self.problems.append(
-                f"not settled {SETTLE_MAX_S:.0f} s after the last fault: {self._unsettled()}"
-            )
+            waiting = self._unfinished() or self._unsettled()
+            self.problems.append(f"not settled {SETTLE_MAX_S:.0f} s after the last fault: {waiting}")
         self.tell("the end")
 
     def _client(self, number: int) -> Client:
@@ -138,10 +139,17 @@ class World:
         self.acknowledged.append(ack)
 
     async def _until_settled(self, operator: Operator) -> None:
-        while (waiting := self._unsettled()) is not None:
+        while (waiting := self._unfinished()) is not None:
             self.tell(f"waiting: {waiting}")
             for job_id in self._held():
                 await operator.let_go(job_id)
+            await asyncio.sleep(10)
+        # What an agent could not note on a full disk it settles with the head on its next stream.
+        for name in self.machines:
+            for connection in self.network.of(name):
+                connection.reset()
+        while (waiting := self._unsettled()) is not None:
+            self.tell(f"waiting: {waiting}")
             await asyncio.sleep(10)
 
     def _engine(self) -> Engine | None:
@@ -152,13 +160,20 @@ class World:
         engine = self._engine()
         return [] if engine is None else [j.job_id for j in engine.state.jobs.values() if j.is_held]
 
-    def _unsettled(self) -> str | None:
-        """What is still to come; None: nothing is."""
+    def _unfinished(self) -> str | None:
+        """Jobs that are still to end; None: there are none."""
         engine = self._engine()
         if engine is None:
             return "no head"
         if engine.state.jobs:
             return "jobs " + ", ".join(f"{j.job_id} {j.state}" for j in engine.state.jobs.values())
+        return None
+
+    def _unsettled(self) -> str | None:
+        """What heads and agents have still to tell each other; None: nothing."""
+        engine = self._engine()
+        if engine is None:
+            return "no head"
         for name, agent in self.agents.items():
             if agent.runner is None or agent.runner.held_attempts():
                 return f"{name} holds attempts"
@@ -212,7 +227,7 @@ class World:
         asyncio.get_running_loop().call_later(self._dice.uniform(0.1, 20), self.start_head)
 
     def _wrote(self, recorded: Recorded, at_us: int) -> None:
-        self.tell(f"{recorded.seq}: {_brief(recorded)}")
+        self.tell(f"{recorded.seq}: {_brief(recorded.event)}")
         self.written.append(recorded)
         self.log.append(replace(recorded, at_us=at_us))
 
@@ -253,6 +268,7 @@ class World:
             (given.outage_s, self._store_outage),
             (given.disk_full_s, self._fill_disk),
             (given.clock_jump_s, self._set_clock),
+            (given.replay_s, self._replay),
         )
         for mean_s, fault in kinds:
             if mean_s is not None:
@@ -289,7 +305,7 @@ class World:
         if shims:
             name, shim = self._dice.choice(shims)
             self.tell(f"{shim.process.name} on {name} is killed")
-            shim.die()
+            self.machines[name].kill_shim(shim)
 
     def _reset(self) -> None:
         name = self._some()
@@ -325,6 +341,14 @@ class World:
         self.tell(f"the head's wall clock jumps by {by_s} s")
         self.clock.wall_offset_us += by_s * 1_000_000
 
+    def _replay(self) -> None:
+        name = self._some()
+        connections, commands = self.network.of(name), self.network.commands.get(name)
+        if connections and commands:
+            queued = self._dice.choice(commands)
+            self.tell(f"{name} is sent command {queued.seq} again: {_brief(queued.command)}")
+            connections[-1].replay(queued)
+
     def heal(self) -> None:
         """No more faults; what is broken stays so for as long as was drawn."""
         self.tell("no more faults")
@@ -338,15 +362,19 @@ class World:
 
     def judge(self) -> tuple[str, ...]:
         """Everything that was not as promised."""
-        executions = [e for machine in self.machines.values() for e in machine.executions()]
-        is_settled = not self.problems
-        found: list[Violation | str] = [*self.problems]
-        found += check(
-            History(
-                acknowledged=self.acknowledged, log=self.log, executions=executions, is_settled=is_settled
-            )
+        machines = self.machines.values()
+        history = History(
+            acknowledged=self.acknowledged,
+            log=self.log,
+            executions=[e for machine in machines for e in machine.executions()],
+            losses=[loss for machine in machines for loss in machine.losses],
+            is_settled=not self.problems,
         )
-        found += self._bookkeeping()
+        found: list[Violation | str] = [*self.problems, *check(history)]
+        try:
+            found += self._bookkeeping()
+        except Broken as error:
+            found.append(f"the log contradicts itself: {error}")
         return tuple(map(str, found))
 
     def _bookkeeping(self) -> Iterator[str]:
@@ -370,14 +398,13 @@ class World:
         return hashlib.sha256(story.encode()).hexdigest()[:16]
 
 
-def _brief(recorded: Recorded) -> str:
-    event = recorded.event
+def _brief(message: Event | Command) -> str:
     about = {
-        name: getattr(event, name)
+        name: getattr(message, name)
         for name in ("job_id", "epoch", "node", "reason", "cause", "state")
-        if getattr(event, name, None) is not None
+        if getattr(message, name, None) is not None
     }
-    return f"{type(event).__name__} " + " ".join(f"{name}={value}" for name, value in about.items())
+    return f"{type(message).__name__} " + " ".join(f"{name}={value}" for name, value in about.items())
 
 
 def run_seed(seed: int, *, options: Options | None = None) -> Outcome:

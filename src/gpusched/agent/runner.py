@@ -260,10 +260,19 @@ class Runner:
             self._let_go(held)
             raise NodeUnavailable(f"{held.files.path} cannot be written: {error.strerror}") from error
         if older is not None and not older.ended.is_set():  # at most one attempt of a job lives
-            await self._stop_held(older, StopOrder(kill_wait_s=0, reason=f"attempt {held.attempt_id} begins"))
-            await older.ended.wait()
+            await self._end_older(older, f"attempt {held.attempt_id} begins")
         await self._start_shim(held)
         held.accepting = None
+
+    async def _end_older(self, older: _Held, reason: str) -> None:
+        while True:
+            try:
+                await self._stop_held(older, StopOrder(kill_wait_s=0, reason=reason))
+                break
+            except OSError as error:  # a full disk: the newer attempt is durable and waits its turn
+                log.error("attempt %s: its stop cannot be written: %s", older.attempt_id, error)
+                await asyncio.sleep(DISK_RETRY_S)
+        await older.ended.wait()
 
     async def _start_shim(self, held: _Held) -> None:
         try:
@@ -285,7 +294,11 @@ class Runner:
         self._watch.wake(held.attempt_id)
 
     async def _refuse_for_good(self, held: _Held, reason: str) -> None:
-        held.files.path.mkdir(mode=FOLDER_MODE, exist_ok=True)
+        try:
+            held.files.path.mkdir(mode=FOLDER_MODE, exist_ok=True)
+        except OSError:
+            self._let_go(held)  # without a folder nothing is held: the order comes again
+            raise
         await self._end_here(held, None, f"stopped before it was launched: {reason}")
 
     def _remove_expired(self) -> None:

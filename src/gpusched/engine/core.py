@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gpusched.domain.commands import LaunchTasks, Queued
 from gpusched.domain.errors import Rejected, RequestIdReused
@@ -124,6 +124,16 @@ class Engine:
     def outbox_of(self, node: NodeName) -> tuple[Queued, ...]:
         """Commands that a node has not acknowledged, oldest first: sent again when it connects."""
         return tuple(q for _, q in sorted(self._outbox.items()) if q.command.node == node)
+
+    def repeatable(self, fact: Fact) -> Fact:
+        """The fact as it may be taken again after a commit of unknown fate.
+
+        A hello then names the launches under way as well: its node may have taken them since, and
+        their acknowledgements may be among what was written.
+        """
+        if not isinstance(fact, NodeConnected):
+            return fact
+        return replace(fact, attempts=tuple(sorted({*fact.attempts, *self._launches_for(fact)})))
 
     def _transaction(self, now_us: int) -> Transaction:
         return Transaction(self.state, now_us, self.settings.cluster, self._last_command_seq)

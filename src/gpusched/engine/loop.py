@@ -71,6 +71,7 @@ class Loop:
         # One thread: the store sees one caller, and a commit never waits behind a reader.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._store_down: StoreUnavailable | None = None
+        self._must_resend = False  # once the facts that waited for the store are taken
         self._in_doubt: tuple[Recorded, ...] = ()  # handed to the store, their fate not yet known
 
     @property
@@ -139,7 +140,9 @@ class Loop:
             for entry in asked:
                 if not entry.answer.done():
                     entry.answer.set_exception(error)
-            self._told = told + self._told  # facts are kept: nobody else remembers them for us
+            # Facts are kept: nobody else remembers them for us.
+            kept = [_Told(self._engine.repeatable(note.fact), note.committed) for note in told]
+            self._told = kept + self._told
             await self._recover(error)
 
     async def _step(self, asked: list[_Asked], told: list[_Told]) -> None:
@@ -162,6 +165,9 @@ class Loop:
             if note.committed is not None:
                 note.committed()
         told.clear()
+        if self._must_resend:
+            self._must_resend = False
+            self._resend_all()
 
     async def _cycle(self) -> None:
         tick = self._engine.cycle(self.clock.now_us())
@@ -208,7 +214,8 @@ class Loop:
             self._feed.publish(written)
         self._in_doubt = ()
         log.warning("store answers again: %d unfinished jobs loaded", len(loaded.jobs))
-        self._resend_all()
+        # Not before the next step: a lease that ended meanwhile withdraws launches that must not go out.
+        self._must_resend = True
         self._wake.set()
 
     def _resend_all(self) -> None:

@@ -33,6 +33,11 @@ from gpusched.wire.methods import METHODS
 CONNECT = METHODS["/gpusched.v1.AgentService/Connect"]
 
 
+def _look_at(writing: asyncio.Future[None]) -> None:
+    if not writing.cancelled():
+        writing.exception()
+
+
 class AgentLink:
     """An open stream. One task reads; any may send."""
 
@@ -47,7 +52,14 @@ class AgentLink:
             GpuschedError: The stream has ended: ``HeadUnavailable``, or why the head ended it.
         """
         # Shielded: gRPC cancels the whole stream when a task is cancelled inside a write.
-        await asyncio.shield(self._write(FROM_AGENT.to_proto(message)))
+        writing = asyncio.ensure_future(self._write(FROM_AGENT.to_proto(message)))
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            writing.add_done_callback(
+                _look_at
+            )  # a stream that broke meanwhile is news to its reader, not to us
+            raise
 
     async def _write(self, request: pb.ConnectRequest) -> None:
         async with self._sending:

@@ -33,13 +33,20 @@ from stranger import GID, UID, stranger_token
 from benchmarks.cluster import Head, running_agents, tail, temporary_home, until
 from gpusched.api.auth import AUDIENCE, load_or_create_key
 from gpusched.cli.exit_codes import ExitCode
-from gpusched.domain.errors import GpuschedError, InvalidSpec, NotPermitted, Unauthenticated
+from gpusched.domain.errors import (
+    GpuschedError,
+    HeadUnavailable,
+    InvalidSpec,
+    NotPermitted,
+    Unauthenticated,
+    WrongState,
+)
 from gpusched.domain.events import JobEnded, JobSubmitted, TaskFailed, TasksEnded, TasksStarted
 from gpusched.domain.identity import Role
 from gpusched.domain.ids import DeviceUuid, JobId, NodeName
 from gpusched.domain.job import TaskExit
 from gpusched.domain.job_state import EndReason, JobState
-from gpusched.domain.link import Heartbeat, Hello, Report, ReportTaken
+from gpusched.domain.link import Heartbeat, Hello, LeaseRenewed, Report, ReportTaken, Welcome
 from gpusched.domain.node import NodeFacts
 from gpusched.domain.telemetry import DeviceSample, DeviceUse, NodeSample, NodeUse
 from gpusched.wire.address import parse_address
@@ -373,9 +380,12 @@ def test_tls_serves_who_trusts_its_ca_and_nobody_in_the_clear(certificates: Path
         assert (ran.code, json.loads(ran.out)) == (ExitCode.OK, []), ran
         with Client(head.tcp, token=token, retry_s=0.1) as clear, pytest.raises(GpuschedError):
             clear.nodes.list()
-        other_ca = {**settings, "GPUSCHED_CA_FILE": str(certificates / "other-ca.pem")}
-        ran = gpusched("nodes", settings=other_ca)
-        assert ran.code == ExitCode.UNAVAILABLE, ran
+        other_ca = certificates / "other-ca.pem"
+        with (
+            Client(head.tcp, token=token, ca_file=other_ca, retry_s=0.1) as wrong,
+            pytest.raises(HeadUnavailable),
+        ):
+            wrong.nodes.list()
 
 
 def test_tls_files_that_do_not_belong_together_are_refused(certificates: Path) -> None:
@@ -432,7 +442,7 @@ async def test_numbers_that_are_none_are_taken_out_and_the_stream_goes_on(head: 
             sample = NodeSample(
                 node=NodeName("n7"), sampled_at_us=1, load_1m=nan, cpu_percent=inf, devices=cards
             )
-            await link.send(Heartbeat(sample))
+            await link.send(Heartbeat(1, sample))
             uses = (DeviceUse(uuid=gpu, busy_s=nan, energy_j=-inf),)
             of = {"job_id": job_id, "epoch": 1, "node": NodeName("n7")}
             exited = TaskExit(0, 3, None)
@@ -466,3 +476,18 @@ async def test_numbers_that_are_none_are_taken_out_and_the_stream_goes_on(head: 
         assert client.reports.usage()
         assert gpusched("cost", "--json", home=quiet.home).code == ExitCode.OK
         assert gpusched("nodes", "--json", home=quiet.home).code == ExitCode.OK
+
+
+async def test_of_two_agents_of_one_name_the_older_is_told_why_it_is_cut_off() -> None:
+    with temporary_home() as above, serving(above / "h") as quiet:
+        address, node = parse_address(quiet.unix), NodeName("n7")
+        async with connect_agent(address, node) as older, connect_agent(address, node) as newer:
+            hears = {}
+            for link in (older, newer):
+                await link.send(Hello(facts("n7"), ()))
+                hears[link] = aiter(link)
+                assert isinstance(await anext(hears[link]), Welcome)
+            with pytest.raises(WrongState, match="another agent has connected as node n7"):
+                await anext(hears[older])
+            await newer.send(Heartbeat(5, NodeSample(node=node, sampled_at_us=1)))
+            assert await anext(hears[newer]) == LeaseRenewed(5)
