@@ -38,8 +38,9 @@ def forecast_start(
 ) -> Forecast | None:
     """Find the earliest time at which ``spec`` fits.
 
-    Bisection over the times at which jobs end: O(R) parts given back in all and O(log R) tests of
-    fit for R running jobs, as more free devices never make a job fit less.
+    Doubling, then bisection over the times at which jobs end: O(k) parts given back in all and O(log k)
+    tests of fit where the job fits after k of the running jobs, as more free devices never make a job
+    fit less.
 
     Args:
         snapshot: The cluster now, with ``running`` on it. Stays as it is.
@@ -54,10 +55,13 @@ def forecast_start(
     if fits(snapshot, spec):
         return Forecast(now_us, snapshot.copy())
     releases = _releases(snapshot.inventory, running, now_us, memo or HoldingsMemo())
-    blocked, low, high = snapshot, 0, len(releases)  # does not fit after ``low`` releases
-    if not releases or not fits(last := _played(snapshot, releases), spec):
-        return None
-    found = Forecast(releases[-1][0], last)
+    blocked, low, high = snapshot, 0, 1  # does not fit after ``low`` releases
+    while not fits(later := _played(blocked, releases[low:high]), spec):
+        if high >= len(releases):
+            return None
+        blocked, low, high = later, high, 2 * high
+    high = min(high, len(releases))
+    found = Forecast(releases[high - 1][0], later)
     while high - low > 1:
         middle = (low + high) // 2
         later = _played(blocked, releases[low:middle])
