@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from fakes.clusters import TWO_PARTITIONS, node_lists, specs, take_all
+from fakes.clusters import H100, TWO_PARTITIONS, make_node, node_lists, specs, take_all
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
@@ -117,6 +117,11 @@ class History:
             self.nodes[number] = replace(self.nodes[number], reachable=not self.nodes[number].reachable)
             self.rebuild()
 
+    def join(self, number):
+        """A node whose name moves the rows of all others."""
+        self.nodes = [make_node(f"a{len(self.nodes)}", *[H100] * (number % 5)), *self.nodes]
+        self.rebuild()
+
     def cancel(self, number):
         if self.queue:
             self.queue.pop(number % len(self.queue))
@@ -141,14 +146,17 @@ class History:
 changes = st.one_of(
     st.tuples(st.just(History.submit), specs(plain=True)),
     st.tuples(st.just(History.submit), specs()),
-    st.tuples(st.sampled_from([History.end, History.end, History.flip, History.cancel]), st.integers(0, 9)),
+    st.tuples(
+        st.sampled_from([History.end, History.end, History.flip, History.join, History.cancel]),
+        st.integers(0, 9),
+    ),
 )
 
 
 @given(
     node_lists(always_up=True), st.lists(st.lists(changes, min_size=1, max_size=8), min_size=1, max_size=8)
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_a_plan_with_a_memo_equals_one_without_and_that_of_a_plain_loop_over_the_queue(nodes, rounds):
     history = History(nodes)
     backfilled = 0

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gpusched.domain.ids import JobId
 from gpusched.placement.counts import RequestColumns, Room
 from gpusched.placement.inventory import IntColumn, Inventory
 from gpusched.placement.request import NodeRequest, node_request
@@ -37,7 +38,7 @@ class CycleMemo:
         self._inventory = inventory
         self._columns = RequestColumns()
         self._row: dict[NodeRequest, int] = {}
-        self._row_of: dict[QueueEntry, int] = {}
+        self._row_of: dict[JobId, tuple[QueueEntry, int]] = {}
         self._empty = self._now = np.zeros(0, dtype=np.int64)
         self._room: Room | None = None  # ``_now`` was counted on it
 
@@ -50,13 +51,16 @@ class CycleMemo:
         if inventory is not self._inventory or len(self._row) > 2 * len(queue) + _UNUSED_MAX:
             self._forget(inventory)
         known, fresh = len(self._row), list[NodeRequest]()
-        for entry in [entry for entry in queue if entry not in self._row_of]:
-            request = node_request(entry.spec)
-            row = self._row_of[entry] = self._row.setdefault(request, known + len(fresh))
-            if row == known + len(fresh):
-                fresh.append(request)
-        rows = [self._row_of[entry] for entry in queue]
-        self._row_of = dict(zip(queue, rows, strict=True))
+        earlier, rows = self._row_of, list[int]()
+        for entry in queue:
+            known_entry, row = earlier.get(entry.job_id, (None, 0))
+            if known_entry is not entry:
+                request = node_request(entry.spec)
+                row = self._row.setdefault(request, known + len(fresh))
+                if row == known + len(fresh):
+                    fresh.append(request)
+            rows.append(row)
+        self._row_of = {entry.job_id: (entry, row) for entry, row in zip(queue, rows, strict=True)}
         if fresh:
             self._columns.add(fresh)
             self._empty = np.append(

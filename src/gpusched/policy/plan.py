@@ -11,11 +11,11 @@ from gpusched.domain.job_state import PendingReason
 from gpusched.placement.placement import NodePlacement, Placement
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class QueueEntry:
     """A pending job that may be started. The queue is handed over in priority order.
 
-    Entries are told apart by identity: one that is handed over again costs the next cycle a look-up.
+    An object that is handed over again costs the next cycle a look-up; an equal one a little more.
     """
 
     job_id: JobId
