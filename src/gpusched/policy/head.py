@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gpusched.domain.errors import InfeasibleRequest, InsufficientResources
+from gpusched.domain.errors import InsufficientResources, Rejected
 from gpusched.domain.job_spec import JobSpec
 from gpusched.placement.counts import Room
 from gpusched.placement.fit import fit_now, matching_gpus
@@ -89,5 +89,5 @@ def try_place(now: ClusterSnapshot, spec: JobSpec, avoid: BoolColumn | None = No
     """Place a gang; None if it does not fit now."""
     try:
         return place(now, spec, avoid=avoid)
-    except (InsufficientResources, InfeasibleRequest):
+    except (InsufficientResources, Rejected):
         return None
