@@ -473,7 +473,7 @@ def encode_event(recorded: Recorded) -> bytes:
 def decode_event(line: bytes) -> Recorded:
     """Read what ``encode_event`` wrote."""
     plain: dict[str, Any] = msgspec.json.decode(line)
-    event = msgspec.convert(plain["event"], _EVENTS[plain["kind"]])
+    event: Event = msgspec.convert(plain["event"], _EVENTS[plain["kind"]])
     return Recorded(plain["seq"], plain["at_us"], event)
 
 

@@ -18,6 +18,7 @@ from simulation.virtual import WORLD
 from gpusched.domain.commands import Queued
 from gpusched.domain.errors import HeadUnavailable
 from gpusched.domain.ids import NodeName
+from gpusched.domain.link import CommandTaken
 
 KEEPALIVE_S = 10.0
 CONNECT_TIMEOUT_S = 5.0
@@ -100,6 +101,7 @@ class Connection:
         self.node = node
         self.agent_end, self.head_end = End(), End()
         self._network = network
+        self._sent: dict[int, Queued] = {}
         self._pipes = {
             Way.TO_HEAD: _Pipe(network, node, Way.TO_HEAD, self.head_end),
             Way.TO_AGENT: _Pipe(network, node, Way.TO_AGENT, self.agent_end),
@@ -114,10 +116,12 @@ class Connection:
             raise HeadUnavailable(f"the stream of {self.node} has ended")
         self._pipes[way].push(message)
         if isinstance(message, Queued):
-            self._network.commands.setdefault(self.node, []).append(message)
+            self._sent[message.seq] = message
+        elif isinstance(message, CommandTaken) and message.seq in self._sent:
+            self._network.taken.setdefault(self.node, []).append(self._sent[message.seq])
 
     def replay(self, message: Any) -> None:
-        """Bring the agent a message of the past, as a head would that does not know it was replaced."""
+        """Bring the agent a message of the past once more."""
         if self.head_end.is_open:
             self._pipes[Way.TO_AGENT].push(message)
 
@@ -159,7 +163,7 @@ class Network:
         self.random = random
         self.listener: Listener | None = None
         self.connections: list[Connection] = []
-        self.commands: dict[NodeName, list[Queued]] = {}  # every one that was ever sent
+        self.taken: dict[NodeName, list[Queued]] = {}  # commands that their node has acknowledged
         self._latency_s = latency_s
         self._blocks: dict[tuple[NodeName, Way], int] = {}  # how many partitions block it
 

@@ -131,25 +131,29 @@ class VirtualLoop(base_events.BaseEventLoop):
 
     # The base class calls these for every step of every task; each step asks whether its process lives.
 
-    def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> asyncio.Handle:
+    def call_soon(  # type: ignore[override]
+        self, callback: Any, *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
         self.steps += 1
         if self._is_over:
             return asyncio.Handle(callback, args, self, context)
         return super().call_soon(_guarded, callback, args, context=context)
 
-    def call_soon_threadsafe(
+    def call_soon_threadsafe(  # type: ignore[override]
         self, callback: Any, *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
         return self.call_soon(callback, *args, context=context)
 
-    def call_at(
+    def call_at(  # type: ignore[override]
         self, when: float, callback: Any, *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         if self._is_over:
             return asyncio.TimerHandle(when, callback, args, self, context)
         return super().call_at(when, _guarded, callback, args, context=context)
 
-    def run_in_executor(self, executor: object, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+    def run_in_executor(  # type: ignore[override]
+        self, executor: object, func: Callable[..., Any], *args: Any
+    ) -> asyncio.Future[Any]:
         """Act at one instant, some time from now; whoever waits learns of it some time later still."""
         future: asyncio.Future[Any] = self.create_future()
         process = PROCESS.get()
