@@ -115,22 +115,22 @@ class AgentModel:
 
     def die(self) -> None:
         """Kill -9: the kernel closes its connection, its machine goes on."""
-        self._let_files_go()
+        self.let_files_go()
         self.process.kill()
         self._machine.watch = None
         if self.connection is not None:
             self.connection.close(Way.TO_HEAD)
 
     def lose_power(self) -> None:
-        self._let_files_go()
+        self.let_files_go()
         self.process.kill()
         self._machine.power_off()
         if self.connection is not None:
             self.connection.vanish(Way.TO_HEAD)
 
-    def _let_files_go(self) -> None:
+    def let_files_go(self) -> None:
         """The kernel closes what a dead process had open."""
-        if self.runner is not None:
+        if self.runner is not None and self.process.is_alive:
             self.runner.lease.close()
 
     async def _main(self) -> None:

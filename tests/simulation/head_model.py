@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from typing import cast
 
 from simulation.network import Connection, Way
 from simulation.virtual import Process
@@ -15,6 +16,7 @@ from gpusched.domain.errors import GpuschedError, StoreUnavailable
 from gpusched.domain.events import Recorded
 from gpusched.domain.identity import Identity, Principal, Role
 from gpusched.domain.ids import JobId
+from gpusched.domain.link import FromHead
 from gpusched.engine.inputs import Request
 from gpusched.engine.loop import Loop, LoopSettings
 from gpusched.engine.ports import Store
@@ -113,7 +115,9 @@ class HeadModel:
         assert self._agents is not None
         who = Principal(Identity("agent", 0, 0), frozenset({Role.NODE}), connection.node)
         try:
-            async with aclosing(self._agents.connect(who, connection.head_end.receive())) as outgoing:
+            incoming = connection.head_end.receive()
+            serving = cast(AsyncGenerator[FromHead, None], self._agents.connect(who, incoming))
+            async with aclosing(serving) as outgoing:
                 async for message in outgoing:
                     connection.send(Way.TO_AGENT, message)
         except GpuschedError:

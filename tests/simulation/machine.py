@@ -28,7 +28,13 @@ from simulation.virtual import WORLD, Process
 
 from gpusched.agent import runner as runner_module
 from gpusched.agent import session as session_module
-from gpusched.agent.attempt_dir import attempt_dir, read_order
+from gpusched.agent.attempt_dir import (
+    attempt_dir,
+    parse_attempt_id,
+    read_order,
+    write_order,
+    write_stop_order,
+)
 from gpusched.agent.shim import lease as lease_module
 from gpusched.agent.shim.files import AttemptDir
 from gpusched.agent.shim.lease import read_lease
@@ -181,7 +187,7 @@ class Shim:
         self._machine = machine
         self._files = AttemptDir(path)
         self._wake = asyncio.Event()
-        attempt_id = runner_module.parse_attempt_id(path.name)
+        attempt_id = parse_attempt_id(path.name)
         assert attempt_id is not None
         self.attempt_id = attempt_id
 
@@ -381,7 +387,7 @@ class Watch:
             shim.wake()
 
     def told(self, name: str) -> None:
-        attempt_id = runner_module.parse_attempt_id(name)
+        attempt_id = parse_attempt_id(name)
         assert attempt_id is not None
         self._agent.call_later(0.0, self._on_change, attempt_id)
 
@@ -444,8 +450,8 @@ def operating_system() -> Iterator[None]:
         (runner_module, "kill_leftovers"): _kill_leftovers,
         (runner_module, "attempt_dir"): _attempt_dir,
         (runner_module, "boot_id"): lambda: MACHINE.get().boot_id,
-        (runner_module, "write_order"): _checked(runner_module.write_order),
-        (runner_module, "write_stop_order"): _checked(runner_module.write_stop_order),
+        (runner_module, "write_order"): _checked(write_order),
+        (runner_module, "write_stop_order"): _checked(write_stop_order),
         (runner_module, "RecordFile"): CarefulRecordFile,
         (lease_module, "boot_time_us"): _boot_time_us,
         (session_module, "boot_time_us"): _boot_time_us,

@@ -13,11 +13,12 @@ from typing import Any
 from simulation.disk import ModelStore
 from simulation.machine import Machine
 
-from gpusched.agent import runner as runner_module
+from gpusched.agent.attempt_dir import read_order
+from gpusched.agent.facts_of_attempt import tasks_ended
 from gpusched.agent.fence import Fence
 from gpusched.agent.runner import Runner
 from gpusched.agent.session import Session
-from gpusched.agent.shim.record import RecordFile
+from gpusched.agent.shim.record import Phase, Record, RecordFile
 from gpusched.api.agents import AgentApi
 from gpusched.domain.events import TasksEnded
 from gpusched.domain.ids import AttemptId, Epoch, JobId
@@ -159,9 +160,9 @@ def lose_tombstones() -> AbstractContextManager[None]:
     """A stop for an attempt that never came leaves nothing behind: the launch may still come."""
 
     async def refuse(self: Any, held: Any, reason: str) -> None:
-        over = runner_module.Record(phase=runner_module.Phase.ENDED, boot_id=self._boot_id, detail=reason)
+        over = Record(phase=Phase.ENDED, boot_id=self._boot_id, detail=reason)
         self._let_go(held)
-        self.reports.put_nowait(runner_module.tasks_ended(held.attempt_id, self._node, over, ()))
+        self.reports.put_nowait(tasks_ended(held.attempt_id, self._node, over, ()))
 
     return planted(Runner, "_refuse_for_good", refuse)
 
@@ -187,7 +188,7 @@ def forget_old_launches() -> AbstractContextManager[None]:
 
     async def adopt(self: Any, held: Any) -> None:
         boot_id = self._boot_id
-        order = runner_module.read_order(held.files)
+        order = read_order(held.files)
         if order is not None and order.boot_id != self._boot_id:
             held.files.record.unlink(missing_ok=True)
             self._boot_id = order.boot_id

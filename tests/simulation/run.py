@@ -23,6 +23,7 @@ from simulation.world import Outcome, run_seed
 ROOT = Path(__file__).parents[2]
 TRACE_TAIL = 40
 CHUNK = 20
+PROGRESS_EVERY = 500
 
 
 @dataclass(slots=True)
@@ -85,6 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             failed.append(outcome.seed)
             sys.stdout.write(f"{tail_of(outcome)}\n\n")
             sys.stdout.flush()
+        if totals.seeds % PROGRESS_EVERY == 0:
+            sys.stderr.write(f"{totals.seeds:,} of {given.seeds:,} seeds, {len(failed)} failed\n")
     wall_s = time.monotonic() - began_s
     sys.stdout.write(f"{totals}, {wall_s:.0f} s: {len(failed)} failed {failed or ''}\n")
     if given.out is not None:

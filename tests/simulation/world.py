@@ -9,11 +9,12 @@ import logging
 import shutil
 import tempfile
 import traceback
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from simulation.agent_model import AgentModel
 from simulation.checkers import Acknowledged, History, Violation, check
@@ -28,7 +29,7 @@ from simulation.virtual import VirtualLoop
 from gpusched.domain.commands import Command
 from gpusched.domain.errors import Broken
 from gpusched.domain.events import Event, Recorded
-from gpusched.domain.ids import NodeName
+from gpusched.domain.ids import JobId, NodeName
 from gpusched.domain.partition import Partitions
 from gpusched.engine.core import Engine, EngineSettings
 from gpusched.engine.state import fold
@@ -157,7 +158,7 @@ class World:
         head = self.serving
         return None if head is None or head.loop is None else head.loop.engine
 
-    def _held(self) -> list[int]:
+    def _held(self) -> list[JobId]:
         engine = self._engine()
         return [] if engine is None else [j.job_id for j in engine.state.jobs.values() if j.is_held]
 
@@ -259,7 +260,7 @@ class World:
 
     # ── faults ───────────────────────────────────────────────────────────────────────────
 
-    def _faults(self) -> Iterator[Awaitable[None]]:
+    def _faults(self) -> Iterator[Coroutine[Any, Any, None]]:
         given, dice = self.options, self._dice
         kinds: tuple[tuple[float | None, Callable[[], None]], ...] = (
             (given.head_crash_s, self._crash_head),
@@ -363,6 +364,12 @@ class World:
         if self.store is not None:
             self.store.has_faults = False
 
+    def end(self) -> None:
+        """Give back what this computer has lent: open files."""
+        for agent in self.agents.values():
+            agent.let_files_go()
+        self.disk.close()
+
     # ── the verdict ──────────────────────────────────────────────────────────────────────
 
     def judge(self) -> tuple[str, ...]:
@@ -431,7 +438,10 @@ def _live(seed: int, options: Options, folder: Path, loop: VirtualLoop) -> Outco
     failures: list[str] = []
     loop.set_exception_handler(lambda _, context: failures.append(_of(context)))
     world = loop.run_until_complete(_run(seed, options, folder))
-    return _outcome(seed, world, loop, failures)
+    try:
+        return _outcome(seed, world, loop, failures)
+    finally:
+        world.end()
 
 
 async def _run(seed: int, options: Options, folder: Path) -> World:
