@@ -61,6 +61,7 @@ bench: $(READY) ## measure; JSON with commit and machine goes to benchmarks/resu
 
 docs: $(READY) ## rewrite the generated parts of the documentation
 	$(BIN)/python scripts/figures.py
+	$(BIN)/python scripts/packing_table.py
 	$(BIN)/python -m gpusched.cli.reference > docs/reference/cli.md
 
 clean: ## remove .venv and everything generated

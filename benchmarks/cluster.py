@@ -139,13 +139,17 @@ def running_agents(
             with (head.home / f"agent-{name}.log").open("ab") as log:
                 agents.append(subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=log, env=environment))
         with head.client() as client:
-            until(lambda: sum(node.node.reachable for node in client.nodes.list()) == len(names), "agents")
+            until(lambda: set(names) <= _reachable(client), "agents")
         yield [agent.pid for agent in agents]
     finally:
         for agent in agents:  # all are asked before one is waited for
             agent.terminate()
         for agent in agents:
             _stop(agent)
+
+
+def _reachable(client: Client) -> set[str]:
+    return {view.node.name for view in client.nodes.list() if view.node.reachable}
 
 
 def until(holds: Callable[[], bool], what: str, deadline_s: float = START_DEADLINE_S) -> None:

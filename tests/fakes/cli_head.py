@@ -20,6 +20,7 @@ from gpusched.domain.launch_plan import LaunchPlan, NodeLaunch, TaskLaunch
 from gpusched.domain.logs import LogChunk
 from gpusched.domain.node import Device, Node, NodeFacts, PciAncestor, PeerLink, Schedulability
 from gpusched.domain.telemetry import DeviceSample, DeviceUse, NodeSample, NodeUse
+from gpusched.domain.topology import NodePath, Topology, TopologyLevel
 from gpusched.domain.usage import ChargeLine, CostReport, DeviceInterval, GroupBy, UsageClass
 from gpusched.wire.handlers import JobView, NodeView, PlanPreview
 
@@ -301,6 +302,12 @@ class FakeJobs:
         return diagnosis()
 
 
+FABRIC = Topology(
+    (TopologyLevel("spine", 400_000.0), TopologyLevel("leaf")),
+    (NodePath("n1", ("s1", "l1")), NodePath("n2", ("s1", "l2"))),
+)
+
+
 @dataclass
 class FakeNodes:
     views: tuple[NodeView, ...]
@@ -323,6 +330,9 @@ class FakeNodes:
 
     def resume(self, node):
         self.asked.append(("resume", node))
+
+    def fabric(self):
+        return FABRIC
 
     def topology(self, node=None):
         return tuple(view.node.facts for view in self.views if node in {None, view.node.name})

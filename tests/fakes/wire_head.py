@@ -22,6 +22,7 @@ from gpusched.domain.job_state import PendingReason
 from gpusched.domain.link import Hello, Welcome
 from gpusched.domain.logs import LogChunk
 from gpusched.domain.node import Device, Node, NodeFacts
+from gpusched.domain.topology import NodePath, Topology, TopologyLevel
 from gpusched.domain.usage import ChargeLine, CostReport, DeviceInterval, GroupBy, UsageClass
 from gpusched.wire.async_client import AsyncClient
 from gpusched.wire.client import Client
@@ -59,6 +60,7 @@ CHUNKS = (
     LogChunk(global_rank=0, node=N1, offset=0, data=b"\xff one\n"),
     LogChunk(global_rank=0, node=N1, offset=6, data=b"", is_last=True),
 )
+FABRIC = Topology((TopologyLevel("leaf", 50_000.0),), (NodePath("n1", ("l1",)),))
 FACTS = NodeFacts(
     name=N1,
     boot_id="b",
@@ -183,6 +185,9 @@ class NodesInMemory:
 
     async def get(self, who, node):
         return await self.memory.answer("get_node", who, node, value=NODE)
+
+    async def fabric(self, who):
+        return await self.memory.answer("fabric", who, value=FABRIC)
 
     async def cordon(self, who, request_id, node, reason):
         await self.memory.answer("cordon", who, request_id, node, reason)

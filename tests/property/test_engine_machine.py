@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from gpusched.domain.errors import Rejected
 from gpusched.domain.events import AgentReport, JobEnded, JobSubmitted, TasksStarted
 from gpusched.domain.ids import JobId, NodeName
+from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import EndReason, JobState
 from gpusched.engine.core import Engine
 from gpusched.engine.inputs import (
@@ -32,9 +33,14 @@ from gpusched.engine.inputs import (
     Submit,
 )
 from gpusched.engine.ports import Loaded
-from gpusched.engine.state import fold
+from gpusched.engine.state import ClusterState, fold
 
 NODES = ("n1", "n2", "n3")
+
+
+def waiting(state: ClusterState) -> list[tuple[JobId, JobSpec]]:
+    """The queue, as values: entries themselves are told apart by identity."""
+    return [(entry.job_id, entry.spec) for entry in state.queue]
 
 
 class EngineMachine(RuleBasedStateMachine):
@@ -168,7 +174,7 @@ class EngineMachine(RuleBasedStateMachine):
         state, again = self.cluster.engine.state, fold(self.cluster.log, self.cluster.settings.partitions)
         assert again.jobs == state.jobs
         assert again.nodes == state.nodes
-        assert list(again.queue) == list(state.queue)
+        assert waiting(again) == waiting(state)
         assert again.running == state.running
         assert again.leased_ports == state.leased_ports
         assert again.next_job_id == state.next_job_id
@@ -187,7 +193,7 @@ class EngineMachine(RuleBasedStateMachine):
         )
         restored = Engine(loaded, self.cluster.settings).state
         assert restored.jobs == state.jobs
-        assert list(restored.queue) == list(state.queue)
+        assert waiting(restored) == waiting(state)
         assert restored.running == state.running
 
     @invariant()

@@ -6,6 +6,7 @@ They are labelled ``declared`` and nothing of them is ever measured.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from gpusched.domain.errors import InvalidSpec, Violation
@@ -16,6 +17,8 @@ GIB = 1024**3
 DEVICES_MAX = 64  # per node; the largest NVLink servers hold 16
 NOTHING = frozenset({"0", "none"})
 GROUP = re.compile(r"(?P<count>[0-9]{1,4})x(?P<model>[A-Za-z0-9][A-Za-z0-9 ._-]{0,63})")
+
+LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,126}[A-Za-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,3 +115,22 @@ def _peers_of(device: Device, group: list[Device], product: Product) -> tuple[Pe
 
 def _refusal(message: str) -> InvalidSpec:
     return InvalidSpec((Violation("devices", message),))
+
+
+def parse_labels(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Read labels like ``rack=r1``, sorted by name.
+
+    Raises:
+        InvalidSpec: One is no NAME=VALUE, or a name is given twice.
+    """
+    labels: dict[str, str] = {}
+    for text in texts:
+        name, given, value = text.partition("=")
+        if not given or LABEL.fullmatch(name) is None or LABEL.fullmatch(value) is None:
+            raise InvalidSpec(
+                (Violation("label", f"{text!r}: give NAME=VALUE, each of letters, digits, . _ - /"),)
+            )
+        if name in labels:
+            raise InvalidSpec((Violation("label", f"{name} is given twice; keep one"),))
+        labels[name] = value
+    return tuple(sorted(labels.items()))

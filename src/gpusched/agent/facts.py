@@ -23,6 +23,7 @@ class Declared:
 
     cpus: int | None = None
     memory_bytes: int | None = None
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 def read_facts(
@@ -64,4 +65,5 @@ def read_facts(
         devices=tuple(devices),
         kernel=read_kernel(),
         numa_cpu_ids=read_numa_cpu_ids(),
+        labels=declared.labels,
     )

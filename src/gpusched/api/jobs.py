@@ -231,7 +231,10 @@ class JobApi:
             return None
         if job.is_held:
             return PendingReason.HELD
-        return self.loop.engine.outlook.reasons.get(job.job_id, PendingReason.PRIORITY)
+        engine = self.loop.engine
+        is_next = engine.state.queue.ahead_of(job.job_id) == 0  # and no cycle has looked at it yet, perhaps
+        unseen = PendingReason.RESOURCES if is_next else PendingReason.PRIORITY
+        return engine.outlook.reasons.get(job.job_id, unseen)
 
 
 def check_request_id(request_id: RequestId) -> RequestId:

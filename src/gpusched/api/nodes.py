@@ -9,6 +9,7 @@ from gpusched.domain.errors import InvalidSpec, NotFound, Violation
 from gpusched.domain.identity import Principal
 from gpusched.domain.ids import NodeName, RequestId
 from gpusched.domain.node import Node
+from gpusched.domain.topology import Topology
 from gpusched.engine.inputs import CordonNode, DrainNode, ResumeNode
 from gpusched.engine.loop import Loop
 from gpusched.engine.state import ClusterState
@@ -37,6 +38,13 @@ class NodeApi:
         if node not in state.nodes:
             raise NotFound(f"no node {node!r}: see `gpusched nodes`")
         return self._view(state, state.nodes[node])
+
+    async def fabric(self, who: Principal) -> Topology:
+        """How the nodes that are known hang together."""
+        engine = self.loop.engine
+        return engine.settings.topology.place(
+            {name: dict(node.facts.labels) for name, node in engine.state.nodes.items()}
+        )
 
     async def cordon(self, who: Principal, request_id: RequestId, node: NodeName, reason: str) -> None:
         """No new work; running work stays."""

@@ -35,6 +35,8 @@ from gpusched.domain.job_spec import (
     JobSpec,
     Launcher,
     OnDisconnect,
+    Segment,
+    Spread,
     WarningSignal,
 )
 
@@ -162,6 +164,12 @@ Signal = Annotated[
     PlainValidator(_of_text(quantities.parse_signal)),
     _schema(type="string", examples=["USR1@60"]),
 ]
+SegmentText = Annotated[
+    Segment,
+    PlainValidator(_of_text(quantities.parse_segment)),
+    _schema(type="string", examples=["8 within rack"]),
+]
+SpreadName = Annotated[Spread, PlainValidator(_one_of(Spread)), _schema(enum=list(Spread))]
 OnDisconnectName = Annotated[
     OnDisconnect, PlainValidator(_one_of(OnDisconnect)), _schema(enum=list(OnDisconnect))
 ]
@@ -208,6 +216,10 @@ class JobFile(BaseModel):
     hold: Flag = Field(False, description="Not to be started until released.")
     log_cap: Size = Field(64 << 20, description="Log kept per rank; the oldest output goes first.")
     comment: Words | None = Field(None, description="Free text.")
+    topology_required: Word | None = Field(None, description="All nodes in one domain of this level.")
+    topology_preferred: Word | None = Field(None, description="As near as this level, if it can be.")
+    segment: SegmentText | None = Field(None, description="Ranks that stay together: 8 within rack.")
+    spread: SpreadName | None = Field(None, description="Several domains share a gang: fewest, or even.")
 
     @model_validator(mode="after")
     def _one_of_each(self) -> Self:
@@ -279,6 +291,10 @@ def spec_of(draft: Draft, *, cwd: FilePath, name: str) -> JobSpec:
         hold=model.hold,
         log_cap_bytes=model.log_cap,
         comment=model.comment,
+        topology_required=model.topology_required,
+        topology_preferred=model.topology_preferred,
+        segment=model.segment,
+        spread=model.spread,
     )
     # The head checks the same; here the message can still say where the field was written.
     found = check_spec(spec, None)

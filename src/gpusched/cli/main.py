@@ -1,8 +1,8 @@
 """The entry point: which command lives where, and how every failure ends.
 
 Commands are imported when they are called, so ``gpusched --version`` loads click and nothing else.
-``up``, ``head``, ``agent`` and ``token`` belong to a package above this one; they are found through
-the entry point group ``gpusched.commands``.
+``up``, ``head``, ``agent``, ``token`` and ``simulate`` belong to a package above this one; they are found
+through the entry point group ``gpusched.commands``.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ COMMAND_GROUP = "gpusched.commands"
 COMMANDS: dict[str, tuple[str, str]] = {
     "job": ("gpusched.cli.job:job", "Submit, run, look at and control jobs."),
     "node": ("gpusched.cli.node:node", "Look at nodes; take them out of service and back."),
+    "topology": ("gpusched.cli.topology:topology", "How nodes hang together in the fabric."),
     "report": ("gpusched.cli.report:report", "Usage and cost."),
     "top": ("gpusched.cli.top:top", "Watch nodes, devices and the queue live."),
     "submit": ("gpusched.cli.submit:submit", "Short for job submit."),
@@ -55,6 +56,7 @@ _KNOWN_PLUGINS = {
     "head": "Start the head.",
     "agent": "Start a node's agent.",
     "token": "Make a token.",
+    "simulate": "Run a trace through the scheduler in virtual time.",
 }
 
 

@@ -66,6 +66,20 @@ def job_options() -> list[click.Parameter]:
         _option("-H", "--hold", "hold", text="Do not start until released.", is_flag=True, default=None),
         _option("--log-cap", "log_cap", text="Log kept per rank.", metavar="SIZE"),
         _option("--comment", "comment", text="Free text."),
+        _option(
+            "--topology-required",
+            "topology_required",
+            text="All nodes in one domain of this level.",
+            metavar="LEVEL",
+        ),
+        _option(
+            "--topology-preferred",
+            "topology_preferred",
+            text="As near as this level, if it can be.",
+            metavar="LEVEL",
+        ),
+        _option("--segment", "segment", text="Ranks that stay together: '8 within rack'."),
+        _option("--spread", "spread", text="Several domains share a gang: fewest, or even."),
     ]
 
 

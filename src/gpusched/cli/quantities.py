@@ -6,7 +6,7 @@ import re
 import signal
 from datetime import UTC, datetime
 
-from gpusched.domain.job_spec import WarningSignal
+from gpusched.domain.job_spec import Segment, WarningSignal
 
 COUNT_MAX = 1_000_000
 MEMORY_MAX_BYTES = 1 << 50  # 1 PiB: no node has more; a slip of the unit does
@@ -16,6 +16,7 @@ _SIZE = re.compile(r"(\d{1,15})(?:([KMGTP])(?:i?B)?)?", re.IGNORECASE | re.ASCII
 _SIZE_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50}
 _SLURM_TIME = re.compile(r"(?:(\d{1,6})-)?(\d{1,9})(?::(\d{1,9}))?(?::(\d{1,9}))?", re.ASCII)
 _UNIT_TIME = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,7})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?", re.ASCII)
+_SEGMENT = re.compile(r"(\d{1,7})\s+within\s+(\S+)", re.ASCII)
 _RANKS = re.compile(r"(\d{1,7})(?:-(\d{1,7}))?", re.ASCII)
 
 TIME_FORMS = "M, M:S, H:M:S, D-H, D-H:M, D-H:M:S, or with units such as 90m, 2h, 1d12h"
@@ -176,3 +177,15 @@ def show_ago(at_us: int, now_us: int) -> str:
     if abs(delta_s) < 1:
         return "now"
     return f"{show_duration(delta_s)} ago" if delta_s > 0 else f"in {show_duration(-delta_s)}"
+
+
+def parse_segment(text: str) -> Segment:
+    """Read ``8 within rack``: every 8 consecutive ranks inside one rack.
+
+    Raises:
+        ValueError: It is nothing like that.
+    """
+    match = _SEGMENT.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is no segment; write like '8 within rack'")
+    return Segment(int(match[1]), match[2])

@@ -21,7 +21,8 @@ Every read takes `--json`. Its keys are stable: names are snake_case, sizes end 
 in `_s`, instants are RFC 3339 in UTC with microseconds, money is text, absent is `null`. Devices that
 no NVML stands behind carry `"declared": true` and are labelled `(declared)` in every table.
 
-`gpusched up`, `head`, `agent` and `token` start and serve a cluster: see their `--help`.
+`gpusched up`, `head`, `agent` and `token` start and serve a cluster, `simulate` runs a trace through
+the scheduler: see their `--help`.
 """
 
 _DIRECTIVES = """\

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gpusched.domain.job_spec import JobSpec
     from gpusched.domain.logs import LogChunk
     from gpusched.domain.node import NodeFacts
+    from gpusched.domain.topology import Topology
     from gpusched.domain.usage import CostReport, DeviceInterval, GroupBy
     from gpusched.wire.handlers import JobView, NodeView, PlanPreview
 
@@ -56,6 +57,7 @@ class NodesLike(Protocol):
     def drain(self, node: NodeName, reason: str, deadline_s: int | None = ...) -> None: ...
     def resume(self, node: NodeName) -> None: ...
     def topology(self, node: NodeName | None = ...) -> Iterable[NodeFacts]: ...
+    def fabric(self) -> Topology: ...
 
 
 class ReportsLike(Protocol):

@@ -82,6 +82,13 @@ def head(home: Path | None, config: Path | None, tcp: str | None) -> None:
 @click.option("--cpus", type=click.IntRange(1, 65_536), help="Declare CPUs instead of counting them.")
 @click.option("--memory-gib", type=click.IntRange(1, 1 << 23), help="Declare memory instead of reading it.")
 @click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="What the site says of this machine, like rack=r1; topology levels can read it.",
+)
+@click.option(
     "--on-stop",
     type=click.Choice(["leave", "end"]),
     default="leave",
@@ -95,6 +102,7 @@ def agent(
     devices: str | None,
     cpus: int | None,
     memory_gib: int | None,
+    labels: tuple[str, ...],
     on_stop: str,
 ) -> None:
     """Run a node's agent: reads devices, starts and supervises ranks.
@@ -104,6 +112,7 @@ def agent(
         gpusched agent --name n1
         gpusched agent --name laptop --devices 4xH100
     """
+    from gpusched.agent.declared import parse_labels
     from gpusched.agent.facts import Declared
     from gpusched.agent.main import AgentSettings, OnStop, run_agent
 
@@ -113,7 +122,11 @@ def agent(
         home=_home(home) / "agents" / name,
         address=address,
         devices=devices,
-        declared=Declared(cpus=cpus, memory_bytes=None if memory_gib is None else memory_gib << 30),
+        declared=Declared(
+            cpus=cpus,
+            memory_bytes=None if memory_gib is None else memory_gib << 30,
+            labels=parse_labels(labels),
+        ),
         on_stop=OnStop(on_stop),
     )
     asyncio.run(run_agent(settings))

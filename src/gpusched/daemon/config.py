@@ -15,8 +15,17 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gpusched.domain.errors import ConfigInvalid
+from gpusched.daemon.slurm_topology import read_slurm_topology
+from gpusched.domain.errors import ConfigInvalid, InvalidSpec
+from gpusched.domain.hostlist import expand_hostlist
 from gpusched.domain.partition import Partition, Partitions
+from gpusched.domain.topology import (
+    Topology,
+    TopologyDomain,
+    TopologyLevel,
+    build_topology,
+    topology_by_labels,
+)
 from gpusched.domain.usage import Rate, RateBook
 
 CONFIG_BYTES_MAX = 1 << 20
@@ -58,6 +67,51 @@ class PartitionTable(_Table):
     time_limit_max_s: int | None = Field(default=None, ge=1)
 
 
+class LevelTable(_Table):
+    """``[[topology.level]]``: one level of the fabric, widest first."""
+
+    name: Name
+    label: str | None = None  # the node label that names a node's domain; on all levels or on none
+    bandwidth_mb_s: float | None = Field(default=None, gt=0, allow_inf_nan=False, strict=False)
+
+
+class DomainTable(_Table):
+    """``[[topology.domain]]``: one switch, rack or NVLink domain."""
+
+    name: str = Field(min_length=1, max_length=200)
+    level: Name
+    parent: str | None = None
+    nodes: str = ""  # a host list, of the nodes right below it
+
+
+class TopologyTable(_Table):
+    """``[topology]``: how nodes hang together; from a file of Slurm's, from labels, or written here."""
+
+    slurm: Path | None = Field(default=None, strict=False)  # topology.conf or topology.yaml
+    level: list[LevelTable] = []
+    domain: list[DomainTable] = []
+
+    def read(self) -> Topology:
+        """Build the tree, reading Slurm's file if one is named.
+
+        Raises:
+            ConfigInvalid: What is described is no tree, or in two ways at once.
+        """
+        levels = [TopologyLevel(level.name, level.bandwidth_mb_s) for level in self.level]
+        labels = [level.label for level in self.level if level.label is not None]
+        ways = [self.slurm is not None, bool(labels), bool(self.domain)]
+        if sum(ways) > 1:
+            raise ConfigInvalid("topology: slurm, labels and domains exclude each other: keep one of them")
+        if self.slurm is not None:
+            speeds = {
+                level.name: level.bandwidth_mb_s for level in levels if level.bandwidth_mb_s is not None
+            }
+            return read_slurm_topology(self.slurm, speeds)
+        if labels:
+            return topology_by_labels(levels, labels)
+        return build_topology(levels, map(_domain, self.domain))
+
+
 class PriceTable(_Table):
     """``[[rates.price]]``: what an hour of one GPU costs from a date on (UTC)."""
 
@@ -83,6 +137,7 @@ class HeadConfig(_Table):
     engine: EngineTable = EngineTable()
     partition: list[PartitionTable] = [PartitionTable(name="main")]
     rates: RatesTable = RatesTable()
+    topology: TopologyTable = TopologyTable()
 
     @property
     def partitions(self) -> Partitions:
@@ -135,6 +190,14 @@ def load_config(path: Path | None) -> HeadConfig:
     if not config.partition or len({p.name for p in config.partition}) < len(config.partition):
         raise ConfigInvalid(f"{path}: partition: give at least one, each with its own name")
     return config
+
+
+def _domain(table: DomainTable) -> TopologyDomain:
+    try:
+        nodes = expand_hostlist(table.nodes)
+    except InvalidSpec as error:
+        raise ConfigInvalid(f"topology: domain {table.name}: {error}") from error
+    return TopologyDomain(table.name, table.level, table.parent, nodes)
 
 
 def _floats(tables: object) -> object:

@@ -73,6 +73,7 @@ def check_spec(spec: JobSpec, partitions: Partitions | None) -> tuple[Violation,
         _check_env,
         _check_around,
         _check_nodes_named,
+        _check_topology,
     )
     found = [violation for check in checks for violation in check(spec)]
     if partitions is not None:
@@ -234,6 +235,32 @@ def _check_nodes_named(spec: JobSpec) -> _Check:
         yield Violation(
             "nodelist",
             f"leaves {len(usable)} nodes for a job of {_digits(spec.nodes)}; name more, or ask for fewer",
+        )
+
+
+def _check_topology(spec: JobSpec) -> _Check:
+    """Whether the levels exist is for the cluster to say; what divides what can be said here."""
+    for field, level in (
+        ("topology_required", spec.topology_required),
+        ("topology_preferred", spec.topology_preferred),
+        ("segment", None if spec.segment is None else spec.segment.level),
+    ):
+        if level is not None and _IDENTIFIER.fullmatch(level) is None:
+            yield Violation(field, f"{_shown(level)} is no name of a level; see gpusched topology show")
+    if spec.segment is None:
+        return
+    size, per_node = spec.segment.size, spec.tasks_per_node
+    if size < 1 or spec.world_size % size:
+        yield Violation(
+            "segment",
+            f"{_digits(size)} ranks do not divide the gang of {_digits(spec.world_size)}; "
+            "give a number that does",
+        )
+    elif per_node > 0 and size % per_node and per_node % size:
+        yield Violation(
+            "segment",
+            f"{_digits(size)} ranks cut through nodes of {_digits(per_node)}; "
+            "give whole nodes, or a number that divides a node's ranks",
         )
 
 

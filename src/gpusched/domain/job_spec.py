@@ -46,6 +46,21 @@ class WarningSignal:
     lead_s: int = 60
 
 
+class Spread(StrEnum):
+    """How a gang that needs several topology domains is divided."""
+
+    FEWEST = "fewest"  # the largest part first: as few domains as possible
+    EVEN = "even"  # as few as possible, and their parts as equal as possible
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Consecutive ranks that stay together: every ``size`` of them inside one domain of ``level``."""
+
+    size: int
+    level: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
     """One job, as submitted. ``check_spec`` says what is wrong with a bad one.
@@ -85,6 +100,10 @@ class JobSpec:
     hold: bool = False
     log_cap_bytes: int = 64 << 20  # per rank; the oldest output goes first
     comment: str | None = None
+    topology_required: str | None = None  # all nodes inside one domain of this level, or not at all
+    topology_preferred: str | None = None  # inside one of this level, else of the next wider, else several
+    segment: Segment | None = None
+    spread: Spread | None = None  # None: FEWEST
 
     @property
     def is_fenced(self) -> bool:
@@ -97,6 +116,12 @@ class JobSpec:
     def world_size(self) -> int:
         """Number of ranks over all nodes."""
         return self.nodes * self.tasks_per_node
+
+    @property
+    def has_topology_wishes(self) -> bool:
+        """Whether it matters to the job which of the nodes that fit are near each other."""
+        wishes = (self.topology_required, self.topology_preferred, self.segment, self.spread)
+        return any(wish is not None for wish in wishes)
 
     @property
     def cpus_per_node(self) -> int:

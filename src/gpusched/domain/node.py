@@ -60,6 +60,7 @@ class NodeFacts:
     devices: tuple[Device, ...] = ()
     kernel: str | None = None
     numa_cpu_ids: tuple[tuple[int, ...], ...] = ()  # CPUs of each NUMA node
+    labels: tuple[tuple[str, str], ...] = ()  # what the site says of the machine: ("rack", "r1")
 
 
 class Schedulability(StrEnum):

@@ -17,6 +17,7 @@ from gpusched.domain.identity import Principal
 from gpusched.domain.ids import AttemptId, JobId, NodeName, RequestId
 from gpusched.domain.job_state import PendingReason
 from gpusched.domain.partition import Partitions
+from gpusched.domain.topology import Topology
 from gpusched.engine.commit import commit_plan
 from gpusched.engine.facts import take
 from gpusched.engine.inputs import CommandAcknowledged, Fact, LeaseEnded, NodeConnected, Request
@@ -25,6 +26,7 @@ from gpusched.engine.requests import decide
 from gpusched.engine.state import ClusterState
 from gpusched.engine.transaction import Transaction
 from gpusched.policy.backfill import make_plan
+from gpusched.policy.memo import CycleMemo
 
 Answer = tuple[JobId, ...] | Rejected
 
@@ -53,6 +55,7 @@ class EngineSettings:
 
     cluster: str = "gpusched"
     partitions: Partitions = field(default_factory=Partitions)
+    topology: Topology = field(default_factory=Topology)
     cycle_depth_max: int = 10_000  # pending jobs that one cycle looks at
 
 
@@ -63,6 +66,7 @@ class Engine:
         self.settings = settings
         self.state = ClusterState.of(
             settings.partitions,
+            topology=settings.topology,
             jobs=loaded.jobs,
             nodes=loaded.nodes,
             next_job_id=loaded.next_job_id,
@@ -71,6 +75,7 @@ class Engine:
         self.outlook = Outlook()
         self._outbox = {queued.seq: queued for queued in loaded.outbox}
         self._last_command_seq = loaded.last_command_seq
+        self._memo = CycleMemo()
         self._cycled_at: tuple[int, int] | None = None
 
     def handle(
@@ -108,6 +113,7 @@ class Engine:
             tuple(state.running.values()),
             now_us,
             depth_max=depth,
+            memo=self._memo,
         )
         commit_plan(tx, plan)
         self.outlook = Outlook(plan.reasons, plan.forecasts)

@@ -1,7 +1,8 @@
 """The tick: collect what came in, step the engine once, commit, then answer and deliver.
 
 One task, so one writer. While a commit is under way the next inputs gather, and go into the
-next transaction together (group commit).
+next transaction together (group commit). After a cycle the next one rests (``pace``); what comes in
+meanwhile is committed and answered all the same.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from gpusched.domain.ids import JobId, NodeName, RequestId
 from gpusched.engine.core import Engine, EngineSettings, Tick, is_urgent, subject_of
 from gpusched.engine.inputs import Fact, Request
 from gpusched.engine.liveness import Liveness
+from gpusched.engine.pace import CyclePace
 from gpusched.engine.ports import CommandSink, EventFeed, Loaded, RequestRecord, Store
 
 log = logging.getLogger(__name__)
@@ -68,6 +70,8 @@ class Loop:
         self._asked: list[_Asked] = []
         self._told: list[_Told] = []
         self._wake = asyncio.Event()
+        self._pace = CyclePace()
+        self._alarm: asyncio.TimerHandle | None = None  # wakes the loop for a cycle that had to rest
         # One thread: the store sees one caller, and a commit never waits behind a reader.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._store_down: StoreUnavailable | None = None
@@ -114,6 +118,8 @@ class Loop:
                 await self._tick()
         finally:
             checking.cancel()
+            if self._alarm is not None:
+                self._alarm.cancel()
             self._thread.shutdown(wait=True)
 
     async def _check_regularly(self) -> None:
@@ -170,9 +176,19 @@ class Loop:
             self._resend_all()
 
     async def _cycle(self) -> None:
+        began_us = self.clock.monotonic_us()
+        if rest_us := self._pace.rest_left_us(began_us):
+            self._wake_in(rest_us)
+            return
         tick = self._engine.cycle(self.clock.now_us())
         if tick is not None:
+            self._pace.note_cycle(began_us, self.clock.monotonic_us())
             await self._commit(tick)
+
+    def _wake_in(self, delay_us: int) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = asyncio.get_running_loop().call_later(delay_us / 1e6, self._wake.set)
 
     async def _commit(self, tick: Tick) -> None:
         self._in_doubt = tick.events

@@ -38,6 +38,7 @@ from gpusched.domain.job import Attempt, Job
 from gpusched.domain.job_state import JobState, next_state
 from gpusched.domain.node import Node, Schedulability
 from gpusched.domain.partition import Partitions
+from gpusched.domain.topology import Topology
 from gpusched.engine.queue import PendingQueue
 from gpusched.placement.placement import NodePlacement
 from gpusched.placement.snapshot import ClusterSnapshot
@@ -51,6 +52,7 @@ class ClusterState:
     """Everything unfinished. Only ``apply`` writes it."""
 
     partitions: Partitions = field(default_factory=Partitions)
+    topology: Topology = field(default_factory=Topology)
     jobs: dict[JobId, Job] = field(default_factory=dict)
     nodes: dict[NodeName, Node] = field(default_factory=dict)
     queue: PendingQueue = field(default_factory=PendingQueue)
@@ -68,7 +70,9 @@ class ClusterState:
     def snapshot(self) -> ClusterSnapshot:
         """Nodes and what is free on them now. Rebuilt only after a node changed."""
         if self._snapshot is None:
-            self._snapshot = ClusterSnapshot.of(self.nodes.values(), self.partitions, self.generation)
+            self._snapshot = ClusterSnapshot.of(
+                self.nodes.values(), self.partitions, self.generation, self.topology
+            )
             self._overbooked.clear()
             for entry in self.running.values():
                 for part in entry.nodes:
@@ -99,13 +103,19 @@ class ClusterState:
         cls,
         partitions: Partitions,
         *,
+        topology: Topology | None = None,
         jobs: Iterable[Job] = (),
         nodes: Iterable[Node] = (),
         next_job_id: JobId = FIRST_JOB_ID,
         last_seq: int = 0,
     ) -> ClusterState:
         """Restore from projections: the same state that folding the log gives."""
-        state = cls(partitions=partitions, next_job_id=next_job_id, last_seq=last_seq)
+        state = cls(
+            partitions=partitions,
+            topology=topology or Topology(),
+            next_job_id=next_job_id,
+            last_seq=last_seq,
+        )
         state.nodes = {node.name: node for node in nodes}
         for job in jobs:
             state.jobs[job.job_id] = job

@@ -14,9 +14,11 @@ from gpusched.domain.job_state import PendingReason
 from gpusched.placement.describe import counted, in_bytes, in_words
 from gpusched.placement.feasible import check_feasible
 from gpusched.placement.fit import constraint_masks, fit_empty, fit_now
+from gpusched.placement.gang import could_fit, fits
 from gpusched.placement.inventory import BoolColumn, Inventory
 from gpusched.placement.request import NodeRequest, node_request
 from gpusched.placement.snapshot import ClusterSnapshot
+from gpusched.placement.topology import wishes_in_words
 
 __all__ = ["check_feasible", "diagnose"]
 
@@ -42,7 +44,7 @@ def diagnose(snapshot: ClusterSnapshot, spec: JobSpec) -> Diagnosis:
     )
     return Diagnosis(
         message=_message(snapshot, spec, now, empty, ruled_out),
-        reason=_reason(spec.nodes, now, empty),
+        reason=_reason(snapshot, spec),
         nodes_wanted=spec.nodes,
         nodes_total=len(inventory.names),
         nodes_fitting_now=now,
@@ -51,10 +53,10 @@ def diagnose(snapshot: ClusterSnapshot, spec: JobSpec) -> Diagnosis:
     )
 
 
-def _reason(wanted: int, now: int, empty: int) -> PendingReason | None:
-    if now >= wanted:
+def _reason(snapshot: ClusterSnapshot, spec: JobSpec) -> PendingReason | None:
+    if fits(snapshot, spec):
         return None
-    return PendingReason.RESOURCES if empty >= wanted else PendingReason.NODES_UNAVAILABLE
+    return PendingReason.RESOURCES if could_fit(snapshot, spec) else PendingReason.NODES_UNAVAILABLE
 
 
 def _message(
@@ -63,12 +65,15 @@ def _message(
     request = node_request(spec)
     if not snapshot.names:
         return "the cluster has no nodes yet: start an agent"
-    if now >= spec.nodes:
+    if fits(snapshot, spec):
         return f"fits now: {counted(now, 'node')} could hold it, it needs {spec.nodes}."
     try:
         check_feasible(snapshot, spec)
     except InfeasibleRequest as infeasible:
         return str(infeasible)
+    if now >= spec.nodes:
+        needs = f"needs {counted(spec.nodes, 'node')} {wishes_in_words(spec)}"
+        return f"{needs}; {now} could each hold a part of it now, too far apart."
     needs = f"needs {counted(spec.nodes, 'node')} with {in_words(request, adjective='free')}"
     if empty >= spec.nodes:
         state = f"{now} of {empty} {'has' if now == 1 else 'have'} them now"

@@ -14,6 +14,7 @@ from gpusched.placement.fit import fit_fitted
 from gpusched.placement.inventory import Inventory
 from gpusched.placement.request import NodeRequest, is_model_match, node_request
 from gpusched.placement.snapshot import ClusterSnapshot
+from gpusched.placement.topology import check_room
 
 
 def check_feasible(snapshot: ClusterSnapshot, spec: JobSpec) -> None:
@@ -23,6 +24,7 @@ def check_feasible(snapshot: ClusterSnapshot, spec: JobSpec) -> None:
 
     Raises:
         InfeasibleRequest: It could not; names what is too much and the largest that could run.
+        InvalidSpec: Its segments can't be kept on this cluster's topology.
     """
     inventory = snapshot.inventory
     request = node_request(spec)
@@ -31,6 +33,7 @@ def check_feasible(snapshot: ClusterSnapshot, spec: JobSpec) -> None:
     large_enough = _fitting(inventory, request)
     if large_enough < spec.nodes:
         raise InfeasibleRequest(_say(inventory, request, spec.nodes, large_enough))
+    check_room(inventory, spec)
 
 
 def _fitting(inventory: Inventory, request: NodeRequest) -> int:

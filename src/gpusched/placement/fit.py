@@ -16,7 +16,7 @@ import numpy as np
 from gpusched.domain.diagnosis import Constraint
 from gpusched.domain.ids import NodeName
 from gpusched.placement.inventory import BoolColumn, IntColumn, Inventory
-from gpusched.placement.request import NodeRequest
+from gpusched.placement.request import NodeRequest, whereabouts
 from gpusched.placement.snapshot import ClusterSnapshot
 
 
@@ -27,7 +27,9 @@ def fit_now(snapshot: ClusterSnapshot, request: NodeRequest) -> BoolColumn:
         (N,) bool, a new array.
     """
     inventory = snapshot.inventory
-    fits = fit_empty(inventory, request) & (snapshot.cpus_free >= request.cpus)
+    # Free is never more than fitted, so of the fixed columns only those without an amount matter. Jobs
+    # differ in amounts far more than in whereabouts: that mask is nearly always remembered.
+    fits = fit_empty(inventory, whereabouts(request)) & (snapshot.cpus_free >= request.cpus)
     if request.memory_bytes > 0:
         fits &= snapshot.memory_free >= request.memory_bytes
     if request.gpus > 0:

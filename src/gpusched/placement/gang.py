@@ -6,28 +6,49 @@ from typing import NoReturn
 
 import numpy as np
 
-from gpusched.domain.errors import InfeasibleRequest, InsufficientResources
+from gpusched.domain.errors import InsufficientResources, Rejected
 from gpusched.domain.job_spec import JobSpec
 from gpusched.placement.describe import counted
 from gpusched.placement.devices import choose_cpus, choose_devices
-from gpusched.placement.fit import fit_fitted, fit_now
+from gpusched.placement.domains import Shortfall
+from gpusched.placement.fit import fit_empty, fit_fitted, fit_now
 from gpusched.placement.inventory import BoolColumn, IntColumn, Inventory
 from gpusched.placement.placement import NodePlacement, Placement
 from gpusched.placement.request import NodeRequest, node_request
 from gpusched.placement.score import best, pack_score
 from gpusched.placement.snapshot import ClusterSnapshot
+from gpusched.placement.topology import check_room, choose_nodes, gang_ask, keep_leaves_whole, wishes_in_words
+from gpusched.placement.tree import in_rank_order, ring_cost
 
 
 def fits(snapshot: ClusterSnapshot, spec: JobSpec, *, avoid: BoolColumn | None = None) -> bool:
     """Tell whether ``place`` with the same arguments would find a placement."""
-    return len(_candidates(snapshot, node_request(spec), avoid)) >= spec.nodes
+    return _has_room(snapshot, spec, _candidates(snapshot, node_request(spec), avoid))
+
+
+def _has_room(snapshot: ClusterSnapshot, spec: JobSpec, candidates: IntColumn) -> bool:
+    if len(candidates) < spec.nodes:
+        return False
+    if not spec.has_topology_wishes:
+        return True
+    try:
+        return not isinstance(_choose(snapshot, spec, candidates), Shortfall)
+    except Rejected:
+        return False
+
+
+def could_fit(snapshot: ClusterSnapshot, spec: JobSpec) -> bool:
+    """Tell whether the nodes that accept work could hold the gang if nothing ran."""
+    candidates = np.flatnonzero(fit_empty(snapshot.inventory, node_request(spec)))
+    return _has_room(snapshot, spec, candidates)
 
 
 def place(snapshot: ClusterSnapshot, spec: JobSpec, *, avoid: BoolColumn | None = None) -> Placement:
     """Choose the nodes, devices and CPUs of a whole gang; the snapshot stays as it is.
 
     The best-scored nodes win (``score.pack_score``), ties go to the first name: equal inputs give
-    equal placements. Whenever enough nodes fit, a placement is found.
+    equal placements. Whenever enough nodes fit, a placement is found. What a job wishes of the
+    topology goes before the score (``topology.choose_nodes``).
 
     Args:
         snapshot: What is free.
@@ -35,23 +56,47 @@ def place(snapshot: ClusterSnapshot, spec: JobSpec, *, avoid: BoolColumn | None 
         avoid: (N,) nodes not to use, though they may fit.
 
     Returns:
-        ``spec.nodes`` parts, in rank order, which is the order of node names.
+        ``spec.nodes`` parts, in rank order: near each other in the topology, then by name.
 
     Raises:
-        InfeasibleRequest: Fewer than ``spec.nodes`` nodes are large enough, even up and empty.
+        InfeasibleRequest: Fewer than ``spec.nodes`` nodes are large enough, even up and empty, or too
+            few of them where the job wishes them to be.
         InsufficientResources: Enough such nodes exist but too few are up, open and free now.
+        InvalidSpec: The job's segments can't be kept whatever is free.
     """
     request = node_request(spec)
     candidates = _candidates(snapshot, request, avoid)
-    if len(candidates) < spec.nodes:
-        _refuse(snapshot.inventory, request, spec.nodes, len(candidates))
-    chosen = candidates[best(pack_score(snapshot, request, candidates), spec.nodes)]
-    return Placement(tuple(_part(snapshot, request, node) for node in chosen.tolist()))
+    chosen: IntColumn | Shortfall = Shortfall(len(candidates), spec.nodes)
+    if len(candidates) >= spec.nodes:
+        chosen = _choose(snapshot, spec, candidates)
+    if isinstance(chosen, Shortfall):
+        _refuse(snapshot.inventory, spec, len(candidates))
+    ordered = in_rank_order(snapshot.inventory.tree, chosen).tolist()
+    return Placement(
+        tuple(_part(snapshot, request, node) for node in ordered),
+        ring_cost(snapshot.inventory.tree, ordered),
+    )
 
 
 def _candidates(snapshot: ClusterSnapshot, request: NodeRequest, avoid: BoolColumn | None) -> IntColumn:
     mask = fit_now(snapshot, request)
     return np.flatnonzero(mask if avoid is None else mask & ~avoid)
+
+
+def _choose(snapshot: ClusterSnapshot, spec: JobSpec, candidates: IntColumn) -> IntColumn | Shortfall:
+    tree = snapshot.inventory.tree
+    scores = pack_score(snapshot, node_request(spec), candidates)
+    if tree.levels:
+        is_idle = snapshot.gpus_free == snapshot.inventory.gpus_total
+        scores = keep_leaves_whole(tree, is_idle, candidates, scores)
+    ask = gang_ask(tree, spec)
+    if ask is None:
+        return candidates[best(scores, spec.nodes)]
+    fitting = np.zeros(len(snapshot.names), dtype=bool)
+    fitting[candidates] = True
+    score = np.zeros(len(snapshot.names), dtype=np.int64)
+    score[candidates] = scores
+    return choose_nodes(tree, ask, fitting, score)
 
 
 def _part(snapshot: ClusterSnapshot, request: NodeRequest, node: int) -> NodePlacement:
@@ -71,12 +116,12 @@ def _part(snapshot: ClusterSnapshot, request: NodeRequest, node: int) -> NodePla
     )
 
 
-def _refuse(inventory: Inventory, request: NodeRequest, nodes: int, fitting: int) -> NoReturn:
-    large_enough = int(np.count_nonzero(fit_fitted(inventory, request)))
-    if large_enough < nodes:
-        raise InfeasibleRequest(
-            f"job wants {counted(nodes, 'node')}; {large_enough} would be large enough if empty: ask for less"
+def _refuse(inventory: Inventory, spec: JobSpec, fitting: int) -> NoReturn:
+    check_room(inventory, spec)
+    large_enough = int(np.count_nonzero(fit_fitted(inventory, node_request(spec))))
+    wants = f"job wants {counted(spec.nodes, 'node')}"
+    if fitting >= spec.nodes:
+        raise InsufficientResources(
+            f"{wants} {wishes_in_words(spec)}; {fitting} can give it now, too far apart: wait"
         )
-    raise InsufficientResources(
-        f"job wants {counted(nodes, 'node')}; {fitting} of {large_enough} large enough can give it now: wait"
-    )
+    raise InsufficientResources(f"{wants}; {fitting} of {large_enough} large enough can give it now: wait")

@@ -19,10 +19,11 @@ from gpusched.domain.errors import ConfigInvalid
 from gpusched.domain.ids import DeviceUuid, NodeName
 from gpusched.domain.node import Device, Node, NodeFacts, PciAncestor, Schedulability
 from gpusched.domain.partition import Partitions
+from gpusched.domain.topology import Topology
 from gpusched.placement.request import NodeRequest, is_model_match
+from gpusched.placement.tree import BoolColumn, IntColumn, Tree, build_tree
 
-BoolColumn = NDArray[np.bool_]
-IntColumn = NDArray[np.int64]
+__all__ = ["BoolColumn", "DeviceClass", "DeviceShape", "IntColumn", "Inventory", "build_inventory", "cpu_set"]
 
 _DISTANCES = {ancestor: distance for distance, ancestor in enumerate(PciAncestor)}
 _FARTHEST = _DISTANCES[PciAncestor.SYSTEM]
@@ -70,6 +71,7 @@ class Inventory:
     memory_total: IntColumn  # (N,) bytes
     reachable: BoolColumn  # (N,)
     open: BoolColumn  # (N,) neither cordoned nor draining nor drained
+    tree: Tree  # how the nodes hang together; without levels if nothing is known
     masks: dict[NodeRequest, BoolColumn] = field(default_factory=dict)  # memo of ``fit.fit_empty``
 
     def members(self, partition: str | None) -> BoolColumn:
@@ -99,7 +101,7 @@ class Inventory:
         self.masks[request] = mask
 
 
-def build_inventory(nodes: Iterable[Node], partitions: Partitions) -> Inventory:
+def build_inventory(nodes: Iterable[Node], partitions: Partitions, topology: Topology) -> Inventory:
     """Lay the nodes out as columns, in the order of their names.
 
     Raises:
@@ -132,7 +134,15 @@ def build_inventory(nodes: Iterable[Node], partitions: Partitions) -> Inventory:
         memory_total=np.array([f.memory_bytes for f in facts], dtype=np.int64),
         reachable=np.array([node.reachable for node in known], dtype=bool),
         open=np.array([node.schedulability is Schedulability.OPEN for node in known], dtype=bool),
+        tree=_tree(topology.place({f.name: dict(f.labels) for f in facts}), names),
     )
+
+
+@lru_cache(maxsize=4)
+def _tree(topology: Topology, names: tuple[NodeName, ...]) -> Tree:
+    # Nodes come, go and change far more often than their places: the cache spares a rebuild.
+    paths = {place.node: place.path for place in topology.nodes}
+    return build_tree(topology.level_names, [paths.get(name) if topology.levels else None for name in names])
 
 
 @lru_cache(maxsize=65536)

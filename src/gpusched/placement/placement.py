@@ -22,3 +22,4 @@ class Placement:
     """The whole gang, in rank order."""
 
     nodes: tuple[NodePlacement, ...]
+    ring_cost: int | None = None  # links that a ring over the nodes uses; None where the fabric is unknown

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from gpusched.domain.ids import NodeName
@@ -38,6 +38,11 @@ def node_request(spec: JobSpec) -> NodeRequest:
         nodelist=spec.nodelist,
         exclude=spec.exclude,
     )
+
+
+def whereabouts(request: NodeRequest) -> NodeRequest:
+    """Leave out how much a request asks for: what is left says only on which nodes it may be."""
+    return replace(request, gpus=0, cpus=0, memory_bytes=0)
 
 
 @lru_cache(maxsize=4096)

@@ -11,6 +11,7 @@ from gpusched.domain.errors import StalePlan
 from gpusched.domain.ids import DeviceUuid, NodeName
 from gpusched.domain.node import Node
 from gpusched.domain.partition import Partitions
+from gpusched.domain.topology import Topology
 from gpusched.placement.inventory import IntColumn, Inventory, build_inventory, cpu_set
 from gpusched.placement.placement import NodePlacement
 
@@ -65,13 +66,19 @@ class ClusterSnapshot:
         self.cpu_bits_free = cpu_bits_free
 
     @classmethod
-    def of(cls, nodes: Iterable[Node], partitions: Partitions, generation: int) -> ClusterSnapshot:
+    def of(
+        cls,
+        nodes: Iterable[Node],
+        partitions: Partitions,
+        generation: int,
+        topology: Topology | None = None,
+    ) -> ClusterSnapshot:
         """Show these nodes with nothing running on them, in the order of their names.
 
         Raises:
             ConfigInvalid: Two nodes have one name, or two devices of a node one UUID.
         """
-        inventory = build_inventory(nodes, partitions)
+        inventory = build_inventory(nodes, partitions, topology or Topology())
         return cls(
             inventory,
             generation,

@@ -15,13 +15,15 @@ from then on the jobs before it all have limits, there is a shadow time, and the
 
 Jobs that no up and open set of nodes could hold wait for nodes and block nobody.
 
-Cost: one O(N) placement per distinct request that is tried; a request that was refused, and any larger
+Cost: O(Q) for a queue of Q, a few numpy operations (``memo``), and one O(N) placement for each job up to the
+head and for each later one that enough nodes have room for; a request that was refused, and any larger
 gang of the same, is not tried again in the cycle. One forecast, for the head.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,15 +32,17 @@ from gpusched.domain.ids import JobId
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import PendingReason
 from gpusched.placement.fit import fit_empty
-from gpusched.placement.gang import fits, place
-from gpusched.placement.inventory import BoolColumn
+from gpusched.placement.gang import could_fit
+from gpusched.placement.inventory import IntColumn
 from gpusched.placement.placement import Placement
 from gpusched.placement.request import NodeRequest, node_request
 from gpusched.placement.snapshot import ClusterSnapshot
-from gpusched.policy.forecast import Forecast, forecast_start
+from gpusched.policy.forecast import forecast_start
+from gpusched.policy.head import Head, ends_by, take, try_place
+from gpusched.policy.memo import CycleMemo
 from gpusched.policy.plan import Plan, QueueEntry, RunningEntry, Start
 
-_SECOND_US = 1_000_000
+_REFUSED_MAX = 16  # refused after a start before the rest is sifted again
 
 
 def make_plan(
@@ -48,6 +52,7 @@ def make_plan(
     now_us: int,
     *,
     depth_max: int,
+    memo: CycleMemo | None = None,
 ) -> Plan:
     """Decide which jobs start now, and why each other one that was looked at waits.
 
@@ -56,17 +61,16 @@ def make_plan(
         queue: Jobs that may start, first in line first.
         running: What holds devices now, and until when at the latest.
         now_us: The time now.
-        depth_max: How many placements may be tried. Jobs equal to one refused before cost none.
+        depth_max: How many placements may be tried. Jobs that too few nodes could hold cost none.
+        memo: What the last cycle left; brought up to date. It saves work and never changes the plan.
 
     Returns:
         Starts in queue order; for jobs that wait a reason; for the head its forecast start, if any.
     """
-    cycle = _Cycle(snapshot.copy(), list(running), now_us, tries_left=depth_max)
-    for entry in queue:
-        if cycle.tries_left == 0:
-            break
-        cycle.consider(entry)
-    return Plan(snapshot.generation, tuple(cycle.starts), cycle.reasons, cycle.forecasts)
+    cycle = _Cycle(
+        snapshot.copy(), queue, running, now_us=now_us, depth_max=depth_max, memo=memo or CycleMemo()
+    )
+    return cycle.plan()
 
 
 @dataclass(slots=True)
@@ -86,101 +90,112 @@ class _Refused:
         self.nodes[request] = min(nodes, self.nodes.get(request, nodes))
 
 
-@dataclass(slots=True)
-class _Head:
-    """The first job that waits for resources, and what later jobs must leave to it."""
-
-    spec: JobSpec
-    forecast: Forecast | None
-    usable: BoolColumn  # (N,) nodes it could ever use
-
-    def allows_until(self, ends_by_us: int | None) -> bool:
-        """Whether a job that ends by then may start anywhere."""
-        if ends_by_us is None:
-            return False
-        return self.forecast is None or ends_by_us <= self.forecast.start_us
-
-    def place_beside(self, now: ClusterSnapshot, spec: JobSpec) -> Placement | None:
-        """Place a job that may outlast the shadow time, and hold it in the forecast; None if it must wait."""
-        if self.forecast is None:
-            return _place_off(now, spec, self.usable)
-        later = self.forecast.snapshot
-        placement = place(now, spec)
-        _take(later, placement)
-        if fits(later, self.spec):
-            return placement
-        for part in placement.nodes:
-            later.give_back(part)
-        taken_by_head = np.zeros(len(now.names), dtype=bool)
-        taken_by_head[[now.index[part.node] for part in place(later, self.spec).nodes]] = True
-        elsewhere = _place_off(now, spec, taken_by_head)
-        if elsewhere is not None:
-            _take(later, elsewhere)
-        return elsewhere
-
-
-@dataclass(slots=True)
 class _Cycle:
     """One pass over the queue. ``now`` shrinks with every start."""
 
-    now: ClusterSnapshot
-    running: list[RunningEntry]
-    now_us: int
-    tries_left: int
-    head: _Head | None = None
-    no_room: _Refused = field(default_factory=_Refused)
-    in_the_way: _Refused = field(default_factory=_Refused)  # would delay the head
-    starts: list[Start] = field(default_factory=list)
-    reasons: dict[JobId, PendingReason] = field(default_factory=dict)
-    forecasts: dict[JobId, int] = field(default_factory=dict)
+    def __init__(
+        self,
+        now: ClusterSnapshot,
+        queue: Sequence[QueueEntry],
+        running: Sequence[RunningEntry],
+        *,
+        now_us: int,
+        depth_max: int,
+        memo: CycleMemo,
+    ) -> None:
+        self.now, self.queue, self.running, self.now_us = now, queue, list(running), now_us
+        self.tries_left, self.memo = depth_max, memo
+        self.rows = memo.rows_of(now.inventory, queue)
+        self.nodes = np.fromiter((entry.spec.nodes for entry in queue), dtype=np.int64, count=len(queue))
+        self.available = memo.count_empty()[self.rows] >= self.nodes  # (Q,) enough nodes are up and open
+        for position in np.flatnonzero(self.available).tolist():
+            spec = queue[position].spec
+            if spec.has_topology_wishes:  # enough nodes may still not be near enough
+                self.available[position] = could_fit(now, spec)
+        self.starts: list[Start] = []
 
-    def consider(self, entry: QueueEntry) -> None:
-        """Start the job or write down why it waits."""
-        request, nodes = node_request(entry.spec), entry.spec.nodes
-        if np.count_nonzero(fit_empty(self.now.inventory, request)) < nodes:
-            self.reasons[entry.job_id] = PendingReason.NODES_UNAVAILABLE
-            return
-        self.reasons[entry.job_id] = PendingReason.PRIORITY
-        if self.no_room.holds(request, nodes):
-            return
-        ends_by_us = _ends_by(entry.spec, self.now_us)
-        is_harmless = self.head is None or self.head.allows_until(ends_by_us)
-        if not is_harmless and self.in_the_way.holds(request, nodes):
-            return
-        self.tries_left -= 1
-        if not fits(self.now, entry.spec):
-            self.no_room.add(request, nodes)
-            if self.head is None:
-                self._becomes_head(entry)
-        elif self.head is None or is_harmless:
-            self._start(entry, place(self.now, entry.spec), ends_by_us)
-        elif (placement := self.head.place_beside(self.now, entry.spec)) is not None:
-            self._start(entry, placement, ends_by_us)
-        else:
-            self.in_the_way.add(request, nodes)
+    def plan(self) -> Plan:
+        """Start jobs in order up to the head, then those it can spare room for."""
+        seen, head_at = self._start_in_order()
+        if head_at is None:
+            return self._plan(seen, {}, {})
+        head = self._make_head(self.queue[head_at].spec)
+        seen = self._backfill(head, head_at + 1)
+        head_id = self.queue[head_at].job_id
+        forecasts = {} if head.forecast is None else {head_id: head.forecast.start_us}
+        return self._plan(seen, {head_id: PendingReason.RESOURCES}, forecasts)
 
-    def _becomes_head(self, entry: QueueEntry) -> None:
-        forecast = forecast_start(self.now, entry.spec, self.running, self.now_us)
-        self.head = _Head(entry.spec, forecast, fit_empty(self.now.inventory, node_request(entry.spec)))
-        self.reasons[entry.job_id] = PendingReason.RESOURCES
-        if forecast is not None:
-            self.forecasts[entry.job_id] = forecast.start_us
+    def _start_in_order(self) -> tuple[int, int | None]:
+        """Return how many entries were seen, and which of them is the head."""
+        for position in np.flatnonzero(self.available).tolist():
+            if self.tries_left == 0:
+                return position, None
+            self.tries_left -= 1
+            placement = try_place(self.now, self.queue[position].spec)
+            if placement is None:
+                return position + 1, position
+            self._start(position, placement)
+        return len(self.queue), None
 
-    def _start(self, entry: QueueEntry, placement: Placement, ends_by_us: int | None) -> None:
-        _take(self.now, placement)
-        del self.reasons[entry.job_id]
+    def _make_head(self, spec: JobSpec) -> Head:
+        forecast = forecast_start(self.now, spec, self.running, self.now_us, memo=self.memo.holdings)
+        return Head(spec, forecast, fit_empty(self.now.inventory, node_request(spec)))
+
+    def _backfill(self, head: Head, first: int) -> int:
+        """Try the entries from ``first`` on; return how many entries of the queue were seen."""
+        no_room, in_the_way = _Refused(), _Refused()
+        left = self._worth_trying(head, np.arange(first, len(self.queue)))
+        refused, started = 0, len(self.starts)  # since ``left`` was sifted
+        while left:
+            position = left.popleft()
+            spec, nodes = self.queue[position].spec, int(self.nodes[position])
+            request = self.memo.request(self.rows[position])
+            is_harmless = head.allows_until(ends_by(spec, self.now_us))
+            if no_room.holds(request, nodes) or (not is_harmless and in_the_way.holds(request, nodes)):
+                continue
+            if self.tries_left == 0:
+                return position
+            self.tries_left -= 1
+            placement = try_place(self.now, spec)
+            refusals = no_room if placement is None else in_the_way
+            if placement is not None and not is_harmless:
+                placement = head.beside(self.now, spec, placement)
+            if placement is not None:
+                self._start(position, placement)
+                continue
+            if not spec.has_topology_wishes:  # what a wish kept out says nothing of a gang without it
+                refusals.add(request, nodes)
+            refused += 1
+            if refused >= _REFUSED_MAX and len(self.starts) > started:
+                left = self._worth_trying(head, np.array(left, dtype=np.int64))
+                refused, started = 0, len(self.starts)
+        return len(self.queue)
+
+    def _worth_trying(self, head: Head, positions: IntColumn) -> deque[int]:
+        """Leave out entries that too few nodes have room for, now or beside the head."""
+        enough = self.memo.count_now(self.now)[self.rows] >= self.nodes
+        positions = positions[(enough & self.available)[positions]]
+        limits = (ends_by(self.queue[position].spec, self.now_us) for position in positions.tolist())
+        allowed = np.fromiter((head.allows_until(limit) for limit in limits), dtype=bool)
+        if not allowed.all():
+            room, spare = head.room_beside(self.now)
+            beside = self.memo.count_on(room, self.rows[positions])
+            allowed |= beside + spare >= self.nodes[positions]
+        return deque(positions[allowed].tolist())
+
+    def _start(self, position: int, placement: Placement) -> None:
+        take(self.now, placement)
+        entry = self.queue[position]
         self.starts.append(Start(entry.job_id, placement))
-        self.running.append(RunningEntry(entry.job_id, placement.nodes, ends_by_us))
+        self.running.append(RunningEntry(entry.job_id, placement.nodes, ends_by(entry.spec, self.now_us)))
 
-
-def _ends_by(spec: JobSpec, now_us: int) -> int | None:
-    return None if spec.time_limit_s is None else now_us + spec.time_limit_s * _SECOND_US
-
-
-def _take(snapshot: ClusterSnapshot, placement: Placement) -> None:
-    for part in placement.nodes:
-        snapshot.take(part)
-
-
-def _place_off(now: ClusterSnapshot, spec: JobSpec, avoid: BoolColumn) -> Placement | None:
-    return place(now, spec, avoid=avoid) if fits(now, spec, avoid=avoid) else None
+    def _plan(
+        self, seen: int, of_head: Mapping[JobId, PendingReason], forecasts: Mapping[JobId, int]
+    ) -> Plan:
+        ids = [entry.job_id for entry in self.queue[:seen]]
+        reasons = dict.fromkeys(ids, PendingReason.PRIORITY)
+        for position in np.flatnonzero(~self.available[:seen]).tolist():
+            reasons[ids[position]] = PendingReason.NODES_UNAVAILABLE
+        for start in self.starts:
+            del reasons[start.job_id]
+        return Plan(self.now.generation, tuple(self.starts), {**reasons, **of_head}, forecasts)

@@ -79,8 +79,16 @@ class NumaNode(_message.Message):
     cpu_ids: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, cpu_ids: _Optional[_Iterable[int]] = ...) -> None: ...
 
+class Label(_message.Message):
+    __slots__ = ("name", "value")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: str
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+
 class NodeFacts(_message.Message):
-    __slots__ = ("name", "boot_id", "agent_version", "address", "interface", "cpu_ids", "cpus_pinnable", "memory_bytes", "devices", "kernel", "numa_nodes")
+    __slots__ = ("name", "boot_id", "agent_version", "address", "interface", "cpu_ids", "cpus_pinnable", "memory_bytes", "devices", "kernel", "numa_nodes", "labels")
     NAME_FIELD_NUMBER: _ClassVar[int]
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
     AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -92,6 +100,7 @@ class NodeFacts(_message.Message):
     DEVICES_FIELD_NUMBER: _ClassVar[int]
     KERNEL_FIELD_NUMBER: _ClassVar[int]
     NUMA_NODES_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     name: str
     boot_id: str
     agent_version: str
@@ -103,7 +112,8 @@ class NodeFacts(_message.Message):
     devices: _containers.RepeatedCompositeFieldContainer[Device]
     kernel: str
     numa_nodes: _containers.RepeatedCompositeFieldContainer[NumaNode]
-    def __init__(self, name: _Optional[str] = ..., boot_id: _Optional[str] = ..., agent_version: _Optional[str] = ..., address: _Optional[str] = ..., interface: _Optional[str] = ..., cpu_ids: _Optional[_Iterable[int]] = ..., cpus_pinnable: _Optional[bool] = ..., memory_bytes: _Optional[int] = ..., devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., kernel: _Optional[str] = ..., numa_nodes: _Optional[_Iterable[_Union[NumaNode, _Mapping]]] = ...) -> None: ...
+    labels: _containers.RepeatedCompositeFieldContainer[Label]
+    def __init__(self, name: _Optional[str] = ..., boot_id: _Optional[str] = ..., agent_version: _Optional[str] = ..., address: _Optional[str] = ..., interface: _Optional[str] = ..., cpu_ids: _Optional[_Iterable[int]] = ..., cpus_pinnable: _Optional[bool] = ..., memory_bytes: _Optional[int] = ..., devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., kernel: _Optional[str] = ..., numa_nodes: _Optional[_Iterable[_Union[NumaNode, _Mapping]]] = ..., labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ...) -> None: ...
 
 class DeviceSample(_message.Message):
     __slots__ = ("uuid", "busy_percent", "memory_used_bytes", "power_w", "energy_j", "temperature_c", "ecc_uncorrected", "processes")

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from gpusched.v1 import node_pb2 as gpusched_dot_v1_dot_node__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1egpusched/v1/node_service.proto\x12\x0bgpusched.v1\x1a\x16gpusched/v1/node.proto\"\x12\n\x10ListNodesRequest\"5\n\x11ListNodesResponse\x12 \n\x05nodes\x18\x01 \x03(\x0b\x32\x11.gpusched.v1.Node\"\x1e\n\x0eGetNodeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\"2\n\x0fGetNodeResponse\x12\x1f\n\x04node\x18\x01 \x01(\x0b\x32\x11.gpusched.v1.Node\"E\n\x11\x43ordonNodeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x14\n\x12\x43ordonNodeResponse\"l\n\x10\x44rainNodeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x17\n\ndeadline_s\x18\x04 \x01(\x03H\x00\x88\x01\x01\x42\r\n\x0b_deadline_s\"\x13\n\x11\x44rainNodeResponse\"5\n\x11ResumeNodeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\"\x14\n\x12ResumeNodeResponse\"0\n\x12GetTopologyRequest\x12\x11\n\x04node\x18\x01 \x01(\tH\x00\x88\x01\x01\x42\x07\n\x05_node\"<\n\x13GetTopologyResponse\x12%\n\x05nodes\x18\x01 \x03(\x0b\x32\x16.gpusched.v1.NodeFacts2\xdb\x03\n\x0bNodeService\x12J\n\tListNodes\x12\x1d.gpusched.v1.ListNodesRequest\x1a\x1e.gpusched.v1.ListNodesResponse\x12\x44\n\x07GetNode\x12\x1b.gpusched.v1.GetNodeRequest\x1a\x1c.gpusched.v1.GetNodeResponse\x12M\n\nCordonNode\x12\x1e.gpusched.v1.CordonNodeRequest\x1a\x1f.gpusched.v1.CordonNodeResponse\x12J\n\tDrainNode\x12\x1d.gpusched.v1.DrainNodeRequest\x1a\x1e.gpusched.v1.DrainNodeResponse\x12M\n\nResumeNode\x12\x1e.gpusched.v1.ResumeNodeRequest\x1a\x1f.gpusched.v1.ResumeNodeResponse\x12P\n\x0bGetTopology\x12\x1f.gpusched.v1.GetTopologyRequest\x1a .gpusched.v1.GetTopologyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1egpusched/v1/node_service.proto\x12\x0bgpusched.v1\x1a\x16gpusched/v1/node.proto\"\x12\n\x10ListNodesRequest\"5\n\x11ListNodesResponse\x12 \n\x05nodes\x18\x01 \x03(\x0b\x32\x11.gpusched.v1.Node\"\x1e\n\x0eGetNodeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\"2\n\x0fGetNodeResponse\x12\x1f\n\x04node\x18\x01 \x01(\x0b\x32\x11.gpusched.v1.Node\"E\n\x11\x43ordonNodeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x14\n\x12\x43ordonNodeResponse\"l\n\x10\x44rainNodeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x17\n\ndeadline_s\x18\x04 \x01(\x03H\x00\x88\x01\x01\x42\r\n\x0b_deadline_s\"\x13\n\x11\x44rainNodeResponse\"5\n\x11ResumeNodeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\"\x14\n\x12ResumeNodeResponse\"0\n\x12GetTopologyRequest\x12\x11\n\x04node\x18\x01 \x01(\tH\x00\x88\x01\x01\x42\x07\n\x05_node\"<\n\x13GetTopologyResponse\x12%\n\x05nodes\x18\x01 \x03(\x0b\x32\x16.gpusched.v1.NodeFacts\"\x12\n\x10GetFabricRequest\"u\n\x11GetFabricResponse\x12*\n\x06levels\x18\x01 \x03(\x0b\x32\x1a.gpusched.v1.TopologyLevel\x12$\n\x05nodes\x18\x02 \x03(\x0b\x32\x15.gpusched.v1.NodePath\x12\x0e\n\x06labels\x18\x03 \x03(\t\"M\n\rTopologyLevel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1b\n\x0e\x62\x61ndwidth_mb_s\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x11\n\x0f_bandwidth_mb_s\"&\n\x08NodePath\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x03(\t2\xa7\x04\n\x0bNodeService\x12J\n\tListNodes\x12\x1d.gpusched.v1.ListNodesRequest\x1a\x1e.gpusched.v1.ListNodesResponse\x12\x44\n\x07GetNode\x12\x1b.gpusched.v1.GetNodeRequest\x1a\x1c.gpusched.v1.GetNodeResponse\x12M\n\nCordonNode\x12\x1e.gpusched.v1.CordonNodeRequest\x1a\x1f.gpusched.v1.CordonNodeResponse\x12J\n\tDrainNode\x12\x1d.gpusched.v1.DrainNodeRequest\x1a\x1e.gpusched.v1.DrainNodeResponse\x12M\n\nResumeNode\x12\x1e.gpusched.v1.ResumeNodeRequest\x1a\x1f.gpusched.v1.ResumeNodeResponse\x12P\n\x0bGetTopology\x12\x1f.gpusched.v1.GetTopologyRequest\x1a .gpusched.v1.GetTopologyResponse\x12J\n\tGetFabric\x12\x1d.gpusched.v1.GetFabricRequest\x1a\x1e.gpusched.v1.GetFabricResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -56,6 +56,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETTOPOLOGYREQUEST']._serialized_end=579
   _globals['_GETTOPOLOGYRESPONSE']._serialized_start=581
   _globals['_GETTOPOLOGYRESPONSE']._serialized_end=641
-  _globals['_NODESERVICE']._serialized_start=644
-  _globals['_NODESERVICE']._serialized_end=1119
+  _globals['_GETFABRICREQUEST']._serialized_start=643
+  _globals['_GETFABRICREQUEST']._serialized_end=661
+  _globals['_GETFABRICRESPONSE']._serialized_start=663
+  _globals['_GETFABRICRESPONSE']._serialized_end=780
+  _globals['_TOPOLOGYLEVEL']._serialized_start=782
+  _globals['_TOPOLOGYLEVEL']._serialized_end=859
+  _globals['_NODEPATH']._serialized_start=861
+  _globals['_NODEPATH']._serialized_end=899
+  _globals['_NODESERVICE']._serialized_start=902
+  _globals['_NODESERVICE']._serialized_end=1453
 # @@protoc_insertion_point(module_scope)

@@ -82,3 +82,33 @@ class GetTopologyResponse(_message.Message):
     NODES_FIELD_NUMBER: _ClassVar[int]
     nodes: _containers.RepeatedCompositeFieldContainer[_node_pb2.NodeFacts]
     def __init__(self, nodes: _Optional[_Iterable[_Union[_node_pb2.NodeFacts, _Mapping]]] = ...) -> None: ...
+
+class GetFabricRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetFabricResponse(_message.Message):
+    __slots__ = ("levels", "nodes", "labels")
+    LEVELS_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    levels: _containers.RepeatedCompositeFieldContainer[TopologyLevel]
+    nodes: _containers.RepeatedCompositeFieldContainer[NodePath]
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, levels: _Optional[_Iterable[_Union[TopologyLevel, _Mapping]]] = ..., nodes: _Optional[_Iterable[_Union[NodePath, _Mapping]]] = ..., labels: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class TopologyLevel(_message.Message):
+    __slots__ = ("name", "bandwidth_mb_s")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    BANDWIDTH_MB_S_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    bandwidth_mb_s: float
+    def __init__(self, name: _Optional[str] = ..., bandwidth_mb_s: _Optional[float] = ...) -> None: ...
+
+class NodePath(_message.Message):
+    __slots__ = ("node", "path")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    path: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, node: _Optional[str] = ..., path: _Optional[_Iterable[str]] = ...) -> None: ...

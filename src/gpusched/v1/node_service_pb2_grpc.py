@@ -65,6 +65,11 @@ class NodeServiceStub:
                 request_serializer=gpusched_dot_v1_dot_node__service__pb2.GetTopologyRequest.SerializeToString,
                 response_deserializer=gpusched_dot_v1_dot_node__service__pb2.GetTopologyResponse.FromString,
                 _registered_method=True)
+        self.GetFabric = channel.unary_unary(
+                '/gpusched.v1.NodeService/GetFabric',
+                request_serializer=gpusched_dot_v1_dot_node__service__pb2.GetFabricRequest.SerializeToString,
+                response_deserializer=gpusched_dot_v1_dot_node__service__pb2.GetFabricResponse.FromString,
+                _registered_method=True)
 
 
 class NodeServiceServicer:
@@ -107,6 +112,12 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetFabric(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -139,6 +150,11 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.GetTopology,
                     request_deserializer=gpusched_dot_v1_dot_node__service__pb2.GetTopologyRequest.FromString,
                     response_serializer=gpusched_dot_v1_dot_node__service__pb2.GetTopologyResponse.SerializeToString,
+            ),
+            'GetFabric': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetFabric,
+                    request_deserializer=gpusched_dot_v1_dot_node__service__pb2.GetFabricRequest.FromString,
+                    response_serializer=gpusched_dot_v1_dot_node__service__pb2.GetFabricResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -304,6 +320,33 @@ class NodeService:
             '/gpusched.v1.NodeService/GetTopology',
             gpusched_dot_v1_dot_node__service__pb2.GetTopologyRequest.SerializeToString,
             gpusched_dot_v1_dot_node__service__pb2.GetTopologyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetFabric(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gpusched.v1.NodeService/GetFabric',
+            gpusched_dot_v1_dot_node__service__pb2.GetFabricRequest.SerializeToString,
+            gpusched_dot_v1_dot_node__service__pb2.GetFabricResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -20,6 +20,7 @@ from gpusched.domain.job import JobFilter
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.logs import LogChunk
 from gpusched.domain.node import NodeFacts
+from gpusched.domain.topology import Topology
 from gpusched.domain.usage import CostReport, DeviceInterval, GroupBy
 from gpusched.v1 import job_service_pb2 as job_pb
 from gpusched.v1 import node_service_pb2 as node_pb
@@ -221,6 +222,11 @@ def get_topology(node: NodeName | None) -> Unary[tuple[NodeFacts, ...]]:
         request,
         lambda reply: tuple(map(convert.NODE_FACTS.from_proto, reply.nodes)),
     )
+
+
+def get_fabric() -> Unary[Topology]:
+    """Read how nodes hang together."""
+    return Unary(_node("GetFabric"), node_pb.GetFabricRequest(), convert.TOPOLOGY.from_proto)
 
 
 # ── reports ───────────────────────────────────────────────────────────────────────────

@@ -27,6 +27,7 @@ from gpusched.domain.job import JobFilter
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.logs import LogChunk
 from gpusched.domain.node import NodeFacts
+from gpusched.domain.topology import Topology
 from gpusched.domain.usage import CostReport, DeviceInterval, GroupBy
 from gpusched.wire import calls
 from gpusched.wire.channel import RETRY_S, TIMEOUT_S, reach
@@ -203,6 +204,10 @@ class Nodes:
     def topology(self, node: NodeName | None = None) -> tuple[NodeFacts, ...]:
         """Devices and how they are connected, of one node or of all."""
         return self._transport.unary(calls.get_topology(node))
+
+    def fabric(self) -> Topology:
+        """How nodes hang together; no levels where it was not described."""
+        return self._transport.unary(calls.get_fabric())
 
 
 class Reports:

@@ -23,9 +23,10 @@ from gpusched.domain import (
     logs,
     node,
     telemetry,
+    topology,
     usage,
 )
-from gpusched.v1 import agent_service_pb2, event_pb2, job_pb2, job_service_pb2, node_pb2
+from gpusched.v1 import agent_service_pb2, event_pb2, job_pb2, job_service_pb2, node_pb2, node_service_pb2
 from gpusched.v1 import report_service_pb2 as report_pb2
 from gpusched.wire.codec import Codec, D, M, OneOf
 from gpusched.wire.handlers import JobView, NodeView, PlanPreview
@@ -53,6 +54,7 @@ def _codec(domain: type[D], message: type[M], **options: Any) -> Codec[D, M]:
 IDENTITY = _codec(identity.Identity, job_pb2.Identity)
 ACTIVATION = _codec(job_spec.Activation, job_pb2.Activation)
 WARNING_SIGNAL = _codec(job_spec.WarningSignal, job_pb2.WarningSignal)
+SEGMENT = _codec(job_spec.Segment, job_pb2.Segment)
 JOB_SPEC = _codec(job_spec.JobSpec, job_pb2.JobSpec)
 GRANTED_DEVICE = _codec(allocation.GrantedDevice, job_pb2.GrantedDevice)
 NODE_ALLOCATION = _codec(allocation.NodeAllocation, job_pb2.NodeAllocation)
@@ -86,6 +88,10 @@ NODE = _codec(
     leaves=("sample", "job_ids", "gpus_allocated", "cpus_allocated", "memory_allocated_bytes"),
 )
 NODE_VIEW = _codec(NodeView, node_pb2.Node, inline=("node",), names={"jobs": "job_ids"})
+
+TOPOLOGY_LEVEL = _codec(topology.TopologyLevel, node_service_pb2.TopologyLevel)
+NODE_PATH = _codec(topology.NodePath, node_service_pb2.NodePath)
+TOPOLOGY = _codec(topology.Topology, node_service_pb2.GetFabricResponse)
 
 # ── events ────────────────────────────────────────────────────────────────────────────
 

@@ -18,6 +18,7 @@ from gpusched.domain.link import FromAgent, FromHead
 from gpusched.domain.logs import LogChunk
 from gpusched.domain.node import Node
 from gpusched.domain.telemetry import NodeSample, NodeUse
+from gpusched.domain.topology import Topology
 from gpusched.domain.usage import CostReport, DeviceInterval, GroupBy
 
 
@@ -98,6 +99,7 @@ class NodeHandlers(Protocol):
 
     async def list(self, who: Principal) -> tuple[NodeView, ...]: ...
     async def get(self, who: Principal, node: NodeName) -> NodeView: ...
+    async def fabric(self, who: Principal) -> Topology: ...
     async def cordon(self, who: Principal, request_id: RequestId, node: NodeName, reason: str) -> None: ...
     async def drain(
         self, who: Principal, request_id: RequestId, node: NodeName, reason: str, deadline_s: int | None

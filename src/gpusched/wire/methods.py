@@ -42,6 +42,7 @@ ROLES: dict[str, frozenset[Role]] = {
     "/gpusched.v1.NodeService/ListNodes": PEOPLE,
     "/gpusched.v1.NodeService/GetNode": PEOPLE,
     "/gpusched.v1.NodeService/GetTopology": PEOPLE,
+    "/gpusched.v1.NodeService/GetFabric": PEOPLE,
     "/gpusched.v1.NodeService/CordonNode": OPERATORS,
     "/gpusched.v1.NodeService/DrainNode": OPERATORS,
     "/gpusched.v1.NodeService/ResumeNode": OPERATORS,

@@ -147,6 +147,9 @@ class NodeService:
         facts = await self._facts(who, _given(request, "node"))
         return node_pb.GetTopologyResponse(nodes=map(convert.NODE_FACTS.to_proto, facts))
 
+    async def GetFabric(self, who: Principal, _: node_pb.GetFabricRequest) -> node_pb.GetFabricResponse:
+        return convert.TOPOLOGY.to_proto(await self._nodes.fabric(who))
+
     async def _facts(self, who: Principal, node: str | None) -> tuple[NodeFacts, ...]:
         views = await self._nodes.list(who) if node is None else (await self._nodes.get(who, NodeName(node)),)
         return tuple(view.node.facts for view in views)

@@ -54,6 +54,7 @@ CALLS = [
     ("ResumeNode", lambda c: c.nodes.resume(N1, request_id=R), ("resume", R, N1), None),
     ("GetTopology", lambda c: c.nodes.topology(), ("list_nodes",), (fake.FACTS,)),
     ("GetTopology", lambda c: c.nodes.topology(N1), ("get_node", N1), (fake.FACTS,)),
+    ("GetFabric", lambda c: c.nodes.fabric(), ("fabric",), fake.FABRIC),
     ("GetUsage", lambda c: c.reports.usage(), ("usage", None, None), (fake.INTERVAL,)),
     ("GetCost", lambda c: c.reports.cost(GroupBy.USER, 0, 9), ("cost", GroupBy.USER, 0, 9), fake.REPORT),
 ]

@@ -1,6 +1,8 @@
 """The language of the placement scenarios: a cluster, its queue and its clock, one line at a time.
 
-node NAME [gpus=4xH100+2xA10] [cpus=16] [mem=64] [island=4] [numa=2] [down] [cordoned]   (mem in GiB)
+levels NAME ...                 the levels of the topology, widest first
+node NAME [gpus=4xH100+2xA10] [cpus=16] [mem=64] [island=4] [numa=2] [down] [cordoned] [at=s0/l1]
+                                mem in GiB; at: the domains it is in, widest first
 submit JOB [WORD=VALUE ...]     place it and hold what it got; it never ends by itself
 release JOB                     give back what it holds
 explain [WORD=VALUE ...]        why would it wait?
@@ -16,12 +18,14 @@ from fakes.clusters import A10, A100, H100, give_all_back, make_node, snapshot_o
 
 from gpusched.domain.errors import GpuschedError, InfeasibleRequest
 from gpusched.domain.ids import JobId
-from gpusched.domain.job_spec import JobSpec
+from gpusched.domain.job_spec import JobSpec, Segment, Spread
 from gpusched.domain.node import Node, Schedulability
 from gpusched.domain.partition import Partition, Partitions
+from gpusched.domain.topology import NodePath, Topology, TopologyLevel
 from gpusched.placement.diagnose import check_feasible, diagnose
 from gpusched.placement.gang import place
 from gpusched.placement.placement import Placement
+from gpusched.placement.snapshot import ClusterSnapshot
 from gpusched.policy.backfill import make_plan
 from gpusched.policy.plan import QueueEntry, RunningEntry
 
@@ -35,6 +39,8 @@ class Script:
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
+        self.levels: tuple[TopologyLevel, ...] = ()
+        self.places: list[NodePath] = []
         self.snapshot = snapshot_of(partitions=PARTITIONS)
         self.specs: dict[str, JobSpec] = {}
         self.waiting: list[str] = []
@@ -45,6 +51,10 @@ class Script:
     def answer(self, line: str) -> str:
         verb, *words = line.split()
         return str(getattr(self, f"do_{verb}")(*words))
+
+    def do_levels(self, *names: str) -> str:
+        self.levels = tuple(map(TopologyLevel, names))
+        return ""
 
     def do_node(self, name: str, *words: str) -> str:
         assert not self.held, "declare all nodes first"
@@ -64,7 +74,10 @@ class Script:
             schedulability=Schedulability.CORDONED if "cordoned" in words else Schedulability.OPEN,
         )
         self.nodes.append(node)
-        self.snapshot = snapshot_of(*self.nodes, partitions=PARTITIONS)
+        if "at" in given:
+            self.places.append(NodePath(node.name, tuple(given["at"].split("/"))))
+        topology = Topology(self.levels, tuple(self.places))
+        self.snapshot = ClusterSnapshot.of(self.nodes, PARTITIONS, 1, topology)
         return ""
 
     def do_submit(self, job: str, *words: str) -> str:
@@ -75,7 +88,8 @@ class Script:
         except GpuschedError as not_now:
             return f"{job}: waits: {not_now}"
         self._hold(job, placement, None)
-        return f"{job}: {where(placement)}"
+        ring = "" if placement.ring_cost is None else f" (ring {placement.ring_cost})"
+        return f"{job}: {where(placement)}{ring}"
 
     def do_release(self, job: str) -> str:
         give_all_back(self.snapshot, self.held.pop(job))
@@ -135,10 +149,17 @@ class Script:
 
 def read_spec(name: str, words: tuple[str, ...]) -> JobSpec:
     given = dict(word.split("=") for word in words)
+    segment = given.pop("segment", None)
+    size, _, level = (segment or "").partition("@")
     spec = JobSpec(
         name=name,
         nodes=int(given.pop("nodes", 1)),
         gpus_per_node=int(given.pop("gpus", 0)),
+        tasks_per_node=int(given.pop("tasks", 1)),
+        topology_required=given.pop("required", None),
+        topology_preferred=given.pop("preferred", None),
+        segment=None if segment is None else Segment(int(size), level),
+        spread=Spread(given.pop("spread")) if "spread" in given else None,
         cpus_per_task=int(given.pop("cpus", 1)),
         memory_bytes=int(given.pop("mem", 0)) << 30,
         gpu_model=given.pop("model", None),

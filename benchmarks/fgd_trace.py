@@ -1,0 +1,171 @@
+"""Nodes, pods and arrivals of the ATC'23 study: read from files, or made up in the same form."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gpusched.domain.errors import InfeasibleRequest
+from gpusched.placement.shared_nodes import WHOLE, IntColumn, Shape, SharedNodes
+
+POD_LIST_PREFIX = "openb_pod_list_"
+NODE_LIST = "openb_node_list_gpu_node.csv.gz"
+SYNTHETIC_ARRIVAL = 1.3
+
+
+class TraceInvalid(Exception):
+    """A file is not what it should be; the message names file, line and field."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRow:
+    name: str
+    cpu_milli: int
+    memory_mib: int
+    gpus: int
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """Attributes:
+    seed: Name of the order.
+    pod: (E,) index into the pods, in order of arrival.
+    node_order: (N,) index of the node with rank k.
+    """
+
+    seed: str
+    pod: IntColumn
+    node_order: IntColumn
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Nodes by name, pods by name, and the orders to replay."""
+
+    name: str
+    nodes: tuple[NodeRow, ...]
+    pods: tuple[Shape, ...]
+    arrivals: tuple[Arrivals, ...]
+
+    def empty_cluster(self, arrivals: Arrivals) -> SharedNodes:
+        """The nodes in order of rank, nothing taken: row 0 wins a tie."""
+        ranked = [self.nodes[index] for index in arrivals.node_order.tolist()]
+        return SharedNodes(
+            models=[node.model for node in ranked],
+            cpu_milli=np.array([node.cpu_milli for node in ranked]),
+            memory_mib=np.array([node.memory_mib for node in ranked]),
+            gpus=np.array([node.gpus for node in ranked]),
+        )
+
+
+def read_trace(nodes: Path, pods: Path, arrivals: list[Path]) -> Trace:
+    """Read one trace with its orders.
+
+    Raises:
+        TraceInvalid: A file cannot be read as what it should be.
+    """
+    node_rows = tuple(sorted(_nodes(nodes), key=lambda node: node.name.encode()))
+    if len({node.name for node in node_rows}) < len(node_rows):
+        raise TraceInvalid(f"{nodes}: two nodes have one name")
+    by_name = sorted(_pods(pods), key=lambda pod: pod[0].encode())
+    shapes = tuple(shape for _, shape in by_name)
+    name = pods.name.split(".")[0].removeprefix(POD_LIST_PREFIX)
+    orders = tuple(_arrivals(path, len(shapes), len(node_rows)) for path in arrivals)
+    return Trace(name, node_rows, shapes, orders)
+
+
+def read_trace_of_folder(folder: Path, name: str) -> Trace:
+    """Read a trace by its name from a folder of traces (``fgd/`` in it)."""
+    at = folder / "fgd"
+    orders = sorted((at / "arrivals").glob(f"{name}_*.npz"))
+    return read_trace(at / NODE_LIST, at / f"{POD_LIST_PREFIX}{name}.csv.gz", orders)
+
+
+def synthetic_trace(seeds: int, *, nodes: int = 300) -> Trace:
+    """Make up a trace of the same form: three kinds of nodes, parts of GPUs, whole ones, none."""
+    dice = np.random.default_rng(0)
+    kinds = [(96_000, 393_216, 8, "A"), (104_000, 524_288, 2, "B"), (16_000, 122_880, 2, "C")]
+    drawn = dice.choice(len(kinds), nodes, p=[0.5, 0.35, 0.15])
+    rows = tuple(NodeRow(f"node-{i:04}", *kinds[kind]) for i, kind in enumerate(drawn.tolist()))
+    pods = []
+    for _ in range(2000):
+        part = int(
+            dice.choice([0, 160, 320, 470, 650, 810, WHOLE], p=[0.13, 0.02, 0.05, 0.12, 0.05, 0.13, 0.5])
+        )
+        gpus = (
+            (int(dice.choice([1, 2, 4, 8], p=[0.97, 0.01, 0.01, 0.01])) if part == WHOLE else 1)
+            if part
+            else 0
+        )
+        cpu = int(dice.choice([3, 4, 8, 11, 12, 16, 24])) * 1000 * max(1, gpus)
+        pods.append(Shape(cpu_milli=cpu, gpu_milli=part, gpus=gpus, memory_mib=4 * cpu // 1000 * 1024))
+    capacity = sum(row.gpus for row in rows) * WHOLE
+    orders = []
+    for seed in range(seeds):
+        dice = np.random.default_rng(seed)
+        order = dice.integers(0, len(pods), 20 * nodes)
+        asked = np.cumsum([pods[index].total_milli for index in order])
+        orders.append(
+            Arrivals(str(seed), order[asked <= SYNTHETIC_ARRIVAL * capacity], dice.permutation(nodes))
+        )
+    return Trace("synthetic", rows, tuple(pods), tuple(orders))
+
+
+def _arrivals(path: Path, pods: int, nodes: int) -> Arrivals:
+    try:
+        with np.load(path) as arrays:
+            pod, order = arrays["pod"].astype(np.int64), arrays["node_order"].astype(np.int64)
+    except (OSError, ValueError, KeyError) as error:
+        raise TraceInvalid(f"{path}: not an archive of `pod` and `node_order`: {error}") from error
+    if pod.max(initial=0) >= pods:
+        raise TraceInvalid(f"{path}: pod: index {pod.max()} of a list of {pods} pods")
+    if not np.array_equal(np.sort(order), np.arange(nodes)):
+        raise TraceInvalid(f"{path}: node_order: not a permutation of 0..{nodes - 1}")
+    return Arrivals(path.stem.rpartition("_")[2], pod, order)
+
+
+def _nodes(path: Path) -> Iterator[NodeRow]:
+    for line, row in _rows(path, ("sn", "cpu_milli", "memory_mib", "gpu", "model")):
+        cpu, memory, gpus = (_number(path, line, row, field) for field in ("cpu_milli", "memory_mib", "gpu"))
+        yield NodeRow(row["sn"], cpu, memory, gpus, row["model"])
+
+
+def _pods(path: Path) -> Iterator[tuple[str, Shape]]:
+    for line, row in _rows(path, ("name", "cpu_milli", "memory_mib", "num_gpu", "gpu_milli")):
+        gpus = _number(path, line, row, "num_gpu")
+        try:
+            shape = Shape(
+                cpu_milli=_number(path, line, row, "cpu_milli"),
+                memory_mib=_number(path, line, row, "memory_mib"),
+                gpus=gpus,
+                gpu_milli=_number(path, line, row, "gpu_milli") if gpus else 0,
+                models=tuple(filter(None, (row.get("gpu_spec") or "").split("|"))),
+            )
+        except InfeasibleRequest as error:
+            raise TraceInvalid(f"{path}:{line}: gpu_milli: {error}") from error
+        yield row["name"], shape
+
+
+def _rows(path: Path, fields: tuple[str, ...]) -> Iterator[tuple[int, Mapping[str, str]]]:
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8") as stream:
+        reader = csv.DictReader(stream)
+        if missing := set(fields) - set(reader.fieldnames or ()):
+            raise TraceInvalid(f"{path}:1: no column {', '.join(sorted(missing))}")
+        for row in reader:
+            if any(row[field] is None for field in fields):
+                raise TraceInvalid(f"{path}:{reader.line_num}: fewer columns than the header")
+            yield reader.line_num, row
+
+
+def _number(path: Path, line: int, row: Mapping[str, str], field: str) -> int:
+    text = row[field]
+    if not text.isascii() or not text.isdigit():
+        raise TraceInvalid(f"{path}:{line}: {field}: {text!r} is not a whole number of at least 0")
+    return int(text)

@@ -1,0 +1,153 @@
+"""Jobs on the topology tree: what their wishes mean there, and which nodes keep them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gpusched.domain.errors import InfeasibleRequest
+from gpusched.domain.job_spec import JobSpec, Spread
+from gpusched.placement.balanced import place_evenly
+from gpusched.placement.describe import counted
+from gpusched.placement.domains import Fill, GangAsk, Shortfall, place_gang
+from gpusched.placement.fit import fit_fitted
+from gpusched.placement.inventory import Inventory
+from gpusched.placement.request import node_request
+from gpusched.placement.score import best
+from gpusched.placement.tree import BoolColumn, IntColumn, Segment, Tree
+
+
+def place_on_tree(tree: Tree, leaf_room: IntColumn, ask: GangAsk) -> IntColumn | Shortfall:
+    """Share a gang out over leaves as ``ask`` wants it; see ``place_gang``.
+
+    With ``Fill.EVEN`` evenly where an even share exists, else as with ``Fill.FEWEST``.
+
+    Raises:
+        InvalidSpec: The segments can't be kept whatever is free.
+    """
+    if ask.fill is Fill.EVEN and (even := place_evenly(tree, leaf_room, ask)) is not None:
+        return even
+    return place_gang(tree, leaf_room, ask)
+
+
+def gang_ask(tree: Tree, spec: JobSpec) -> GangAsk | None:
+    """Say what a job wishes of the topology, counted in nodes; None if nothing.
+
+    Raises:
+        InfeasibleRequest: It names a level that this cluster's topology does not have.
+    """
+    segment = spec.segment if spec.segment is not None and spec.segment.size > spec.tasks_per_node else None
+    wishes = (spec.topology_required, spec.topology_preferred, segment, spec.spread)
+    if all(wish is None for wish in wishes) or (wishes[:3] == (None,) * 3 and not tree.levels):
+        return None
+    even = spec.spread is Spread.EVEN
+    preferred = _level(tree, spec.topology_preferred)
+    return GangAsk(
+        count=spec.nodes,
+        required=_level(tree, spec.topology_required),
+        preferred=tree.depth - 1 if even and preferred is None else preferred,
+        segments=() if segment is None else (_segment(tree, spec, segment.level, segment.size),),
+        fill=Fill.EVEN if even else Fill.FEWEST,
+    )
+
+
+def _level(tree: Tree, name: str | None) -> int | None:
+    if name is None:
+        return None
+    if name not in tree.levels:
+        known = f"has {', '.join(tree.levels)}: ask for one of these" if tree.levels else "is not described"
+        raise InfeasibleRequest(f"job wants topology level {name}; the topology of this cluster {known}")
+    return tree.levels.index(name)
+
+
+def _segment(tree: Tree, spec: JobSpec, name: str, size: int) -> Segment:
+    level = _level(tree, name)
+    assert level is not None
+    return Segment(level, size // spec.tasks_per_node)
+
+
+def choose_nodes(tree: Tree, ask: GangAsk, fitting: BoolColumn, score: IntColumn) -> IntColumn | Shortfall:
+    """Choose the nodes of a gang: domains as ``ask`` wishes, inside a leaf the best-scored.
+
+    Args:
+        tree: Where the nodes hang; those that hang nowhere serve only wishes that need not be kept.
+        ask: The gang, counted in nodes.
+        fitting: (N,) nodes that could take one node's part.
+        score: (N,) higher is better; read for fitting nodes only.
+
+    Returns:
+        (ask.count,) rows, or what is missing.
+
+    Raises:
+        InvalidSpec: The segments can't be kept whatever is free.
+    """
+    counts = place_on_tree(tree, tree.leaf_room(fitting.astype(np.int64)), ask)
+    if isinstance(counts, Shortfall):
+        nodes = np.flatnonzero(fitting)
+        if _must_be_kept(ask) or len(nodes) < ask.count:
+            return counts
+        return nodes[best(score[nodes], ask.count)]
+    chosen = []
+    for leaf in np.flatnonzero(counts):
+        here = np.flatnonzero(fitting & (tree.leaf_of == leaf))
+        chosen.append(here[best(score[here], int(counts[leaf]))])
+    return np.concatenate(chosen)
+
+
+def _must_be_kept(ask: GangAsk) -> bool:
+    return ask.required is not None or bool(ask.segments)
+
+
+def keep_leaves_whole(tree: Tree, is_idle: BoolColumn, candidates: IntColumn, scores: IntColumn) -> IntColumn:
+    """Let equal scores go to the leaf with the fewest idle nodes, so that the others stay whole for gangs.
+
+    Args:
+        tree: Where the nodes hang.
+        is_idle: (N,) nodes of which no GPU is held.
+        candidates: (M,) rows that are scored.
+        scores: (M,) higher is better.
+
+    Returns:
+        (M,) scores in the same order, except where they were equal.
+    """
+    idle = np.append(tree.leaf_room(is_idle.astype(np.int64)), 0)
+    finer: IntColumn = scores * (len(is_idle) + 1) - idle[tree.leaf_of[candidates]]
+    return finer
+
+
+def check_room(inventory: Inventory, spec: JobSpec) -> None:
+    """Accept a gang that would find its nodes where it wishes them if all were up, open and empty.
+
+    Raises:
+        InfeasibleRequest: It would not.
+        InvalidSpec: The segments can't be kept whatever is free.
+    """
+    large_enough = fit_fitted(inventory, node_request(spec))
+    wants, fitting = f"job wants {counted(spec.nodes, 'node')}", int(np.count_nonzero(large_enough))
+    if fitting < spec.nodes:
+        raise InfeasibleRequest(f"{wants}; {fitting} would be large enough if empty: ask for less")
+    tree = inventory.tree
+    if (ask := gang_ask(tree, spec)) is None or not _must_be_kept(ask):
+        return
+    room = place_on_tree(tree, tree.leaf_room(large_enough.astype(np.int64)), ask)
+    if isinstance(room, Shortfall):
+        raise InfeasibleRequest(f"{wants} {_in_words(tree, ask, room)} even if empty: ask for less")
+
+
+def _in_words(tree: Tree, ask: GangAsk, shortfall: Shortfall) -> str:
+    words = []
+    if ask.segments:
+        segment = ask.segments[0]
+        words.append(f"in segments of {segment.size}, each in one {tree.levels[segment.level]}")
+    if ask.required is not None:
+        words.append(f"in one {tree.levels[ask.required]}")
+    unit = "segments" if ask.segments else "nodes"
+    where = "the roomiest" if ask.required is not None else "the topology"
+    return f"{', '.join(words)}; {where} has room for {shortfall.fits} of {shortfall.of} {unit}"
+
+
+def wishes_in_words(spec: JobSpec) -> str:
+    """Write what must hold: "in one rack, every 8 ranks in one leaf"."""
+    words = [f"in one {spec.topology_required}"] if spec.topology_required is not None else []
+    if spec.segment is not None:
+        words.append(f"every {spec.segment.size} ranks in one {spec.segment.level}")
+    return ", ".join(words) or "near each other"

@@ -1,0 +1,93 @@
+"""The head of the queue: the first job that waits for resources, and what later jobs must leave to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gpusched.domain.errors import InsufficientResources, Rejected
+from gpusched.domain.job_spec import JobSpec
+from gpusched.placement.counts import Room
+from gpusched.placement.fit import fit_now, matching_gpus
+from gpusched.placement.gang import fits, place
+from gpusched.placement.inventory import BoolColumn
+from gpusched.placement.placement import Placement
+from gpusched.placement.request import node_request
+from gpusched.placement.snapshot import ClusterSnapshot
+from gpusched.policy.forecast import Forecast
+
+_SECOND_US = 1_000_000
+
+
+@dataclass(slots=True)
+class Head:
+    """Says of a later job whether and where it may start. The forecast's snapshot holds those that did."""
+
+    spec: JobSpec
+    forecast: Forecast | None
+    usable: BoolColumn  # (N,) nodes it could ever use
+
+    def allows_until(self, ends_by_us: int | None) -> bool:
+        """Tell whether a job that ends by then may start anywhere."""
+        if ends_by_us is None:
+            return False
+        return self.forecast is None or ends_by_us <= self.forecast.start_us
+
+    def beside(self, now: ClusterSnapshot, spec: JobSpec, placement: Placement) -> Placement | None:
+        """Keep or move a job that may outlast the shadow time, and hold it; None if it must wait."""
+        if self.forecast is None:
+            return try_place(now, spec, self.usable)
+        later = self.forecast.snapshot
+        take(later, placement)
+        if fits(later, self.spec):
+            return placement
+        for part in placement.nodes:
+            later.give_back(part)
+        taken_by_head = np.zeros(len(now.names), dtype=bool)
+        taken_by_head[[now.index[part.node] for part in place(later, self.spec).nodes]] = True
+        elsewhere = try_place(now, spec, taken_by_head)
+        if elsewhere is not None:
+            take(later, elsewhere)
+        return elsewhere
+
+    def room_beside(self, now: ClusterSnapshot) -> tuple[Room, int]:
+        """Bound what ``beside`` may use: a sieve for many jobs at once, coarser than it and never finer.
+
+        Returns:
+            What each node can give without keeping the head off it, and how many nodes the head can
+            spare. A job of k nodes must wait if fewer than k less those have room for it.
+        """
+        room = Room.now(now)
+        if self.forecast is None:
+            room.cpus[self.usable] = -1  # less than any job asks for
+            return room, 0
+        request, later = node_request(self.spec), self.forecast.snapshot
+        fitting = np.flatnonzero(fit_now(later, request))
+        matching = now.inventory.matching_classes(request.gpu_model, request.gpu_memory_bytes)[:-1]
+        gpus = matching_gpus(now.inventory, request, later.gpus_free_by_class)[fitting] - request.gpus
+        for column in np.flatnonzero(matching):
+            room.gpus_by_class[column, fitting] = np.minimum(room.gpus_by_class[column, fitting], gpus)
+        room.cpus[fitting] = np.minimum(room.cpus[fitting], later.cpus_free[fitting] - request.cpus)
+        memory = later.memory_free[fitting] - request.memory_bytes
+        room.memory[fitting] = np.minimum(room.memory[fitting], memory)
+        return room, len(fitting) - self.spec.nodes
+
+
+def ends_by(spec: JobSpec, now_us: int) -> int | None:
+    """When a job that starts now ends at the latest, microseconds; None without a limit."""
+    return None if spec.time_limit_s is None else now_us + spec.time_limit_s * _SECOND_US
+
+
+def take(snapshot: ClusterSnapshot, placement: Placement) -> None:
+    """Hold a whole placement."""
+    for part in placement.nodes:
+        snapshot.take(part)
+
+
+def try_place(now: ClusterSnapshot, spec: JobSpec, avoid: BoolColumn | None = None) -> Placement | None:
+    """Place a gang; None if it does not fit now."""
+    try:
+        return place(now, spec, avoid=avoid)
+    except (InsufficientResources, Rejected):
+        return None

@@ -1,0 +1,93 @@
+"""The replay of the ATC'23 study: what it counts, what it writes, what it refuses."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks.fgd import POLICIES, main
+from benchmarks.fgd_policies import Fgd
+from benchmarks.fgd_replay import measure, replay
+from benchmarks.fgd_trace import synthetic_trace
+from gpusched.placement.fragmentation import FragmentTables, RequestMix
+from gpusched.placement.shared_nodes import WHOLE, Shape, SharedNodes
+
+NODES = "sn,cpu_milli,memory_mib,gpu,model\nn1,8000,1024,2,A\nn0,8000,1024,1,B\n"
+PODS = "name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec\np0,1000,1,1,500,\np1,1000,1,1,1000,A\n"
+
+
+@pytest.fixture
+def files(tmp_path):
+    (tmp_path / "nodes.csv").write_text(NODES)
+    (tmp_path / "pods.csv").write_text(PODS)
+    # Two whole ones on A fill it; the third fits nowhere.
+    np.savez(tmp_path / "small_7.npz", pod=np.array([1, 1, 1, 0], dtype=np.uint16), node_order=[1, 0])
+    return tmp_path
+
+
+def words(files, *more):
+    return [
+        "--nodes", str(files / "nodes.csv"), "--pods", str(files / "pods.csv"),
+        "--arrivals", str(files / "small_7.npz"), *more,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_every_policy_places_what_fits_and_writes_it_down(files, capsys, policy):
+    assert main(words(files, "--policy", policy, "--json", "--out", str(files / "out.csv"))) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    result = json.loads(line)
+    assert (result["trace"], result["policy"], result["seeds"]) == ("pods", policy, ["7"])
+    assert (files / "out.csv").read_text().split() == ["node,gpus", "1,0", "1,1", "-1,", "0,0"]
+
+
+def test_the_value_at_an_arrival_is_the_mean_over_its_events():
+    nodes = SharedNodes(
+        models=["A"], cpu_milli=np.array([9000]), memory_mib=np.array([0]), gpus=np.array([1])
+    )
+    half, none = Shape(cpu_milli=1, gpus=1, gpu_milli=500), Shape(cpu_milli=1)
+    pods = [half, half, none, half]
+    decisions = [(0, (0,)), None, (0, ()), (0, (0,))]
+    allocation, fragmentation = measure(nodes, RequestMix.of([half]), pods, decisions)
+    assert allocation == {100: 50.0, 110: None, 130: None}
+    assert fragmentation[50] == 0.0
+
+
+def test_the_policy_of_the_study_agrees_with_the_tables_on_the_fragment():
+    trace = synthetic_trace(1, nodes=20)
+    nodes = trace.empty_cluster(trace.arrivals[0])
+    mix = RequestMix.of(trace.pods)
+    policy = Fgd(nodes, mix)
+    dice = np.random.default_rng(3)
+    gpu = dice.integers(0, WHOLE + 1, nodes.gpu.shape) * (nodes.gpu > 0)
+    cpu = dice.integers(0, 50_000, len(gpu))
+    tables = FragmentTables(mix, nodes.models, gpu.shape[1])
+    assert policy._fragments(nodes.model, cpu, gpu) == pytest.approx(tables.of_nodes(nodes.model, cpu, gpu))
+
+
+def test_ours_packs_a_mix_it_was_not_tuned_on_better_than_fgd():
+    trace = synthetic_trace(1, nodes=60)
+    used = {
+        name: replay(trace, trace.arrivals[0], POLICIES[name]).allocation[130] for name in ("ours", "fgd")
+    }
+    assert used["ours"] > used["fgd"]
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "says"),
+    [
+        ("pods.csv", PODS.replace("p1,1000,1,1", "p1,x,1,1"), "pods.csv:3: cpu_milli: 'x'"),
+        ("pods.csv", PODS.replace(",1000,A", ",1001,A"), "pods.csv:3: gpu_milli"),
+        ("pods.csv", PODS.replace("gpu_milli,", "milli,"), "no column gpu_milli"),
+        ("pods.csv", PODS + "p2,1\n", "pods.csv:4: fewer columns"),
+        ("nodes.csv", NODES.replace("n1", "n0"), "two nodes have one name"),
+        ("nodes.csv", NODES + "n2,8000,1024,1,A\n", "node_order: not a permutation of 0..2"),
+        ("small_7.npz", "nothing", "small_7.npz: not an archive"),
+    ],
+)
+def test_a_malformed_trace_is_refused_with_its_place(files, capsys, file, text, says):
+    (files / file).write_text(text)
+    assert main(words(files)) == 2
+    assert says in capsys.readouterr().err

@@ -1,0 +1,87 @@
+"""The replay protocol on cases small enough to work out by hand, and its promises on random ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.jct.__main__ import POLICIES
+from benchmarks.jct.orders import Fifo, ShortestRemaining
+from benchmarks.jct.replay import Policy, Pool, Replayed, Work, replay
+
+
+def work_of(*jobs: tuple[float, float, int], overhead_s: float = 0.0) -> Work:
+    """(submission, service, GPUs) each."""
+    return Work(
+        ids=tuple(str(number) for number in range(len(jobs))),
+        submit_s=np.array([job[0] for job in jobs], dtype=float),
+        service_s=np.array([job[1] for job in jobs], dtype=float),
+        gpus=np.array([job[2] for job in jobs]),
+        overhead_s=np.full(len(jobs), overhead_s),
+    )
+
+
+def played(work: Work, policy: Policy, nodes: int = 1) -> Replayed:
+    return replay(work, Pool(nodes, 8), policy, lambda ended: None)
+
+
+def test_fifo_lets_nobody_pass() -> None:
+    work = work_of((0, 10, 8), (1, 10, 8), (2, 1, 1))
+    assert list(played(work, Fifo()).finish_s) == [10, 20, 21]
+
+
+def test_the_shortest_takes_over_and_the_other_goes_on_where_it_was() -> None:
+    work = work_of((0, 10, 8), (4, 2, 8))
+    replayed = played(work, ShortestRemaining(work.gpus))
+    assert list(replayed.finish_s) == [12, 6]
+    assert sorted(replayed.intervals) == [(0, 0, 4), (0, 6, 12), (1, 4, 6)]
+
+
+def test_every_event_costs_those_that_run_their_overhead() -> None:
+    work = work_of((0, 10, 4), (4, 2, 4), overhead_s=1.0)
+    # The first loses a second at 4 and one at 6; the second ends at its first event, so it loses none.
+    assert list(played(work, ShortestRemaining(work.gpus)).finish_s) == [12, 6]
+
+
+def test_a_wide_gang_takes_whole_nodes() -> None:
+    pool = Pool(3, 8)
+    pool.clear()
+    assert pool.take(1) and pool.take(16) and not pool.take(8) and pool.take(7)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 5_000), st.integers(1, 20_000), st.sampled_from([1, 2, 4, 8, 16])),
+        min_size=1,
+        max_size=25,
+    ),
+    st.sampled_from(sorted(POLICIES)),
+)
+def test_intervals_hold_each_job_for_its_service_and_never_more_gpus_than_there_are(
+    jobs: list[tuple[int, int, int]], name: str
+) -> None:
+    jobs.sort(key=lambda job: job[0])
+    work = work_of(*jobs)
+    replayed = played(work, POLICIES[name](work), nodes=2)
+    ran = np.zeros(len(jobs))
+    changes = []
+    for job, start_s, end_s in replayed.intervals:
+        assert start_s >= work.submit_s[job]
+        ran[job] += end_s - start_s
+        changes += [(start_s, 1, work.gpus[job]), (end_s, 0, -work.gpus[job])]
+    assert ran == pytest.approx(work.service_s, rel=1e-6)
+    used = np.cumsum([gpus for _, _, gpus in sorted(changes)])
+    assert used.max() <= 16
+    again = played(work, POLICIES[name](work), nodes=2)
+    assert again.intervals == replayed.intervals
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5_000), st.integers(1, 20_000)), min_size=1, max_size=20))
+def test_on_one_server_srtf_is_no_worse_than_any_other(jobs: list[tuple[int, int]]) -> None:
+    work = work_of(*((at, service, 8) for at, service in sorted(jobs)))
+    means = {name: played(work, make(work)).jct_s(work).mean() for name, make in POLICIES.items()}
+    assert means["srtf"] <= min(means.values()) * (1 + 1e-9)
