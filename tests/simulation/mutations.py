@@ -25,7 +25,7 @@ from gpusched.domain.ids import AttemptId, Epoch, JobId
 from gpusched.domain.job_state import EndReason
 from gpusched.domain.link import CommandTaken, ReportTaken
 from gpusched.domain.telemetry import NodeUse
-from gpusched.engine import core, facts, lifecycle
+from gpusched.engine import core, facts, lifecycle, liveness
 from gpusched.engine.core import Engine
 from gpusched.engine.inputs import NodeSilent, Reported
 from gpusched.engine.loop import Loop
@@ -215,6 +215,27 @@ def drop_the_outbox() -> AbstractContextManager[None]:
     return planted(Engine, "__init__", init)
 
 
+def replace_too_early() -> AbstractContextManager[None]:
+    """The head does not wait until a silent node's lease is over."""
+    return planted(liveness, "lease_over_us", lambda lease_us: 0)
+
+
+def launch_without_a_lease() -> AbstractContextManager[None]:
+    """What may be replaced is started as if it never were."""
+    return planted(Runner, "_lease_for", lambda self, launch: None)
+
+
+def send_withdrawn_launches() -> AbstractContextManager[None]:
+    """After an outage the outbox goes out before the facts that waited are taken."""
+    right = Loop._recover
+
+    async def recover(self: Any, error: Any) -> None:
+        await right(self, error)
+        self._resend_all()
+
+    return planted(Loop, "_recover", recover)
+
+
 def _named(*mutations: Callable[[], AbstractContextManager[None]]) -> dict[str, Any]:
     return {mutation.__name__: mutation for mutation in mutations}
 
@@ -235,4 +256,7 @@ MUTATIONS: dict[str, Callable[[], AbstractContextManager[None]]] = _named(
     forget_old_launches,
     leave_orphans,
     drop_the_outbox,
+    replace_too_early,
+    launch_without_a_lease,
+    send_withdrawn_launches,
 )
