@@ -114,6 +114,8 @@ class Loop:
         try:
             while True:
                 await self._wake.wait()
+                # Whoever is ready to ask or tell goes first: more share one commit, nobody waits longer.
+                await asyncio.sleep(0)
                 self._wake.clear()
                 await self._tick()
         finally:
