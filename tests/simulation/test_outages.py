@@ -129,7 +129,7 @@ def test_a_hello_taken_twice_does_not_deny_the_launch_that_its_node_took_between
         assert isinstance(launch.command, LaunchTasks)
         # The node said hello before the launch reached it. Both facts are written; the answer is lost.
         head.store.loses_an_answer = True
-        await head.hear(NodeConnected(facts("n1"), ()), CommandAcknowledged(launch.seq))
+        await head.hear(NodeConnected(facts("n1"), ()), CommandAcknowledged(launch.command.node, launch.seq))
         await asyncio.sleep(5)
         assert job_id in head.loop.engine.state.running
 

@@ -116,7 +116,7 @@ class AgentApi:
                 fact = kept_report(message.fact)
                 self._loop.tell(Reported(node, fact), lambda: channel.outgoing.put_nowait(taken))
             case CommandTaken():
-                self._loop.tell(CommandAcknowledged(message.seq))
+                self._loop.tell(CommandAcknowledged(node, message.seq))
             case LogData():
                 stream = self._log_streams.get(message.stream_id)
                 if stream is not None and stream.node == node:

@@ -95,7 +95,8 @@ class Engine:
         """
         tx = self._transaction(now_us)
         for fact in facts:
-            take(tx, fact, self._launches_for(fact))
+            if not self._is_foreign(fact):
+                take(tx, fact, self._launches_for(fact))
         fresh = dict(answered)
         answers = tuple(self._answer(tx, request, fresh) for request in requests)
         return Tick(tx.batch(), answers, tx.events, tx.commands)
@@ -143,6 +144,13 @@ class Engine:
 
     def _transaction(self, now_us: int) -> Transaction:
         return Transaction(self.state, now_us, self.settings.cluster, self._last_command_seq)
+
+    def _is_foreign(self, fact: Fact) -> bool:
+        """An acknowledgement of a command that was another node's."""
+        if not isinstance(fact, CommandAcknowledged):
+            return False
+        queued = self._outbox.get(fact.command_seq)
+        return queued is not None and queued.command.node != fact.node
 
     def _launches_for(self, fact: Fact) -> dict[AttemptId, int]:
         match fact:

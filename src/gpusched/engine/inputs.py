@@ -140,8 +140,9 @@ class Reported:
 
 @dataclass(frozen=True, slots=True)
 class CommandAcknowledged:
-    """A node has taken a command; the outbox may forget it."""
+    """A node has taken a command; the outbox may forget it. Another node's command is not its to take."""
 
+    node: NodeName
     command_seq: int
 
 

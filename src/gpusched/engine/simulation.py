@@ -198,7 +198,7 @@ class _World:
                 job.job_id = answer[0]
                 self._by_id[answer[0]] = job
         self._commit(tick, now_us)
-        acks = [CommandAcknowledged(queued.seq) for queued in tick.commands]
+        acks = [CommandAcknowledged(queued.command.node, queued.seq) for queued in tick.commands]
         if acks:  # orders to stop what has ended: nothing runs, so there is nothing to report
             self._commit(self._engine.handle((), acks, {}, now_us), now_us)
 
@@ -229,7 +229,7 @@ def _runs_us(arrival: Arrival) -> int:
 
 def _taken(queued: Queued) -> Iterator[Fact]:
     """What a node says to a command: that it has it, and that its ranks run."""
-    yield CommandAcknowledged(queued.seq)
+    yield CommandAcknowledged(queued.command.node, queued.seq)
     command = queued.command
     if isinstance(command, LaunchTasks):
         pids = tuple(1 + rank.local_rank for rank in command.launch.tasks)

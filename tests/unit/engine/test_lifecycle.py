@@ -296,7 +296,7 @@ def test_reconnecting_with_the_same_facts_writes_nothing(two_nodes: Cluster) -> 
 def test_an_attempt_that_the_agent_forgot_has_failed(two_nodes: Cluster) -> None:
     job_id = run_gang(two_nodes)
     for queued in two_nodes.engine.outbox_of(N1):
-        two_nodes.step(facts_=[CommandAcknowledged(queued.seq)])
+        two_nodes.step(facts_=[CommandAcknowledged(N1, queued.seq)])
     two_nodes.join(facts("n1"))
     job = two_nodes.job(job_id)
     assert job.state is JobState.COMPLETING
@@ -376,3 +376,11 @@ def test_keep_running_is_honoured_for_a_job_that_may_be_requeued(two_nodes: Clus
     job_id = run_gang(two_nodes, requeue=True, on_disconnect=OnDisconnect.KEEP_RUNNING)
     two_nodes.step(facts_=[NodeSilent(N1, 16.0), LeaseEnded(N1, 600.0)])
     assert two_nodes.job(job_id).state is JobState.RUNNING
+
+
+def test_a_node_cannot_take_the_command_of_another(two_nodes: Cluster) -> None:
+    two_nodes.submit(spec(nodelist=(N1,)))
+    two_nodes.cycle()
+    (queued,) = two_nodes.engine.outbox_of(N1)
+    two_nodes.step(facts_=[CommandAcknowledged(N2, queued.seq)])
+    assert two_nodes.engine.outbox_of(N1) == (queued,)
