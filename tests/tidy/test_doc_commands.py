@@ -22,7 +22,7 @@ PROCESSES = {"up", "head", "agent", "token"}  # found through entry points, so o
 @pytest.mark.parametrize("line", LINES)
 def test_a_command_line_in_the_docs_parses(line):
     command: click.Command = root
-    context, words = click.Context(root, info_name="gpusched"), shlex.split(line)[1:]
+    context, words = click.Context(root, info_name="gpusched", **root.context_settings), shlex.split(line)[1:]
     while isinstance(command, click.Group):
         word = words.pop(0)
         if command is root and word in PROCESSES:

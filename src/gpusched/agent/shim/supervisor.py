@@ -311,13 +311,14 @@ class Supervisor:
                     os.kill(process.pid, signum)
 
     def _obey(self) -> None:
-        if signal.SIGUSR1 in self._signals:
+        # Taken before anything is read: a second order that comes meanwhile is another signal.
+        arrived, self._signals = self._signals, set()
+        if signal.SIGUSR1 in arrived:
             self._obey_stop_order()
-        if signal.SIGTERM in self._signals and self._kill_at_s is None:
+        if signal.SIGTERM in arrived and self._kill_at_s is None:
             detail = f"node {self._launch.node} is shutting down: the shim got SIGTERM"
             self._change(replace(self._record, cause=EndReason.NODE_FAIL, detail=detail))
             self._begin_stop(self._launch.kill_wait_s)
-        self._signals.clear()
 
     def _obey_stop_order(self) -> None:
         order = read_stop_order(self._attempt.stop_order)
