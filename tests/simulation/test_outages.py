@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -14,7 +15,7 @@ from simulation.disk import ModelStore
 from simulation.head_model import HeadClock
 from simulation.machine import MACHINE, Machine, operating_system
 from simulation.options import Options
-from simulation.virtual import Process, VirtualLoop
+from simulation.virtual import PROCESS, Process, VirtualLoop
 
 from gpusched.domain.commands import LaunchTasks, Queued
 from gpusched.domain.errors import NodeUnavailable, StoreUnavailable
@@ -170,6 +171,33 @@ def test_a_tombstone_that_found_no_room_is_made_when_there_is_room(tmp_path: Pat
         machine.is_disk_full = False
         await runner.stop(JobId(1), Epoch(1), 0, "cancelled")
         assert isinstance(runner.reports.get_nowait(), TasksEnded)
+        await runner.close()
+
+    with operating_system():
+        in_virtual_time(story)
+
+
+def test_the_death_of_one_of_two_forked_shims_leaves_the_other_its_attempt(tmp_path: Path):
+    async def story() -> None:
+        head = Head()
+        await head.hear(NodeConnected(facts("n1"), ()))
+        await head.submit(spec(env=(("SIM_LASTS_S", "5"), ("SIM_TERM_S", "0"))))
+        machine = Machine(N1, tmp_path / "n1", Random(0), replace(CALM, fork_twice=1.0, fork_refused=0.0))
+        MACHINE.set(machine)
+        # The sweep for leftovers takes long enough for the other shim to claim the attempt under it.
+        process = Process("agent", lambda: (0.0, 0.5))
+        PROCESS.set(process)
+        runner = SimulatedRunner(machine, process)
+        await runner.start()
+        command = head.sent[0].command
+        assert isinstance(command, LaunchTasks)
+        await runner.launch(command.launch)
+        _, watched = machine.shims.values()
+        machine.kill_shim(watched)
+        await asyncio.sleep(20)
+        ended = [fact for fact in runner.unacknowledged() if isinstance(fact, TasksEnded)]
+        assert [fact.cause for fact in ended] == [None]
+        assert [live.exit_code for live in machine.lives] == [0]
         await runner.close()
 
     with operating_system():

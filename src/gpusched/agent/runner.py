@@ -356,8 +356,7 @@ class Runner:
         if record is not None and record.phase is Phase.ENDED:
             self._observe(held)
             return
-        pid = None if record is None else record.shim_pid
-        if record is not None and pid is not None and is_same_process(pid, record.shim_start_ticks or 0):
+        if record is not None and self._is_supervised(record):
             self._follow(held, record)
             return
         order = read_order(held.files)
@@ -375,10 +374,21 @@ class Runner:
         )
         await self._end_here(held, EndReason.SHIM_LOST, detail)
 
+    def _is_supervised(self, record: Record) -> bool:
+        """Whether the shim that wrote it lives."""
+        pid, start_ticks = record.shim_pid, record.shim_start_ticks
+        return record.boot_id == self._boot_id and pid is not None and is_same_process(pid, start_ticks or 0)
+
     async def _end_here(self, held: _Held, cause: EndReason | None, detail: str) -> None:
         """Write the last record in place of a shim that never was or is no more."""
         while True:
             record = read_record(held.files)
+            if record is not None and record.phase is Phase.ENDED:
+                break
+            if record is not None and self._is_supervised(record):  # a zygote that died may have forked two
+                self._observe(held)
+                self._follow(held, record)
+                return
             try:
                 if self._write_end(held, record, cause, detail):
                     break
