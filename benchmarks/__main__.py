@@ -7,7 +7,16 @@ import sys
 
 from benchmarks.report import RESULTS, say, unwind_when_asked_to_end
 
-BENCHMARKS = ("accepts", "end_to_end", "first_line", "restart", "agent_footprint", "scale", "cycle")
+BENCHMARKS = (
+    "accepts",
+    "end_to_end",
+    "first_line",
+    "restart",
+    "agent_footprint",
+    "scale",
+    "cycle",
+    "simulate",
+)
 
 
 def main(names: list[str]) -> int:
