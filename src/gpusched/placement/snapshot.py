@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import count
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gpusched.domain.errors import StalePlan
 from gpusched.domain.ids import DeviceUuid, NodeName
-from gpusched.domain.node import Node
+from gpusched.domain.node import WHOLE_MILLI, Node
 from gpusched.domain.partition import Partitions
 from gpusched.domain.topology import Topology
+from gpusched.placement.columns import KeptScores
 from gpusched.placement.inventory import IntColumn, Inventory, build_inventory, cpu_set
+from gpusched.placement.mix import NOTHING_KNOWN, RequestMix
 from gpusched.placement.placement import NodePlacement
+
+_STAMPS = count(1)
 
 
 class ClusterSnapshot:
@@ -25,23 +29,29 @@ class ClusterSnapshot:
     Attributes:
         generation: The change counter of the cluster that this shows.
         inventory: The fixed columns, shared by all copies.
-        device_free: (N, G) whether a device exists and nobody holds it.
         gpus_free: (N,) free devices.
         gpus_free_by_class: (C, N) free devices of each class.
         cpus_free: (N,) free CPUs.
         cpu_bits_free: Per node, the free CPUs as an integer: bit i stands for CPU i.
         memory_free: (N,) bytes of host memory nobody holds.
+        milli_free: (N, G) thousandths of each device that nobody holds: 1000 for a whole one, 0 where
+            there is no device.
+        stamps: (N,) a number that a row gets anew with every change: equal stamps, equal rows, also
+            between copies.
+        scores: How nodes are scored, shared by all copies.
     """
 
     __slots__ = (
         "cpu_bits_free",
         "cpus_free",
-        "device_free",
         "generation",
         "gpus_free",
         "gpus_free_by_class",
         "inventory",
         "memory_free",
+        "milli_free",
+        "scores",
+        "stamps",
     )
 
     def __init__(
@@ -49,21 +59,25 @@ class ClusterSnapshot:
         inventory: Inventory,
         generation: int,
         *,
-        device_free: NDArray[np.bool_],
+        milli_free: IntColumn,
         gpus_free_by_class: IntColumn,
         gpus_free: IntColumn,
         cpus_free: IntColumn,
         memory_free: IntColumn,
         cpu_bits_free: list[int],
+        stamps: IntColumn,
+        scores: KeptScores,
     ) -> None:
         self.inventory = inventory
         self.generation = generation
-        self.device_free = device_free
+        self.milli_free = milli_free
         self.gpus_free_by_class = gpus_free_by_class
         self.gpus_free = gpus_free
         self.cpus_free = cpus_free
         self.memory_free = memory_free
         self.cpu_bits_free = cpu_bits_free
+        self.stamps = stamps
+        self.scores = scores
 
     @classmethod
     def of(
@@ -82,12 +96,14 @@ class ClusterSnapshot:
         return cls(
             inventory,
             generation,
-            device_free=inventory.device_class < len(inventory.classes),
+            milli_free=np.where(inventory.device_class < len(inventory.classes), WHOLE_MILLI, 0),
             gpus_free_by_class=inventory.gpus_by_class.copy(),
             gpus_free=inventory.gpus_total.copy(),
             cpus_free=inventory.cpus_total.copy(),
             memory_free=inventory.memory_total.copy(),
             cpu_bits_free=list(inventory.cpu_bits),
+            stamps=np.zeros(len(inventory.names), dtype=np.int64),
+            scores=KeptScores(inventory, NOTHING_KNOWN),
         )
 
     def copy(self) -> ClusterSnapshot:
@@ -95,12 +111,14 @@ class ClusterSnapshot:
         return ClusterSnapshot(
             self.inventory,
             self.generation,
-            device_free=self.device_free.copy(),
+            milli_free=self.milli_free.copy(),
             gpus_free_by_class=self.gpus_free_by_class.copy(),
             gpus_free=self.gpus_free.copy(),
             cpus_free=self.cpus_free.copy(),
             memory_free=self.memory_free.copy(),
             cpu_bits_free=self.cpu_bits_free.copy(),
+            stamps=self.stamps.copy(),
+            scores=self.scores,
         )
 
     @property
@@ -121,7 +139,7 @@ class ClusterSnapshot:
         """
         node, columns = self._locate(part)
         for uuid, column in zip(part.devices, columns, strict=True):
-            if not self.device_free[node, column]:
+            if self.milli_free[node, column] < WHOLE_MILLI:
                 raise StalePlan(f"device {uuid} of node {part.node} is not free: plan again")
         wanted = self._own_cpus(part, node)
         if busy := wanted & ~self.cpu_bits_free[node]:
@@ -141,7 +159,7 @@ class ClusterSnapshot:
         """
         node, columns = self._locate(part)
         for uuid, column in zip(part.devices, columns, strict=True):
-            if self.device_free[node, column]:
+            if self.milli_free[node, column] == WHOLE_MILLI:
                 raise StalePlan(f"device {uuid} of node {part.node} is free already: nobody holds it")
         held = self._own_cpus(part, node)
         if free := held & self.cpu_bits_free[node]:
@@ -149,6 +167,15 @@ class ClusterSnapshot:
         if self.memory_free[node] + part.memory_bytes > self.inventory.memory_total[node]:
             raise StalePlan(f"node {part.node} never lent {part.memory_bytes} bytes of memory")
         self._move(node, columns, held, part.memory_bytes, sign=1)
+
+    def stamp(self, rows: int | IntColumn) -> None:
+        """Mark rows as changed; whoever writes a column calls it."""
+        self.stamps[rows] = next(_STAMPS)
+
+    def expect(self, mix: RequestMix) -> None:
+        """Score from now on by what nodes leave to this mix; copies made before keep theirs."""
+        if mix is not self.scores.mix and mix != self.scores.mix:
+            self.scores = KeptScores(self.inventory, mix)
 
     def _locate(self, part: NodePlacement) -> tuple[int, list[int]]:
         node = self.index.get(part.node)
@@ -167,12 +194,13 @@ class ClusterSnapshot:
 
     def _move(self, node: int, columns: list[int], cpus: int, memory_bytes: int, *, sign: int) -> None:
         for column in columns:
-            self.device_free[node, column] = sign > 0
+            self.milli_free[node, column] += sign * WHOLE_MILLI
             self.gpus_free_by_class[self.inventory.device_class[node, column], node] += sign
         self.gpus_free[node] += sign * len(columns)
         self.cpus_free[node] += sign * cpus.bit_count()
         self.cpu_bits_free[node] ^= cpus
         self.memory_free[node] += sign * memory_bytes
+        self.stamp(node)
 
 
 def _column_of(uuid: DeviceUuid, here: tuple[DeviceUuid, ...], part: NodePlacement) -> int:
