@@ -159,7 +159,13 @@ class JobApi:
             return replace(diagnosis, reason=None, message=f"job {job_id} is {job.state}{stalled}{ended}")
         reason = self._pending_reason(job)
         message = diagnosis.message
-        if job.is_held:
+        if job.is_held and job.held_until_us is not None:
+            wait_s = max(0, job.held_until_us - self.loop.clock.now_us()) // 1_000_000
+            message = (
+                f"it failed again and is queued in {wait_s} s, for restart {job.restarts} of "
+                f"{job.spec.restart_limit}: `gpusched job release {job_id}` does not wait. {message}"
+            )
+        elif job.is_held:
             message = f"held: `gpusched job release {job_id}` lets it go. {message}"
         elif reason is PendingReason.PRIORITY:
             message = f"{state.queue.ahead_of(job_id)} jobs go before it. {message}"
@@ -241,7 +247,7 @@ class JobApi:
         if job.state is not JobState.PENDING:
             return None
         if job.is_held:
-            return PendingReason.HELD
+            return PendingReason.HELD if job.held_until_us is None else PendingReason.RESTART_DELAY
         engine = self.loop.engine
         is_next = engine.state.queue.ahead_of(job.job_id) == 0  # and no cycle has looked at it yet, perhaps
         unseen = PendingReason.RESOURCES if is_next else PendingReason.PRIORITY

@@ -24,6 +24,7 @@ MEMORY_BYTES_MAX = (1 << 53) - 1  # the largest integer that JSON readers keep e
 TIME_LIMIT_S_MAX = 10 * 366 * 86_400
 KILL_WAIT_S_MAX = 3600
 SIGNAL_LEAD_S_MAX = 65_535  # Slurm's
+RESTARTS_MAX_MAX = 1000
 NICE_MAX = 2_147_483_645  # Slurm's
 LOG_CAP_BYTES_MIN = 64 << 10
 LOG_CAP_BYTES_MAX = 1 << 40
@@ -49,6 +50,9 @@ RESERVED_ENV = frozenset(
 )
 RESERVED_ENV_PREFIXES = ("SLURM_", "SLURMD_", "GPUSCHED_", "TORCHELASTIC_")
 
+OPEN_ENV = frozenset({"GPUSCHED_CHECKPOINT_DIR"})
+"""What begins like ours and is the job's to set all the same."""
+
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -69,6 +73,7 @@ def check_spec(spec: JobSpec, partitions: Partitions | None) -> tuple[Violation,
         _check_shape,
         _check_memory,
         _check_time,
+        _check_restarts,
         _check_stall,
         _check_words,
         _check_env,
@@ -154,6 +159,14 @@ def _check_time(spec: JobSpec) -> _Check:
     yield from _within("nice", spec.nice, 0, NICE_MAX)
 
 
+def _check_restarts(spec: JobSpec) -> _Check:
+    if spec.restarts_max is not None:
+        yield from _within("restarts_max", spec.restarts_max, 0, RESTARTS_MAX_MAX)
+    for field, value in (("restart_on", spec.restart_on), ("restarts_max", spec.restarts_max)):
+        if value is not None and not spec.requeue:
+            yield Violation(field, "means nothing for a job that may not run again; add requeue")
+
+
 def _check_stall(spec: JobSpec) -> _Check:
     if spec.stall is None:
         return
@@ -203,7 +216,7 @@ def _check_env(spec: JobSpec) -> _Check:
                 f"{_shown(name)} is not a variable's name; use letters, digits and '_', no digit first",
             )
             continue
-        if name in RESERVED_ENV or name.startswith(RESERVED_ENV_PREFIXES):
+        if name in RESERVED_ENV or (name.startswith(RESERVED_ENV_PREFIXES) and name not in OPEN_ENV):
             yield Violation(field, "is set by gpusched for every rank; remove it")
         if name in seen:
             yield Violation(field, "is given twice; keep one")

@@ -147,6 +147,13 @@ class CommandAcknowledged:
 
 
 @dataclass(frozen=True, slots=True)
+class DelayPassed:
+    """A job has waited long enough before its next attempt."""
+
+    job_id: JobId
+
+
+@dataclass(frozen=True, slots=True)
 class GangStalled:
     """No rank of an attempt shows work any more; the others seem to wait for ``global_rank``."""
 
@@ -170,6 +177,7 @@ Fact = (
     | LeaseEnded
     | NodeHeard
     | DrainDeadlinePassed
+    | DelayPassed
     | GangStalled
     | GangMoves
     | Reported

@@ -99,7 +99,7 @@ def _change_job(tx: Transaction, request: JobRequest) -> None:
         case HoldJob():
             if job.state is not JobState.PENDING:
                 raise WrongState(f"job {job.job_id} is {job.state}: only a pending job can be held")
-            if not job.is_held:
+            if not job.is_held or job.held_until_us is not None:
                 tx.record(JobHeld(job_id=job.job_id, by=by))
         case ReleaseJob():
             if not job.is_held:
