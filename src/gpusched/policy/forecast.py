@@ -87,7 +87,7 @@ class HoldingsMemo:
         for entry in running:
             known, holding = earlier.get(entry.job_id, (None, None))
             if holding is None or known is not entry:
-                holding = hold(inventory, entry.nodes)
+                holding = hold(inventory, entry.nodes, entry.licenses)
             self._held[entry.job_id] = entry, holding
             holdings.append(holding)
         return holdings
