@@ -71,6 +71,7 @@ class Engine:
             licenses=settings.licenses,
             jobs=loaded.jobs,
             nodes=loaded.nodes,
+            submitted=loaded.submitted,
             next_job_id=loaded.next_job_id,
             last_seq=loaded.last_seq,
         )

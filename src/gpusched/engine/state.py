@@ -35,10 +35,12 @@ from gpusched.domain.events import (
 )
 from gpusched.domain.ids import JobId, NodeName
 from gpusched.domain.job import Attempt, Job
+from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import JobState, next_state
 from gpusched.domain.node import Node, Schedulability
 from gpusched.domain.partition import Partitions
 from gpusched.domain.topology import Topology
+from gpusched.engine.demand import Demand
 from gpusched.engine.queue import PendingQueue
 from gpusched.placement.placement import Counts, NodePlacement
 from gpusched.placement.request import counters_of
@@ -58,6 +60,7 @@ class ClusterState:
     jobs: dict[JobId, Job] = field(default_factory=dict)
     nodes: dict[NodeName, Node] = field(default_factory=dict)
     queue: PendingQueue = field(default_factory=PendingQueue)
+    demand: Demand = field(default_factory=Demand)
     running: dict[JobId, RunningEntry] = field(default_factory=dict)
     jobs_on: dict[NodeName, set[JobId]] = field(default_factory=dict)
     leased_ports: set[tuple[str, int]] = field(default_factory=set)  # (address, port)
@@ -81,6 +84,7 @@ class ClusterState:
                 for part in entry.nodes:
                     self._take_again(self._snapshot, self._still_there(part))
         self._snapshot.generation = self.generation
+        self._snapshot.expect(self.demand.mix)
         return self._snapshot
 
     def _take_again(self, snapshot: ClusterSnapshot, part: NodePlacement) -> None:
@@ -115,6 +119,7 @@ class ClusterState:
         licenses: Counts = (),
         jobs: Iterable[Job] = (),
         nodes: Iterable[Node] = (),
+        submitted: Iterable[tuple[JobId, JobSpec]] = (),
         next_job_id: JobId = FIRST_JOB_ID,
         last_seq: int = 0,
     ) -> ClusterState:
@@ -126,6 +131,7 @@ class ClusterState:
             next_job_id=next_job_id,
             last_seq=last_seq,
         )
+        state.demand = Demand.of(submitted)
         state.nodes = {node.name: node for node in nodes}
         for job in jobs:
             state.jobs[job.job_id] = job
@@ -256,6 +262,7 @@ def _submit(state: ClusterState, event: JobSubmitted, at_us: int) -> None:
     )
     state.jobs[job.job_id] = job
     state.next_job_id = JobId(max(state.next_job_id, job.job_id + 1))
+    state.demand.note(job.job_id, job.spec)
     if not job.is_held:
         state.queue.add(job)
         state.queue_version += 1
@@ -265,7 +272,7 @@ def _apply_to_job(state: ClusterState, job: Job, event: Event, at_us: int) -> No
     match event:
         case JobHeld():
             state.jobs[job.job_id] = replace(job, is_held=True)
-            state.queue.remove(job.job_id)
+            _dequeue(state, job)
         case JobReleased():
             state.jobs[job.job_id] = job = replace(job, is_held=False)
             _enqueue(state, job)
@@ -283,7 +290,7 @@ def _apply_to_job(state: ClusterState, job: Job, event: Event, at_us: int) -> No
             _enqueue(state, job)
         case JobEnded():
             next_state(job.state, event.state)
-            state.queue.remove(job.job_id)
+            _dequeue(state, job)
             state.jobs[job.job_id] = replace(
                 job,
                 state=event.state,
@@ -300,6 +307,12 @@ def _enqueue(state: ClusterState, job: Job) -> None:
     if job.state is JobState.PENDING and not job.is_held:
         state.queue.add(job)
         state.queue_version += 1
+
+
+def _dequeue(state: ClusterState, job: Job) -> None:
+    if state.queue.ahead_of(job.job_id) is not None:
+        state.queue.remove(job.job_id)
+        state.queue_version += 1  # it may have been the head, which kept others back
 
 
 def _allocate(state: ClusterState, job: Job, event: JobAllocated) -> None:

@@ -8,7 +8,6 @@ import numpy as np
 
 from gpusched.domain.errors import InsufficientResources, Rejected
 from gpusched.domain.job_spec import JobSpec
-from gpusched.domain.node import WHOLE_MILLI
 from gpusched.placement.describe import counted
 from gpusched.placement.devices import choose_cpus, choose_devices, fullest_device
 from gpusched.placement.domains import Shortfall
@@ -17,9 +16,9 @@ from gpusched.placement.inventory import BoolColumn, IntColumn
 from gpusched.placement.licenses import check_licenses, say_short_licenses
 from gpusched.placement.placement import NodePlacement, Placement
 from gpusched.placement.request import NodeRequest, node_request
-from gpusched.placement.score import best, pack_score
+from gpusched.placement.score import best, node_keys
 from gpusched.placement.snapshot import ClusterSnapshot
-from gpusched.placement.topology import check_room, choose_nodes, gang_ask, keep_leaves_whole, wishes_in_words
+from gpusched.placement.topology import check_room, choose_nodes, gang_ask, leaf_key, wishes_in_words
 from gpusched.placement.tree import in_rank_order, ring_cost
 
 
@@ -53,7 +52,7 @@ def could_fit(snapshot: ClusterSnapshot, spec: JobSpec) -> bool:
 def place(snapshot: ClusterSnapshot, spec: JobSpec, *, avoid: BoolColumn | None = None) -> Placement:
     """Choose the nodes, devices and CPUs of a whole gang; the snapshot stays as it is.
 
-    The best-scored nodes win (``score.pack_score``), ties go to the first name: equal inputs give
+    The best-scored nodes win (``score.node_keys``), ties go to the first name: equal inputs give
     equal placements. Whenever enough nodes fit, a placement is found. What a job wishes of the
     topology goes before the score (``topology.choose_nodes``).
 
@@ -72,13 +71,25 @@ def place(snapshot: ClusterSnapshot, spec: JobSpec, *, avoid: BoolColumn | None 
             licences are.
         InvalidSpec: The job's segments can't be kept whatever is free.
     """
+    placement = find(snapshot, spec, avoid=avoid)
+    if placement is None:
+        _refuse(snapshot, spec, len(_candidates(snapshot, node_request(spec), avoid)))
+    return placement
+
+
+def find(snapshot: ClusterSnapshot, spec: JobSpec, *, avoid: BoolColumn | None = None) -> Placement | None:
+    """Choose as ``place`` does; None, without looking for words, if it does not fit now.
+
+    Raises:
+        InvalidSpec: The job's segments can't be kept whatever is free.
+    """
     request = node_request(spec)
     candidates = _candidates(snapshot, request, avoid)
-    chosen: IntColumn | Shortfall = Shortfall(len(candidates), spec.nodes)
-    if len(candidates) >= spec.nodes:
-        chosen = _choose(snapshot, spec, candidates)
-    if isinstance(chosen, Shortfall) or not snapshot.has_licenses(spec.licenses):
-        _refuse(snapshot, spec, len(candidates), isinstance(chosen, Shortfall))
+    if len(candidates) < spec.nodes or not snapshot.has_licenses(spec.licenses):
+        return None
+    chosen = _choose(snapshot, spec, candidates)
+    if isinstance(chosen, Shortfall):
+        return None
     ordered = in_rank_order(snapshot.inventory.tree, chosen).tolist()
     return Placement(
         tuple(_part(snapshot, request, node) for node in ordered),
@@ -94,18 +105,14 @@ def _candidates(snapshot: ClusterSnapshot, request: NodeRequest, avoid: BoolColu
 
 def _choose(snapshot: ClusterSnapshot, spec: JobSpec, candidates: IntColumn) -> IntColumn | Shortfall:
     tree = snapshot.inventory.tree
-    scores = pack_score(snapshot, node_request(spec), candidates)
+    keys = node_keys(snapshot, node_request(spec), candidates)
     if tree.levels:
         is_idle = snapshot.gpus_free == snapshot.inventory.gpus_total
-        scores = keep_leaves_whole(tree, is_idle, candidates, scores)
+        keys.append(leaf_key(tree, is_idle, candidates))
     ask = gang_ask(tree, spec)
     if ask is None:
-        return candidates[best(scores, spec.nodes)]
-    fitting = np.zeros(len(snapshot.names), dtype=bool)
-    fitting[candidates] = True
-    score = np.zeros(len(snapshot.names), dtype=np.int64)
-    score[candidates] = scores
-    return choose_nodes(tree, ask, fitting, score)
+        return candidates[best(keys, spec.nodes)]
+    return choose_nodes(tree, ask, candidates, keys)
 
 
 def _part(snapshot: ClusterSnapshot, request: NodeRequest, node: int) -> NodePlacement:
@@ -129,7 +136,9 @@ def _devices(snapshot: ClusterSnapshot, request: NodeRequest, node: int) -> tupl
     inventory, milli = snapshot.inventory, snapshot.milli_free[node]
     classes = inventory.device_class[node]
     suits = inventory.matching_classes(request)[classes] & (milli >= request.gpu_milli)
-    if request.gpu_milli < WHOLE_MILLI:
+    if request.is_part:
+        if snapshot.scores.mix.wants_gpus:
+            return (snapshot.scores.value.device(snapshot, request, node),)
         return (fullest_device(milli, np.flatnonzero(suits)),)
     unshared = suits & ~inventory.shareable_classes[classes]
     if np.count_nonzero(unshared) >= request.gpus:  # leave what can be shared to those who share
@@ -137,12 +146,12 @@ def _devices(snapshot: ClusterSnapshot, request: NodeRequest, node: int) -> tupl
     return choose_devices(inventory.shapes[node], tuple(np.flatnonzero(suits).tolist()), request.gpus)
 
 
-def _refuse(snapshot: ClusterSnapshot, spec: JobSpec, fitting: int, is_short: bool) -> NoReturn:
+def _refuse(snapshot: ClusterSnapshot, spec: JobSpec, fitting: int) -> NoReturn:
     inventory = snapshot.inventory
     check_room(inventory, spec)
     check_licenses(inventory, spec)
-    if not is_short:
-        raise InsufficientResources(f"{say_short_licenses(snapshot, spec)}: wait")
+    if short := say_short_licenses(snapshot, spec):
+        raise InsufficientResources(f"{short}: wait")
     large_enough = int(np.count_nonzero(fit_fitted(inventory, node_request(spec))))
     wants = f"job wants {counted(spec.nodes, 'node')}"
     if fitting >= spec.nodes:

@@ -54,7 +54,7 @@ def hold(inventory: Inventory, parts: Iterable[NodePlacement], licenses: Counts 
         device_nodes=_column(row for row, _, columns in found for _ in columns),
         device_columns=_column(chain.from_iterable(columns for _, _, columns in found)),
         device_milli=np.repeat(
-            _column(part.gpu_milli for _, part, _ in found), [len(columns) for _, _, columns in found]
+            _column(part.gpu_milli for _, part, _ in found), _column(len(columns) for _, _, columns in found)
         ),
         counters=tuple(
             (inventory.counters.index(name), row, amount)
@@ -76,6 +76,7 @@ def give_back(snapshot: ClusterSnapshot, holdings: Sequence[Holding]) -> None:
     nodes = np.concatenate([holding.nodes for holding in holdings])
     np.add.at(snapshot.memory_free, nodes, np.concatenate([holding.memory for holding in holdings]))
     np.minimum(snapshot.memory_free, snapshot.inventory.memory_total, out=snapshot.memory_free)
+    snapshot.stamp(nodes)
     _give_back_cpus(snapshot, nodes.tolist(), chain.from_iterable(holding.cpu_bits for holding in holdings))
     _give_back_devices(snapshot, holdings)
     for counter, node, amount in chain.from_iterable(holding.counters for holding in holdings):

@@ -22,16 +22,21 @@ class NodeRequest:
     """What one node must give. Hashable: jobs with equal requests fit the same nodes."""
 
     gpus: int
+    gpu_milli: int = WHOLE_MILLI  # of each GPU, in thousandths
     cpus: int
     memory_bytes: int
     gpu_model: str | None
     gpu_memory_bytes: int | None
-    gpu_milli: int  # of each device
-    mig_profile: str | None
-    counters: Counts  # by name, see ``counters_of``
+    mig_profile: str | None = None
+    counters: Counts = ()  # by name, see ``counters_of``
     partition: str | None
     nodelist: tuple[NodeName, ...]
     exclude: tuple[NodeName, ...]
+
+    @property
+    def is_part(self) -> bool:
+        """Whether it wants a part of one GPU."""
+        return self.gpus > 0 and self.gpu_milli < WHOLE_MILLI
 
 
 def node_request(spec: JobSpec) -> NodeRequest:
@@ -51,6 +56,7 @@ def node_request(spec: JobSpec) -> NodeRequest:
     )
 
 
+@lru_cache(maxsize=65536)
 def whereabouts(request: NodeRequest) -> NodeRequest:
     """Leave out how much a request asks for: what is left says only on which nodes it may be."""
     return NodeRequest(  # not ``replace``: this runs for every try of every job

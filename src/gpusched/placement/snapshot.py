@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import count
+
+import numpy as np
 
 from gpusched.domain.errors import StalePlan
 from gpusched.domain.ids import DeviceUuid, NodeName
 from gpusched.domain.node import WHOLE_MILLI, Node
 from gpusched.domain.partition import Partitions
 from gpusched.domain.topology import Topology
+from gpusched.placement.columns import KeptScores
 from gpusched.placement.inventory import IntColumn, Inventory, build_inventory, cpu_set
+from gpusched.placement.mix import NOTHING_KNOWN, RequestMix
 from gpusched.placement.placement import Counts, NodePlacement
+
+_STAMPS = count(1)
 
 
 class ClusterSnapshot:
@@ -31,6 +38,9 @@ class ClusterSnapshot:
             there is no device.
         counters_free: (K, N) of what ``inventory.counters`` names.
         licenses_free: Of the whole cluster, by name; below zero where an operator took away what is held.
+        stamps: (N,) a number that a row gets anew with every change: equal stamps, equal rows, also
+            between copies.
+        scores: How nodes are scored, shared by all copies.
     """
 
     __slots__ = (
@@ -44,6 +54,8 @@ class ClusterSnapshot:
         "licenses_free",
         "memory_free",
         "milli_free",
+        "scores",
+        "stamps",
     )
 
     def __init__(
@@ -59,6 +71,8 @@ class ClusterSnapshot:
         counters_free: IntColumn,
         cpu_bits_free: list[int],
         licenses_free: dict[str, int],
+        stamps: IntColumn,
+        scores: KeptScores,
     ) -> None:
         self.inventory = inventory
         self.generation = generation
@@ -70,6 +84,8 @@ class ClusterSnapshot:
         self.counters_free = counters_free
         self.cpu_bits_free = cpu_bits_free
         self.licenses_free = licenses_free
+        self.stamps = stamps
+        self.scores = scores
 
     @classmethod
     def of(
@@ -97,6 +113,8 @@ class ClusterSnapshot:
             counters_free=inventory.counters_total.copy(),
             cpu_bits_free=list(inventory.cpu_bits),
             licenses_free=dict(inventory.licenses),
+            stamps=np.zeros(len(inventory.names), dtype=np.int64),
+            scores=KeptScores(inventory, NOTHING_KNOWN),
         )
 
     def copy(self) -> ClusterSnapshot:
@@ -112,6 +130,8 @@ class ClusterSnapshot:
             counters_free=self.counters_free.copy(),
             cpu_bits_free=self.cpu_bits_free.copy(),
             licenses_free=self.licenses_free.copy(),
+            stamps=self.stamps.copy(),
+            scores=self.scores,
         )
 
     @property
@@ -181,24 +201,33 @@ class ClusterSnapshot:
         Raises:
             StalePlan: Too few of one are free. None is taken.
         """
-        for name, count in licenses:
-            if (free := self.licenses_free.get(name, 0)) < count:
-                raise StalePlan(f"of licence {name} {free} are free, not {count}: plan again")
+        for name, amount in licenses:
+            if (free := self.licenses_free.get(name, 0)) < amount:
+                raise StalePlan(f"of licence {name} {free} are free, not {amount}: plan again")
         self.owe_licenses(licenses)
 
     def owe_licenses(self, licenses: Counts) -> None:
         """Hold licences that were granted when there were enough, though there may be too few by now."""
-        for name, count in licenses:
-            self.licenses_free[name] = self.licenses_free.get(name, 0) - count
+        for name, amount in licenses:
+            self.licenses_free[name] = self.licenses_free.get(name, 0) - amount
 
     def give_back_licenses(self, licenses: Counts) -> None:
         """Free what ``take_licenses`` or ``owe_licenses`` held."""
-        for name, count in licenses:
-            self.licenses_free[name] += count
+        for name, amount in licenses:
+            self.licenses_free[name] += amount
 
     def has_licenses(self, licenses: Counts) -> bool:
         """Tell whether so many are free."""
-        return all(self.licenses_free.get(name, 0) >= count for name, count in licenses)
+        return all(self.licenses_free.get(name, 0) >= amount for name, amount in licenses)
+
+    def stamp(self, rows: int | IntColumn) -> None:
+        """Mark rows as changed; whoever writes a column calls it."""
+        self.stamps[rows] = next(_STAMPS)
+
+    def expect(self, mix: RequestMix) -> None:
+        """Score from now on by what nodes leave to this mix; copies made before keep theirs."""
+        if mix is not self.scores.mix and mix != self.scores.mix:
+            self.scores = KeptScores(self.inventory, mix)
 
     def _locate(self, part: NodePlacement) -> tuple[int, list[int]]:
         node = self.index.get(part.node)
@@ -229,6 +258,7 @@ class ClusterSnapshot:
         self.memory_free[node] += sign * part.memory_bytes
         for name, amount in part.counters:
             self.counters_free[self.inventory.counters.index(name), node] += sign * amount
+        self.stamp(node)
 
 
 def _column_of(uuid: DeviceUuid, here: tuple[DeviceUuid, ...], part: NodePlacement) -> int:

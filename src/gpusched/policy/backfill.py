@@ -105,16 +105,12 @@ class _Cycle:
     ) -> None:
         self.now, self.queue, self.running, self.now_us = now, queue, list(running), now_us
         self.tries_left, self.memo = depth_max, memo
-        self.rows = memo.rows_of(now.inventory, queue)
-        self.nodes = np.fromiter((entry.spec.nodes for entry in queue), dtype=np.int64, count=len(queue))
+        asked = memo.asked_of(now.inventory, queue)
+        self.rows, self.nodes = asked.rows, asked.nodes
         self.available = memo.count_empty()[self.rows] >= self.nodes  # (Q,) enough nodes are up and open
-        for position in np.flatnonzero(self.available).tolist():
-            spec = queue[position].spec
-            if spec.has_topology_wishes or spec.licenses:  # enough nodes may still not be enough
-                self.available[position] = could_fit(now, spec)
-        self.licenses = [
-            (position, entry.spec.licenses) for position, entry in enumerate(queue) if entry.spec.licenses
-        ]
+        self.wanting = asked.wants_more  # (Q,) enough nodes may still not be enough
+        for position in np.flatnonzero(self.available & self.wanting).tolist():
+            self.available[position] = could_fit(now, queue[position].spec)
         self.starts: list[Start] = []
 
     def plan(self) -> Plan:
@@ -141,7 +137,7 @@ class _Cycle:
         return len(self.queue), None
 
     def _make_head(self, spec: JobSpec) -> Head:
-        forecast = forecast_start(self.now, spec, self.running, self.now_us, memo=self.memo.holdings)
+        forecast = forecast_start(self.now, spec, self.running, self.now_us, memo=self.memo.forecast)
         return Head(spec, forecast, fit_empty(self.now.inventory, node_request(spec)))
 
     def _backfill(self, head: Head, first: int) -> int:
@@ -190,8 +186,8 @@ class _Cycle:
     def _licensed(self) -> BoolColumn:
         """(Q,) entries for which enough licences are free."""
         licensed = np.ones(len(self.queue), dtype=bool)
-        for position, licenses in self.licenses:
-            licensed[position] = self.now.has_licenses(licenses)
+        for position in np.flatnonzero(self.wanting).tolist():
+            licensed[position] = self.now.has_licenses(self.queue[position].spec.licenses)
         return licensed
 
     def _start(self, position: int, placement: Placement) -> None:
