@@ -87,7 +87,14 @@ NODE_SAMPLE = _codec(telemetry.NodeSample, node_pb2.NodeSample)
 NODE = _codec(
     node.Node,
     node_pb2.Node,
-    leaves=("sample", "job_ids", "gpus_allocated", "cpus_allocated", "memory_allocated_bytes"),
+    leaves=(
+        "sample",
+        "job_ids",
+        "gpus_allocated",
+        "cpus_allocated",
+        "memory_allocated_bytes",
+        "gpu_milli_allocated",
+    ),
 )
 NODE_VIEW = _codec(NodeView, node_pb2.Node, inline=("node",), names={"jobs": "job_ids"})
 
