@@ -84,7 +84,7 @@ def give_all_back(snapshot: ClusterSnapshot, placement: Placement) -> None:
 def columns_of(snapshot: ClusterSnapshot) -> tuple[object, ...]:
     """Everything that ``take`` and ``give_back`` may change, as one comparable value."""
     return (
-        snapshot.device_free.tolist(),
+        snapshot.milli_free.tolist(),
         snapshot.gpus_free.tolist(),
         snapshot.gpus_free_by_class.tolist(),
         snapshot.cpus_free.tolist(),

@@ -7,6 +7,9 @@ from enum import StrEnum
 
 from gpusched.domain.ids import DeviceUuid, NodeName
 
+WHOLE_MILLI = 1000
+"""A whole device: shares of one are counted in thousandths."""
+
 
 class PciAncestor(StrEnum):
     """How near two devices are on PCIe (NVML ``nvmlGpuTopologyLevel_t``), nearest first."""

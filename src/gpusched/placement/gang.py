@@ -8,6 +8,7 @@ import numpy as np
 
 from gpusched.domain.errors import InsufficientResources, Rejected
 from gpusched.domain.job_spec import JobSpec
+from gpusched.domain.node import WHOLE_MILLI
 from gpusched.placement.describe import counted
 from gpusched.placement.devices import choose_cpus, choose_devices
 from gpusched.placement.domains import Shortfall
@@ -105,7 +106,8 @@ def _part(snapshot: ClusterSnapshot, request: NodeRequest, node: int) -> NodePla
     columns: tuple[int, ...] = ()
     if request.gpus > 0:
         matching = inventory.matching_classes(request.gpu_model, request.gpu_memory_bytes)
-        free = np.flatnonzero(snapshot.device_free[node] & matching[inventory.device_class[node]])
+        is_free = snapshot.milli_free[node] == WHOLE_MILLI
+        free = np.flatnonzero(is_free & matching[inventory.device_class[node]])
         columns = choose_devices(shape, tuple(free.tolist()), request.gpus)
     near = tuple(shape.near_cpus[column] for column in columns)
     return NodePlacement(

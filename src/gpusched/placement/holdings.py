@@ -12,6 +12,7 @@ from itertools import chain
 
 import numpy as np
 
+from gpusched.domain.node import WHOLE_MILLI
 from gpusched.placement.inventory import IntColumn, Inventory, cpu_set
 from gpusched.placement.placement import NodePlacement
 from gpusched.placement.snapshot import ClusterSnapshot
@@ -59,9 +60,9 @@ def give_back(snapshot: ClusterSnapshot, holdings: Sequence[Holding]) -> None:
     _give_back_cpus(snapshot, nodes.tolist(), chain.from_iterable(holding.cpu_bits for holding in holdings))
     device_nodes = np.concatenate([holding.device_nodes for holding in holdings])
     columns = np.concatenate([holding.device_columns for holding in holdings])
-    held = ~snapshot.device_free[device_nodes, columns]
+    held = snapshot.milli_free[device_nodes, columns] < WHOLE_MILLI
     device_nodes, columns = device_nodes[held], columns[held]
-    snapshot.device_free[device_nodes, columns] = True
+    snapshot.milli_free[device_nodes, columns] = WHOLE_MILLI
     classes = snapshot.inventory.device_class[device_nodes, columns]
     np.add.at(snapshot.gpus_free_by_class, (classes, device_nodes), 1)
     np.add.at(snapshot.gpus_free, device_nodes, 1)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gpusched.domain.errors import StalePlan
 from gpusched.domain.ids import DeviceUuid, NodeName
-from gpusched.domain.node import Node
+from gpusched.domain.node import WHOLE_MILLI, Node
 from gpusched.domain.partition import Partitions
 from gpusched.domain.topology import Topology
 from gpusched.placement.inventory import IntColumn, Inventory, build_inventory, cpu_set
@@ -25,23 +24,24 @@ class ClusterSnapshot:
     Attributes:
         generation: The change counter of the cluster that this shows.
         inventory: The fixed columns, shared by all copies.
-        device_free: (N, G) whether a device exists and nobody holds it.
         gpus_free: (N,) free devices.
         gpus_free_by_class: (C, N) free devices of each class.
         cpus_free: (N,) free CPUs.
         cpu_bits_free: Per node, the free CPUs as an integer: bit i stands for CPU i.
         memory_free: (N,) bytes of host memory nobody holds.
+        milli_free: (N, G) thousandths of each device that nobody holds: 1000 for a whole one, 0 where
+            there is no device.
     """
 
     __slots__ = (
         "cpu_bits_free",
         "cpus_free",
-        "device_free",
         "generation",
         "gpus_free",
         "gpus_free_by_class",
         "inventory",
         "memory_free",
+        "milli_free",
     )
 
     def __init__(
@@ -49,7 +49,7 @@ class ClusterSnapshot:
         inventory: Inventory,
         generation: int,
         *,
-        device_free: NDArray[np.bool_],
+        milli_free: IntColumn,
         gpus_free_by_class: IntColumn,
         gpus_free: IntColumn,
         cpus_free: IntColumn,
@@ -58,7 +58,7 @@ class ClusterSnapshot:
     ) -> None:
         self.inventory = inventory
         self.generation = generation
-        self.device_free = device_free
+        self.milli_free = milli_free
         self.gpus_free_by_class = gpus_free_by_class
         self.gpus_free = gpus_free
         self.cpus_free = cpus_free
@@ -82,7 +82,7 @@ class ClusterSnapshot:
         return cls(
             inventory,
             generation,
-            device_free=inventory.device_class < len(inventory.classes),
+            milli_free=np.where(inventory.device_class < len(inventory.classes), WHOLE_MILLI, 0),
             gpus_free_by_class=inventory.gpus_by_class.copy(),
             gpus_free=inventory.gpus_total.copy(),
             cpus_free=inventory.cpus_total.copy(),
@@ -95,7 +95,7 @@ class ClusterSnapshot:
         return ClusterSnapshot(
             self.inventory,
             self.generation,
-            device_free=self.device_free.copy(),
+            milli_free=self.milli_free.copy(),
             gpus_free_by_class=self.gpus_free_by_class.copy(),
             gpus_free=self.gpus_free.copy(),
             cpus_free=self.cpus_free.copy(),
@@ -121,7 +121,7 @@ class ClusterSnapshot:
         """
         node, columns = self._locate(part)
         for uuid, column in zip(part.devices, columns, strict=True):
-            if not self.device_free[node, column]:
+            if self.milli_free[node, column] < WHOLE_MILLI:
                 raise StalePlan(f"device {uuid} of node {part.node} is not free: plan again")
         wanted = self._own_cpus(part, node)
         if busy := wanted & ~self.cpu_bits_free[node]:
@@ -141,7 +141,7 @@ class ClusterSnapshot:
         """
         node, columns = self._locate(part)
         for uuid, column in zip(part.devices, columns, strict=True):
-            if self.device_free[node, column]:
+            if self.milli_free[node, column] == WHOLE_MILLI:
                 raise StalePlan(f"device {uuid} of node {part.node} is free already: nobody holds it")
         held = self._own_cpus(part, node)
         if free := held & self.cpu_bits_free[node]:
@@ -167,7 +167,7 @@ class ClusterSnapshot:
 
     def _move(self, node: int, columns: list[int], cpus: int, memory_bytes: int, *, sign: int) -> None:
         for column in columns:
-            self.device_free[node, column] = sign > 0
+            self.milli_free[node, column] += sign * WHOLE_MILLI
             self.gpus_free_by_class[self.inventory.device_class[node, column], node] += sign
         self.gpus_free[node] += sign * len(columns)
         self.cpus_free[node] += sign * cpus.bit_count()
