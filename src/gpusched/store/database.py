@@ -19,7 +19,6 @@ from gpusched.store import schema
 from gpusched.store.codec import COMMANDS, JOB, JOB_IDS, NODE
 from gpusched.store.commit import BatchWriter
 from gpusched.store.connections import parse_url, place_of, store_errors, writer_engine
-from gpusched.store.leader_row import Candidate
 from gpusched.store.leadership import Leadership
 from gpusched.store.migrate import migrate
 
@@ -158,9 +157,8 @@ def open_store(url: str, leadership: Leadership | None = None) -> SqlStore:
 
 
 def _take_lead(url: str, place: str) -> Leadership:
-    candidate = Candidate(holder=uuid4().hex, address=f"pid {os.getpid()}", lease_s=UNRENEWED_LEASE_S)
-    leadership = Leadership(url, candidate)
-    if not leadership.stand():
+    leadership = Leadership(url, holder=uuid4().hex, lease_s=UNRENEWED_LEASE_S)
+    if not leadership.stand(f"pid {os.getpid()}"):
         leadership.close()
         raise StoreUnavailable(
             f"{place} is in use by another head ({leadership.leader}); stop that one first, "

@@ -14,8 +14,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import BigInteger, Column, Connection, Integer, MetaData, Table, Text, insert, inspect
-from sqlalchemy import select, text, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    insert,
+    inspect,
+    select,
+    text,
+    update,
+)
 
 from gpusched.domain.errors import NotLeading
 from gpusched.store.migrate import make_schema
@@ -38,15 +50,9 @@ _row = leader.c
 _LOOK = select(_row.epoch, _row.beats, _row.holder, _row.address, _row.lease_ms)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Candidate:
-    """A head that may lead.
-
-    Attributes:
-        holder: Names a lock that this process holds: whoever holds it later outlived this one.
-        address: Where clients and agents find it when it leads.
-        lease_s: How long it may fall silent before another takes over.
-    """
+    """What a head writes of itself when it takes the row."""
 
     holder: str
     address: str
@@ -90,7 +96,9 @@ def take(connection: Connection, seen: Seen, candidate: Candidate) -> int | None
     """
     taken = connection.execute(
         update(leader)
-        .where(_row.epoch == seen.epoch, _row.beats == seen.beats, _row.holder.is_not_distinct_from(seen.holder))
+        .where(
+            _row.epoch == seen.epoch, _row.beats == seen.beats, _row.holder.is_not_distinct_from(seen.holder)
+        )
         .values(
             epoch=seen.epoch + 1,
             beats=0,

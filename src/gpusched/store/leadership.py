@@ -8,9 +8,8 @@ has an epoch that no other head had or will have, and every write transaction as
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack, contextmanager, suppress
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 
 from sqlalchemy import Connection, Engine
@@ -18,7 +17,6 @@ from sqlalchemy import Connection, Engine
 from gpusched.domain.errors import GpuschedError, NotLeading
 from gpusched.store import leader_row
 from gpusched.store.connections import file_of, parse_url, place_of, store_errors, writer_engine
-from gpusched.store.file_lock import FileLock
 from gpusched.store.leader_row import Candidate, Seen
 from gpusched.store.sqlite_file import claim_file
 
@@ -36,10 +34,12 @@ class Leadership:
 
     Args:
         url: As of ``open_store``.
-        candidate: Who stands.
+        holder: Names a lock that this process holds: whoever holds it later has outlived this one.
+        lease_s: How long this head may fall silent, once it leads, before another takes over.
         clock_s: A monotonic clock, in seconds.
 
     Attributes:
+        lease_s: As given.
         leader: Address of the head that led when this one last looked; None: nobody did.
 
     Raises:
@@ -47,9 +47,13 @@ class Leadership:
         StoreUnavailable: It does not answer; for SQLite: another head has it.
     """
 
-    def __init__(self, url: str, candidate: Candidate, clock_s: Callable[[], float] = boot_time_s) -> None:
-        self._candidate, self._clock_s = candidate, clock_s
+    def __init__(
+        self, url: str, *, holder: str, lease_s: float, clock_s: Callable[[], float] = boot_time_s
+    ) -> None:
+        self.lease_s = lease_s
+        self._holder, self._clock_s = holder, clock_s
         self._epoch: int | None = None
+        self._why_not = "this head does not lead"
         self._deadline_s = 0.0
         self._seen: tuple[Seen, float] | None = None  # the last look that showed news, and when it was over
         self.leader: str | None = None
@@ -73,35 +77,33 @@ class Leadership:
             NotLeading: It does not lead.
         """
         if self._epoch is None:
-            raise NotLeading("this head does not lead", leader=self.leader)
+            raise NotLeading(self._why_not, leader=self.leader)
         return self._epoch
 
-    @property
-    def lease_s(self) -> float:
-        """How long this head may be silent before it may be deposed."""
-        return self._candidate.lease_s
-
-    def stand(self) -> bool:
+    def stand(self, address: str) -> bool:
         """Take the lead if it is free: vacant, held by this head's own former life, or not renewed in time.
 
         A leader is given its whole lease from the first of this head's looks that shows its newest
         renewal; a look that fails starts that wait again, so an outage of the database deposes nobody.
 
+        Args:
+            address: Where clients and agents find this head when it leads.
+
         Raises:
             StoreUnavailable: The database does not answer.
         """
-        asked_s = self._clock_s()
+        asked_s, candidate = self._clock_s(), Candidate(self._holder, address, self.lease_s)
         try:
             with self._transaction() as connection:
                 seen = leader_row.look(connection)
                 if self._is_free(seen):
-                    self._epoch = leader_row.take(connection, seen, self._candidate)
+                    self._epoch = leader_row.take(connection, seen, candidate)
         except GpuschedError:
             self._seen = self._epoch = None
             raise
         if self._epoch is not None:
             self._deadline_s = asked_s + self.lease_s * (1 - CLOCK_DRIFT)
-            self.leader = self._candidate.address
+            self.leader = address
             return True
         if self._seen is None or self._seen[0] != seen:
             self._seen = seen, self._clock_s()
@@ -109,12 +111,14 @@ class Leadership:
         return False
 
     def renew(self) -> None:
-        """Tell the others that this head lives.
+        """Tell the others, if there can be any, that this head lives.
 
         Raises:
             NotLeading: Another has taken over.
             StoreUnavailable: The database does not answer; the lease runs on meanwhile.
         """
+        if self._is_alone:
+            return
         asked_s = self._clock_s()
         with self.checked(), self._transaction() as connection:
             leader_row.renew(connection, self.epoch)
@@ -139,7 +143,7 @@ class Leadership:
         try:
             yield
         except NotLeading as error:
-            self._epoch, self.leader = None, error.leader
+            self._why_not, self.leader, self._epoch = str(error), error.leader, None
             raise
 
     def close(self) -> None:
@@ -159,7 +163,7 @@ class Leadership:
         self.close()
 
     def _is_free(self, seen: Seen) -> bool:
-        if self._is_alone or seen.holder in (None, self._candidate.holder):
+        if self._is_alone or seen.holder in (None, self._holder):
             return True
         if self._seen is None or self._seen[0] != seen:
             return False
