@@ -22,7 +22,7 @@ EXAMPLES = settings(max_examples=150, deadline=None)
 
 @st.composite
 def crowded(draw, *, topology=True):
-    """A cluster of two to five nodes of four GPUs, small jobs all over it, and a gang of nearly whole nodes."""
+    """Two to five nodes of four GPUs, small jobs all over them, and a gang of nearly whole nodes."""
     count = draw(st.integers(2, 5))
     nodes = [make_node(f"n{number}", *[H100] * 4) for number in range(count)]
     places = tuple(NodePath(node.name, (f"l{number % 2}",)) for number, node in enumerate(nodes))
