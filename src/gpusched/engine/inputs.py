@@ -55,6 +55,7 @@ class RequeueJob:
     who: Principal
     request_id: RequestId
     job_id: JobId
+    hold: bool = False  # it comes back to the queue held: others may go where it was
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -166,6 +166,14 @@ class Segment(_message.Message):
     level: str
     def __init__(self, size: _Optional[int] = ..., level: _Optional[str] = ...) -> None: ...
 
+class Amount(_message.Message):
+    __slots__ = ("name", "count")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    count: int
+    def __init__(self, name: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
+
 class EnvVar(_message.Message):
     __slots__ = ("name", "value")
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -175,7 +183,7 @@ class EnvVar(_message.Message):
     def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
 
 class JobSpec(_message.Message):
-    __slots__ = ("name", "command", "script", "workdir", "nodes", "gpus_per_node", "tasks_per_node", "cpus_per_task", "memory_bytes", "gpu_model", "gpu_memory_bytes", "time_limit_s", "account", "partition", "qos", "nice", "env", "activation", "setup", "container", "launcher", "signal", "kill_wait_s", "requeue", "nodelist", "exclude", "hold", "log_cap_bytes", "comment", "topology_required", "topology_preferred", "segment", "spread", "on_disconnect", "stall", "restart_on", "restarts_max")
+    __slots__ = ("name", "command", "script", "workdir", "nodes", "gpus_per_node", "tasks_per_node", "cpus_per_task", "memory_bytes", "gpu_model", "gpu_memory_bytes", "time_limit_s", "account", "partition", "qos", "nice", "env", "activation", "setup", "container", "launcher", "signal", "kill_wait_s", "requeue", "nodelist", "exclude", "hold", "log_cap_bytes", "comment", "topology_required", "topology_preferred", "segment", "spread", "on_disconnect", "gpu_milli", "mig_profile", "disk_bytes", "gres", "licenses", "stall", "restart_on", "restarts_max")
     NAME_FIELD_NUMBER: _ClassVar[int]
     COMMAND_FIELD_NUMBER: _ClassVar[int]
     SCRIPT_FIELD_NUMBER: _ClassVar[int]
@@ -210,6 +218,11 @@ class JobSpec(_message.Message):
     SEGMENT_FIELD_NUMBER: _ClassVar[int]
     SPREAD_FIELD_NUMBER: _ClassVar[int]
     ON_DISCONNECT_FIELD_NUMBER: _ClassVar[int]
+    GPU_MILLI_FIELD_NUMBER: _ClassVar[int]
+    MIG_PROFILE_FIELD_NUMBER: _ClassVar[int]
+    DISK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    GRES_FIELD_NUMBER: _ClassVar[int]
+    LICENSES_FIELD_NUMBER: _ClassVar[int]
     STALL_FIELD_NUMBER: _ClassVar[int]
     RESTART_ON_FIELD_NUMBER: _ClassVar[int]
     RESTARTS_MAX_FIELD_NUMBER: _ClassVar[int]
@@ -247,20 +260,27 @@ class JobSpec(_message.Message):
     segment: Segment
     spread: Spread
     on_disconnect: OnDisconnect
+    gpu_milli: int
+    mig_profile: str
+    disk_bytes: int
+    gres: _containers.RepeatedCompositeFieldContainer[Amount]
+    licenses: _containers.RepeatedCompositeFieldContainer[Amount]
     stall: StallPolicy
     restart_on: RestartOn
     restarts_max: int
-    def __init__(self, name: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., script: _Optional[str] = ..., workdir: _Optional[str] = ..., nodes: _Optional[int] = ..., gpus_per_node: _Optional[int] = ..., tasks_per_node: _Optional[int] = ..., cpus_per_task: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., gpu_model: _Optional[str] = ..., gpu_memory_bytes: _Optional[int] = ..., time_limit_s: _Optional[int] = ..., account: _Optional[str] = ..., partition: _Optional[str] = ..., qos: _Optional[str] = ..., nice: _Optional[int] = ..., env: _Optional[_Iterable[_Union[EnvVar, _Mapping]]] = ..., activation: _Optional[_Union[Activation, _Mapping]] = ..., setup: _Optional[_Iterable[str]] = ..., container: _Optional[str] = ..., launcher: _Optional[_Union[Launcher, str]] = ..., signal: _Optional[_Union[WarningSignal, _Mapping]] = ..., kill_wait_s: _Optional[int] = ..., requeue: _Optional[bool] = ..., nodelist: _Optional[_Iterable[str]] = ..., exclude: _Optional[_Iterable[str]] = ..., hold: _Optional[bool] = ..., log_cap_bytes: _Optional[int] = ..., comment: _Optional[str] = ..., topology_required: _Optional[str] = ..., topology_preferred: _Optional[str] = ..., segment: _Optional[_Union[Segment, _Mapping]] = ..., spread: _Optional[_Union[Spread, str]] = ..., on_disconnect: _Optional[_Union[OnDisconnect, str]] = ..., stall: _Optional[_Union[StallPolicy, _Mapping]] = ..., restart_on: _Optional[_Union[RestartOn, str]] = ..., restarts_max: _Optional[int] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., script: _Optional[str] = ..., workdir: _Optional[str] = ..., nodes: _Optional[int] = ..., gpus_per_node: _Optional[int] = ..., tasks_per_node: _Optional[int] = ..., cpus_per_task: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., gpu_model: _Optional[str] = ..., gpu_memory_bytes: _Optional[int] = ..., time_limit_s: _Optional[int] = ..., account: _Optional[str] = ..., partition: _Optional[str] = ..., qos: _Optional[str] = ..., nice: _Optional[int] = ..., env: _Optional[_Iterable[_Union[EnvVar, _Mapping]]] = ..., activation: _Optional[_Union[Activation, _Mapping]] = ..., setup: _Optional[_Iterable[str]] = ..., container: _Optional[str] = ..., launcher: _Optional[_Union[Launcher, str]] = ..., signal: _Optional[_Union[WarningSignal, _Mapping]] = ..., kill_wait_s: _Optional[int] = ..., requeue: _Optional[bool] = ..., nodelist: _Optional[_Iterable[str]] = ..., exclude: _Optional[_Iterable[str]] = ..., hold: _Optional[bool] = ..., log_cap_bytes: _Optional[int] = ..., comment: _Optional[str] = ..., topology_required: _Optional[str] = ..., topology_preferred: _Optional[str] = ..., segment: _Optional[_Union[Segment, _Mapping]] = ..., spread: _Optional[_Union[Spread, str]] = ..., on_disconnect: _Optional[_Union[OnDisconnect, str]] = ..., gpu_milli: _Optional[int] = ..., mig_profile: _Optional[str] = ..., disk_bytes: _Optional[int] = ..., gres: _Optional[_Iterable[_Union[Amount, _Mapping]]] = ..., licenses: _Optional[_Iterable[_Union[Amount, _Mapping]]] = ..., stall: _Optional[_Union[StallPolicy, _Mapping]] = ..., restart_on: _Optional[_Union[RestartOn, str]] = ..., restarts_max: _Optional[int] = ...) -> None: ...
 
 class GrantedDevice(_message.Message):
-    __slots__ = ("uuid", "model", "declared")
+    __slots__ = ("uuid", "model", "declared", "milli")
     UUID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     DECLARED_FIELD_NUMBER: _ClassVar[int]
+    MILLI_FIELD_NUMBER: _ClassVar[int]
     uuid: str
     model: str
     declared: bool
-    def __init__(self, uuid: _Optional[str] = ..., model: _Optional[str] = ..., declared: _Optional[bool] = ...) -> None: ...
+    milli: int
+    def __init__(self, uuid: _Optional[str] = ..., model: _Optional[str] = ..., declared: _Optional[bool] = ..., milli: _Optional[int] = ...) -> None: ...
 
 class NodeAllocation(_message.Message):
     __slots__ = ("node", "address", "interface", "devices", "cpu_ids", "cpus_pinnable", "memory_bytes")
@@ -385,7 +405,7 @@ class TaskLaunch(_message.Message):
     def __init__(self, global_rank: _Optional[int] = ..., local_rank: _Optional[int] = ..., argv: _Optional[_Iterable[str]] = ..., env: _Optional[_Iterable[_Union[EnvVar, _Mapping]]] = ..., cpu_ids: _Optional[_Iterable[int]] = ..., devices: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class NodeLaunch(_message.Message):
-    __slots__ = ("job_id", "epoch", "node", "node_rank", "owner", "workdir", "tasks", "devices", "script", "time_limit_s", "signal", "kill_wait_s", "log_cap_bytes", "on_disconnect")
+    __slots__ = ("job_id", "epoch", "node", "node_rank", "owner", "workdir", "tasks", "devices", "script", "time_limit_s", "signal", "kill_wait_s", "log_cap_bytes", "on_disconnect", "gpu_milli")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
@@ -400,6 +420,7 @@ class NodeLaunch(_message.Message):
     KILL_WAIT_S_FIELD_NUMBER: _ClassVar[int]
     LOG_CAP_BYTES_FIELD_NUMBER: _ClassVar[int]
     ON_DISCONNECT_FIELD_NUMBER: _ClassVar[int]
+    GPU_MILLI_FIELD_NUMBER: _ClassVar[int]
     job_id: int
     epoch: int
     node: str
@@ -414,7 +435,8 @@ class NodeLaunch(_message.Message):
     kill_wait_s: int
     log_cap_bytes: int
     on_disconnect: OnDisconnect
-    def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., node: _Optional[str] = ..., node_rank: _Optional[int] = ..., owner: _Optional[_Union[Identity, _Mapping]] = ..., workdir: _Optional[str] = ..., tasks: _Optional[_Iterable[_Union[TaskLaunch, _Mapping]]] = ..., devices: _Optional[_Iterable[str]] = ..., script: _Optional[str] = ..., time_limit_s: _Optional[int] = ..., signal: _Optional[_Union[WarningSignal, _Mapping]] = ..., kill_wait_s: _Optional[int] = ..., log_cap_bytes: _Optional[int] = ..., on_disconnect: _Optional[_Union[OnDisconnect, str]] = ...) -> None: ...
+    gpu_milli: int
+    def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., node: _Optional[str] = ..., node_rank: _Optional[int] = ..., owner: _Optional[_Union[Identity, _Mapping]] = ..., workdir: _Optional[str] = ..., tasks: _Optional[_Iterable[_Union[TaskLaunch, _Mapping]]] = ..., devices: _Optional[_Iterable[str]] = ..., script: _Optional[str] = ..., time_limit_s: _Optional[int] = ..., signal: _Optional[_Union[WarningSignal, _Mapping]] = ..., kill_wait_s: _Optional[int] = ..., log_cap_bytes: _Optional[int] = ..., on_disconnect: _Optional[_Union[OnDisconnect, str]] = ..., gpu_milli: _Optional[int] = ...) -> None: ...
 
 class LaunchPlan(_message.Message):
     __slots__ = ("nodes",)
