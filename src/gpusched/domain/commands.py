@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gpusched.domain.ids import Epoch, JobId, NodeName
+from gpusched.domain.ids import DeviceUuid, Epoch, JobId, NodeName
 from gpusched.domain.launch_plan import NodeLaunch
 
 
@@ -33,7 +33,21 @@ class StopTasks:
     reason: str
 
 
-Command = LaunchTasks | StopTasks
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepairNode:
+    """Reset these devices, if any, then check what is named, or the whole node if none is.
+
+    Answered with ``RepairEnded``. A device that an attempt holds is not reset; a number that was
+    answered before is answered the same again.
+    """
+
+    node: NodeName
+    number: int
+    reset: tuple[DeviceUuid, ...]
+    check: tuple[DeviceUuid, ...]
+
+
+Command = LaunchTasks | StopTasks | RepairNode
 
 
 @dataclass(frozen=True, slots=True)

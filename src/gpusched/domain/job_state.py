@@ -51,6 +51,8 @@ class EndReason(StrEnum):
     CANCELLED = "Cancelled"
     REQUEUED = "Requeued"  # somebody asked for another attempt
     DRAINED = "NodeDrained"  # the node's drain deadline passed
+    NODE_UNHEALTHY = "NodeUnhealthy"  # a node or a device of it had to be taken out at once
+    PROLOG_FAILED = "PrologFailed"  # a node was not fit to start it
 
 
 S = JobState
@@ -96,11 +98,21 @@ def terminal_state(reason: EndReason) -> JobState:
             | EndReason.NODE_FAIL
             | EndReason.REQUEUED
             | EndReason.DRAINED
+            | EndReason.NODE_UNHEALTHY
+            | EndReason.PROLOG_FAILED
         ):
             return JobState.FAILED
         case _:
             assert_never(reason)
 
 
-INFRASTRUCTURE_REASONS = frozenset({EndReason.NODE_FAIL, EndReason.SHIM_LOST, EndReason.DRAINED})
+INFRASTRUCTURE_REASONS = frozenset(
+    {
+        EndReason.NODE_FAIL,
+        EndReason.SHIM_LOST,
+        EndReason.DRAINED,
+        EndReason.NODE_UNHEALTHY,
+        EndReason.PROLOG_FAILED,
+    }
+)
 """Ends that are not the job's doing: a job marked ``requeue`` gets another attempt after them."""

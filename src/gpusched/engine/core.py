@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from gpusched.domain.commands import LaunchTasks, Queued
 from gpusched.domain.errors import Rejected, RequestIdReused
 from gpusched.domain.events import Recorded
+from gpusched.domain.health import HealthRules
 from gpusched.domain.identity import Principal
 from gpusched.domain.ids import AttemptId, JobId, NodeName, RequestId
 from gpusched.domain.job_state import PendingReason
@@ -56,6 +57,7 @@ class EngineSettings:
     cluster: str = "gpusched"
     partitions: Partitions = field(default_factory=Partitions)
     topology: Topology = field(default_factory=Topology)
+    health: HealthRules = field(default_factory=HealthRules)
     cycle_depth_max: int = 10_000  # pending jobs that one cycle looks at
 
 
@@ -67,6 +69,7 @@ class Engine:
         self.state = ClusterState.of(
             settings.partitions,
             topology=settings.topology,
+            health_rules=settings.health,
             jobs=loaded.jobs,
             nodes=loaded.nodes,
             next_job_id=loaded.next_job_id,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gpusched.domain.events import AgentReport
+from gpusched.domain.events import AgentReport, HealthReport
 from gpusched.domain.identity import Principal
 from gpusched.domain.ids import AttemptId, JobId, NodeName, RequestId
 from gpusched.domain.job_spec import JobSpec
@@ -88,8 +88,18 @@ class ResumeNode:
 
 
 JobRequest = CancelJob | HoldJob | ReleaseJob | RequeueJob
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResetBreaker:
+    """Let policy take nodes out of service again."""
+
+    who: Principal
+    request_id: RequestId
+
+
 NodeRequest = CordonNode | DrainNode | ResumeNode
-Request = Submit | JobRequest | NodeRequest
+Request = Submit | JobRequest | NodeRequest | ResetBreaker
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +145,14 @@ class Reported:
     """A fact from an agent, perhaps not for the first time."""
 
     node: NodeName
-    fact: AgentReport
+    fact: AgentReport | HealthReport
+
+
+@dataclass(frozen=True, slots=True)
+class HealthDue:
+    """A finding of the node has waited long enough for others that would explain it."""
+
+    node: NodeName
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,5 +164,12 @@ class CommandAcknowledged:
 
 
 Fact = (
-    NodeConnected | NodeSilent | LeaseEnded | NodeHeard | DrainDeadlinePassed | Reported | CommandAcknowledged
+    NodeConnected
+    | NodeSilent
+    | LeaseEnded
+    | NodeHeard
+    | DrainDeadlinePassed
+    | HealthDue
+    | Reported
+    | CommandAcknowledged
 )

@@ -31,8 +31,8 @@ class Room:
 
     @classmethod
     def empty(cls, inventory: Inventory) -> Room:
-        """All that the nodes have."""
-        return cls(inventory, inventory.gpus_by_class, inventory.cpus_total, inventory.memory_total)
+        """All that the nodes have in service."""
+        return cls(inventory, inventory.gpus_in_service, inventory.cpus_total, inventory.memory_total)
 
     @classmethod
     def now(cls, snapshot: ClusterSnapshot) -> Room:

@@ -46,6 +46,8 @@ def fit_empty(inventory: Inventory, request: NodeRequest) -> BoolColumn:
     if (known := inventory.masks.get(request)) is not None:
         return known
     mask = fit_fitted(inventory, request) & inventory.reachable & inventory.open
+    if request.gpus > 0:
+        mask &= matching_gpus(inventory, request, inventory.gpus_in_service) >= request.gpus
     inventory.remember_mask(request, mask)
     return mask
 

@@ -30,9 +30,12 @@ class Holding:
 
 
 def hold(inventory: Inventory, parts: Iterable[NodePlacement]) -> Holding:
-    """Look up parts; one with a node, device or CPU that is gone is left out: nothing comes free there."""
+    """Look up parts; one with a node, device or CPU that is gone is left out: nothing comes free there.
+
+    Devices that are out of service do not come free either, the rest of their part does.
+    """
     found = [
-        (row, part, [here.index(uuid) for uuid in part.devices])
+        (row, part, [c for uuid in part.devices if inventory.in_service[row, c := here.index(uuid)]])
         for part in parts
         if (row := inventory.index.get(part.node)) is not None
         and set(part.devices) <= set(here := inventory.uuids[row])

@@ -66,6 +66,8 @@ class Inventory:
     device_class: NDArray[np.int64]  # (N, G); C where there is no device
     gpus_by_class: IntColumn  # (C, N)
     gpus_total: IntColumn  # (N,)
+    in_service: NDArray[np.bool_]  # (N, G) there is a device, and it is not out
+    gpus_in_service: IntColumn  # (C, N)
     cpu_bits: tuple[int, ...]  # per node, schedulable CPUs
     cpus_total: IntColumn  # (N,)
     memory_total: IntColumn  # (N,) bytes
@@ -112,9 +114,8 @@ def build_inventory(nodes: Iterable[Node], partitions: Partitions, topology: Top
     facts = [node.facts for node in known]
     names = tuple(node.name for node in known)
     classes, device_class = _classify([f.devices for f in facts])
-    gpus_by_class = np.array(
-        [(device_class == number).sum(axis=1) for number in range(len(classes))], dtype=np.int64
-    ).reshape(len(classes), len(names))
+    in_service = _in_service(known, device_class < len(classes))
+    gpus_by_class = _count_by_class(device_class, len(classes))
     return Inventory(
         names=names,
         index={name: position for position, name in enumerate(names)},
@@ -129,6 +130,8 @@ def build_inventory(nodes: Iterable[Node], partitions: Partitions, topology: Top
         device_class=device_class,
         gpus_by_class=gpus_by_class,
         gpus_total=np.array([len(f.devices) for f in facts], dtype=np.int64),
+        in_service=in_service,
+        gpus_in_service=_count_by_class(np.where(in_service, device_class, len(classes)), len(classes)),
         cpu_bits=tuple(cpu_set(f.cpu_ids) for f in facts),
         cpus_total=np.array([len(f.cpu_ids) for f in facts], dtype=np.int64),
         memory_total=np.array([f.memory_bytes for f in facts], dtype=np.int64),
@@ -136,6 +139,21 @@ def build_inventory(nodes: Iterable[Node], partitions: Partitions, topology: Top
         open=np.array([node.schedulability is Schedulability.OPEN for node in known], dtype=bool),
         tree=_tree(topology.place({f.name: dict(f.labels) for f in facts}), names),
     )
+
+
+def _count_by_class(device_class: NDArray[np.int64], classes: int) -> IntColumn:
+    counts = [(device_class == number).sum(axis=1) for number in range(classes)]
+    return np.array(counts, dtype=np.int64).reshape(classes, len(device_class))
+
+
+def _in_service(nodes: Sequence[Node], fitted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(N, G) the fitted devices but for those that are out."""
+    in_service = fitted.copy()
+    for row, node in enumerate(nodes):
+        if out := node.health.devices_out:
+            for column, device in enumerate(node.facts.devices):
+                in_service[row, column] &= device.uuid not in out
+    return in_service
 
 
 @lru_cache(maxsize=4)

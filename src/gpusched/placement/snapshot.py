@@ -30,7 +30,7 @@ class ClusterSnapshot:
         cpu_bits_free: Per node, the free CPUs as an integer: bit i stands for CPU i.
         memory_free: (N,) bytes of host memory nobody holds.
         milli_free: (N, G) thousandths of each device that nobody holds: 1000 for a whole one, 0 where
-            there is no device.
+            there is no device, or it is out of service.
     """
 
     __slots__ = (
@@ -82,9 +82,9 @@ class ClusterSnapshot:
         return cls(
             inventory,
             generation,
-            milli_free=np.where(inventory.device_class < len(inventory.classes), WHOLE_MILLI, 0),
-            gpus_free_by_class=inventory.gpus_by_class.copy(),
-            gpus_free=inventory.gpus_total.copy(),
+            milli_free=np.where(inventory.in_service, WHOLE_MILLI, 0),
+            gpus_free_by_class=inventory.gpus_in_service.copy(),
+            gpus_free=inventory.in_service.sum(axis=1, dtype=np.int64),
             cpus_free=inventory.cpus_total.copy(),
             memory_free=inventory.memory_total.copy(),
             cpu_bits_free=list(inventory.cpu_bits),
