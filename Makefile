@@ -11,7 +11,7 @@ WORKERS ?= auto
 PYTEST := $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all sim check check-proto check-types fix bench proto docs clean
+.PHONY: help setup demo test test-all sim torture check check-proto check-types fix bench proto docs clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -32,6 +32,9 @@ test-all: $(READY) ## every test that this machine can run
 
 sim: $(READY) ## simulate faults: SEED=7 replays one seed with its trace, SEEDS=1000 runs many
 	@PYTHONPATH=tests $(BIN)/python -m simulation.run $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),300))
+
+torture: $(READY) ## kill, cut off, fill up and set back what runs; hours in full, TRIALS="heads agents" runs some
+	@PYTHONPATH=tests $(BIN)/python -m torture $(TRIALS)
 
 check: $(READY) check-types ## lint, format, types, house rules, generated code, links
 	$(BIN)/ruff check .

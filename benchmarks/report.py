@@ -112,7 +112,7 @@ def run_benchmark(name: str, measure: Callable[[S], Measured], *, full: S, quick
     Returns:
         0; a missed budget is a finding, not an error.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=measure.__doc__)
+    parser = argparse.ArgumentParser(prog=f"python -m {_module()}", description=measure.__doc__)
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write the JSON there")
     parser.add_argument("--quick", action="store_true", help="small sizes: does it run at all?")
@@ -130,6 +130,12 @@ def run_benchmark(name: str, measure: Callable[[S], Measured], *, full: S, quick
     else:
         print("\n".join(str(figure) for figure in measured.figures))
     return 0
+
+
+def _module() -> str:
+    """How the running program was named to Python: ``benchmarks.restart``, ``torture.heads``."""
+    spec = sys.modules["__main__"].__spec__
+    return "benchmarks" if spec is None else spec.name
 
 
 def unwind_when_asked_to_end() -> None:

@@ -16,8 +16,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
@@ -29,14 +28,18 @@ STOP_DEADLINE_S = 20
 BACKENDS = ("sqlite", "postgresql")
 
 
-@dataclass
 class PostgresServer:
-    """A running server whose superuser is ``postgres``, trusted on its socket."""
+    """A server whose superuser is ``postgres``, trusted on its socket. It can be ended and started again.
 
-    socket_dir: Path
-    pid: int
+    Args:
+        home: Its own directory, with the data in ``data``, its socket and its log.
+        options: Settings, as ``name=value``.
+    """
 
-    def __post_init__(self) -> None:
+    def __init__(self, home: Path, options: Sequence[str]) -> None:
+        self.socket_dir = home
+        self._options = ("listen_addresses=", f"unix_socket_directories={home}", *options)
+        self._process: subprocess.Popen[bytes] | None = None
         self._numbers = count(1)
 
     def url(self, database: str) -> str:
@@ -51,10 +54,54 @@ class PostgresServer:
         name = f"test_{next(self._numbers)}"
         with closing(self.admin()) as admin:
             admin.execute(f"CREATE DATABASE {name}")
-            try:
-                yield self.url(name)
-            finally:
+        try:
+            yield self.url(name)
+        finally:
+            with closing(self.admin()) as admin:
                 admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def start(self) -> None:
+        """On its data and socket; returns when it takes connections."""
+        words = [word for option in self._options for word in ("-c", option)]
+        with (self.socket_dir / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [binaries() / "postgres", "-D", self.socket_dir / "data", *words],
+                stdout=log,
+                stderr=log,
+                cwd=self.socket_dir,
+                start_new_session=True,  # Ctrl-C ends the tests, which end the server
+                **server_user(),  # type: ignore[call-overload]
+            )
+        self._await_ready()
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """End it: SIGINT cuts sessions off, as an upgrade does; SIGQUIT leaves recovery to the next start."""
+        if self._process is None:
+            return
+        for harder in (how, signal.SIGQUIT, signal.SIGKILL):
+            self._process.send_signal(harder)
+            try:
+                self._process.wait(STOP_DEADLINE_S)
+            except subprocess.TimeoutExpired:
+                continue
+            break
+        self._process = None
+
+    def _await_ready(self) -> None:
+        """Wait until the server says in its pid file that it takes connections."""
+        assert self._process is not None
+        status = self.socket_dir / "data" / "postmaster.pid"
+        for _ in range(START_DEADLINE_S * 20):
+            with suppress(FileNotFoundError):
+                lines = status.read_text().splitlines()
+                if lines[:1] == [str(self._process.pid)] and lines[-1].strip() == "ready":
+                    return
+            try:
+                self._process.wait(0.05)
+            except subprocess.TimeoutExpired:
+                continue
+            break
+        raise RuntimeError(f"PostgreSQL did not start: {(self.socket_dir / 'log').read_text()}")
 
 
 def binaries() -> Path:
@@ -110,49 +157,14 @@ def running_postgres(options: Sequence[str] = ("fsync=off",)) -> Iterator[Postgr
         )
         if made.returncode != 0:
             raise RuntimeError(f"initdb failed: {made.stderr}")
-        with (home / "log").open("wb") as log:
-            chosen = ["listen_addresses=", f"unix_socket_directories={home}", *options]
-            server = subprocess.Popen(
-                [tools / "postgres", "-D", data, *(word for option in chosen for word in ("-c", option))],
-                stdout=log,
-                stderr=log,
-                cwd=home,
-                start_new_session=True,  # Ctrl-C ends the tests, which end the server
-                **user,
-            )
+        server = PostgresServer(home, options)
         try:
-            _await_ready(server, home)
-            yield PostgresServer(home, server.pid)
+            server.start()
+            yield server
         finally:
-            _stop(server)
+            server.stop()
     finally:
         shutil.rmtree(home, ignore_errors=True)
-
-
-def _await_ready(server: subprocess.Popen[bytes], home: Path) -> None:
-    """Wait until the server says in its pid file that it takes connections."""
-    tries = START_DEADLINE_S * 20
-    status = home / "data" / "postmaster.pid"
-    for _ in range(tries):
-        if status.exists() and "ready" in status.read_text():
-            return
-        try:
-            server.wait(0.05)
-        except subprocess.TimeoutExpired:
-            continue
-        break
-    raise RuntimeError(f"PostgreSQL did not start: {(home / 'log').read_text()}")
-
-
-def _stop(server: subprocess.Popen[bytes]) -> None:
-    """Fast shutdown, then immediate, then none of its choosing."""
-    for how in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
-        server.send_signal(how)
-        try:
-            server.wait(STOP_DEADLINE_S)
-        except subprocess.TimeoutExpired:
-            continue
-        return
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from gpusched.api.auth import TokenAuthority, load_or_create_key
+from gpusched.api.auth import TokenAuthority
+from gpusched.api.token_keys import TokenKeys
 from gpusched.daemon.clock import SystemClock
 from gpusched.domain.errors import NotPermitted
 from gpusched.domain.ids import NodeName
@@ -40,9 +41,7 @@ def stranger_token(home: Path, node: NodeName | None = None, *, cluster: str = "
         NotPermitted: It gives none, for ``node``.
     """
     if os.geteuid() != 0:
-        authority = TokenAuthority(
-            load_or_create_key(home / "token.key"), cluster, frozenset(), SystemClock()
-        )
+        authority = TokenAuthority(TokenKeys(home / "token.key"), cluster, frozenset(), SystemClock())
         return authority.issue(UID, GID, node=node).token
     program = _ASK.format(uid=UID, gid=GID)
     words = [sys.executable, "-c", program, str(home / TOKEN_SOCKET), node or ""]

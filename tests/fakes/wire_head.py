@@ -14,8 +14,8 @@ from typing import Any
 from gpusched.domain.diagnosis import Constraint, Diagnosis, RuledOut
 from gpusched.domain.errors import Unauthenticated
 from gpusched.domain.events import JobHeld, JobReleased, Recorded
-from gpusched.domain.identity import Identity, Principal, Role
-from gpusched.domain.ids import DeviceUuid, JobId, NodeName
+from gpusched.domain.identity import Identity, Principal, RankRef, Role
+from gpusched.domain.ids import DeviceUuid, Epoch, JobId, NodeName
 from gpusched.domain.job import Job
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import PendingReason
@@ -36,6 +36,7 @@ PRINCIPALS = {
     "user-token": Principal(ADA, frozenset({Role.USER})),
     "operator-token": Principal(ADA, frozenset({Role.USER, Role.OPERATOR})),
     "node-token": Principal(ADA, frozenset({Role.NODE}), N1),
+    "rank-token": Principal(ADA, frozenset({Role.RANK}), rank=RankRef(JobId(7), Epoch(1), N1, 0)),
 }
 
 SPEC = JobSpec(name="train", command=("python", "train.py"), env=(("A", "1"),), time_limit_s=60)

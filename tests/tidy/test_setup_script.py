@@ -46,8 +46,8 @@ def machine(tmp_path):
         write("python3", PYTHON)
         write("apt-get", APT)
         write("id", f"#!/bin/sh\necho {uid}\n")
-        if compiler:
-            write("gcc", "#!/bin/sh\n")
+        for tool in ("faketime", "ip", *(("gcc",) if compiler else ())):
+            write(tool, "#!/bin/sh\n")
         done = subprocess.run(
             ["sh", ROOT / "scripts/setup", tmp_path / "venv"],
             env={"PATH": str(tools), "CALLS": str(calls), "ENSUREPIP": str(marker), "TOO_OLD": str(too_old)},
@@ -88,7 +88,7 @@ def test_an_old_python_is_refused_before_anything_is_made(machine):
 def test_a_missing_compiler_does_not_stop_a_user(machine):
     code, output, _ = machine(uid=1000, compiler=False)
     assert code == 0
-    assert "sudo apt-get install gcc" in output
+    assert "sudo apt-get install gcc libc6-dev" in output
 
 
 def test_nothing_is_installed_on_the_system_when_nothing_is_missing(machine):

@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpusched.api.agents import AgentApi
-from gpusched.api.auth import TokenAuthority, load_or_create_key
+from gpusched.api.auth import TokenAuthority
 from gpusched.api.jobs import JobApi
 from gpusched.api.nodes import NodeApi
 from gpusched.api.output import JobOutput
+from gpusched.api.rank_tokens import RankTokens
 from gpusched.api.reports import ReportApi
+from gpusched.api.token_keys import TokenKeys
 from gpusched.api.watch import EventHub
 from gpusched.backends.bare_metal import BareMetal
 from gpusched.daemon.clock import SystemClock
@@ -38,6 +40,7 @@ from gpusched.wire.token_socket import serve_tokens
 
 log = logging.getLogger(__name__)
 STOP_GRACE_S = 2.0
+TOKEN_KEY = "token.key"  # noqa: S105 - a file name
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +86,13 @@ async def run_head(home: Path, config: HeadConfig, ready: Callable[[Serving], No
             reports=ReportApi(reader, config.rate_book, clock),
         )
         authority = TokenAuthority(
-            load_or_create_key(home / "token.key"),
+            TokenKeys(home / TOKEN_KEY),
             config.cluster,
             frozenset(config.operators),
             clock,
         )
-        server = Server(handlers, authority.authenticate, _addresses(home, config), tls=_tls(config))
+        authenticate = RankTokens(authority, loop).authenticate
+        server = Server(handlers, authenticate, _addresses(home, config), tls=_tls(config))
         working = asyncio.create_task(loop.run(), name="engine")
         stack.callback(working.cancel)
         await server.start()

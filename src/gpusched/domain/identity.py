@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from gpusched.domain.ids import NodeName
+from gpusched.domain.ids import Epoch, JobId, NodeName
 
 
 class Role(StrEnum):
@@ -14,6 +14,7 @@ class Role(StrEnum):
     USER = "user"  # submit, and act on one's own jobs; read all
     OPERATOR = "operator"  # act on every job and on nodes
     NODE = "node"  # an agent: hold the stream of its own node, nothing else
+    RANK = "rank"  # a running rank: look at its own job and report on it while its attempt lasts
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +27,20 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class RankRef:
+    """One rank of one attempt, on the node where it runs."""
+
+    job_id: JobId
+    epoch: Epoch
+    node: NodeName
+    global_rank: int
+
+
+@dataclass(frozen=True, slots=True)
 class Principal:
     """An authenticated subject."""
 
     identity: Identity
     roles: frozenset[Role]
     node: NodeName | None = None  # set exactly when Role.NODE is held
+    rank: RankRef | None = None  # set exactly when Role.RANK is held; ``identity`` is the job's owner then

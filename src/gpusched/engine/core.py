@@ -72,6 +72,7 @@ class Engine:
             health_rules=settings.health,
             jobs=loaded.jobs,
             nodes=loaded.nodes,
+            submitted=loaded.submitted,
             next_job_id=loaded.next_job_id,
             last_seq=loaded.last_seq,
         )

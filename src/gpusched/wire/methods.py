@@ -23,14 +23,16 @@ SERVICES: tuple[ServiceDescriptor, ...] = tuple(
 PEOPLE = frozenset({Role.USER, Role.OPERATOR})
 OPERATORS = frozenset({Role.OPERATOR})
 AGENTS = frozenset({Role.NODE})
-ANYONE = frozenset(Role)
+RANKS = frozenset({Role.RANK})
+ANYONE = PEOPLE | AGENTS
 
 ROLES: dict[str, frozenset[Role]] = {
     # Whether a job is one's own is for the handlers to see; here is only what a role can never do.
+    # That a rank names no other job than its own is seen to before the handlers (``rpc_handlers.py``).
     "/gpusched.v1.JobService/SubmitJob": PEOPLE,
     "/gpusched.v1.JobService/SubmitJobs": PEOPLE,
     "/gpusched.v1.JobService/PlanJob": PEOPLE,
-    "/gpusched.v1.JobService/GetJob": PEOPLE,
+    "/gpusched.v1.JobService/GetJob": PEOPLE | RANKS,
     "/gpusched.v1.JobService/ListJobs": PEOPLE,
     "/gpusched.v1.JobService/CancelJob": PEOPLE,
     "/gpusched.v1.JobService/HoldJob": PEOPLE,
@@ -52,6 +54,8 @@ ROLES: dict[str, frozenset[Role]] = {
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": ANYONE,
 }
 """Who may call what: holding one of the roles is enough."""
+
+JOB_FIELD = "job_id"
 
 PUBLIC = frozenset({"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"})
 """What needs no credentials."""
@@ -88,12 +92,26 @@ METHODS: dict[str, Method] = {method.path: method for service in SERVICES for me
 """Every RPC of gpusched by its path."""
 
 
+def is_of_one_job(method: Method) -> bool:
+    """Whether its request names exactly the one job that it is about: what a rank may call at all."""
+    return not method.takes_stream and JOB_FIELD in method.request.DESCRIPTOR.fields_by_name
+
+
 def require_roles(methods: Mapping[str, Any], roles: Mapping[str, frozenset[Role]]) -> None:
-    """Refuse an RPC of which nobody said who may call it.
+    """Refuse an RPC of which nobody said who may call it, or that ranks may call about any job.
 
     Raises:
-        ConfigInvalid: Naming every RPC without roles.
+        ConfigInvalid: Naming every such RPC.
     """
     missing = sorted(path for path in methods if not roles.get(path))
     if missing:
         raise ConfigInvalid(f"no roles are declared for {', '.join(missing)}: add them to wire/methods.py")
+    unscoped = sorted(
+        path
+        for path in roles
+        if Role.RANK in roles[path] and not (path in METHODS and is_of_one_job(METHODS[path]))
+    )
+    if unscoped:
+        raise ConfigInvalid(
+            f"ranks may call {', '.join(unscoped)}, whose request has no {JOB_FIELD}: take RANKS away there"
+        )

@@ -10,9 +10,10 @@ import grpc
 import grpc.aio
 from google.protobuf.descriptor import ServiceDescriptor
 
+from gpusched.domain.errors import NotPermitted
 from gpusched.domain.identity import Principal
 from gpusched.wire.auth_interceptor import CALLER
-from gpusched.wire.methods import Method, methods_of
+from gpusched.wire.methods import JOB_FIELD, Method, methods_of
 from gpusched.wire.status import abort_with
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -54,7 +55,7 @@ def _method_handler(
 def _unary(serve: Callable[[Principal, Any], Awaitable[Any]]) -> Callable[[Any, Context], Awaitable[Any]]:
     async def answer(request: Any, context: Context) -> Any:
         try:
-            return await serve(CALLER.get(), request)
+            return await serve(_caller_about(request), request)
         except Exception as error:  # noqa: BLE001 - the top of an RPC: whatever it is, the caller gets a status
             await abort_with(context, error)
 
@@ -68,10 +69,22 @@ def _stream(
 
     async def answer(request: Any, context: Context) -> None:
         try:
-            async with aclosing(cast(Any, serve(CALLER.get(), request))) as replies:
+            async with aclosing(cast(Any, serve(_caller_about(request), request))) as replies:
                 async for reply in replies:
                     await context.write(reply)
         except Exception as error:  # noqa: BLE001 - the top of an RPC: whatever it is, the caller gets a status
             await abort_with(context, error)
 
     return answer
+
+
+def _caller_about(request: Any) -> Principal:
+    """Who calls; a rank only if the request is about its own job.
+
+    Raises:
+        NotPermitted: A rank asked about another job.
+    """
+    who = CALLER.get()
+    if who.rank is not None and getattr(request, JOB_FIELD, None) != who.rank.job_id:
+        raise NotPermitted(f"this token is for a rank of job {who.rank.job_id} and for no other job")
+    return who

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-import psycopg
 import pytest
 from gpusched_cli import assert_refused, gpusched
 from live import output, shell
-from postgres import PostgresServer, binaries, running_postgres, server_user
+from postgres import PostgresServer, running_postgres
 
 from benchmarks.cluster import Head, running_agents, running_head, temporary_home, until
 from gpusched.cli.exit_codes import ExitCode
@@ -35,53 +30,10 @@ effective_from = 2020-01-01
 """
 
 
-@dataclass
-class Database:
-    """A PostgreSQL server that can be stopped and started again on its data."""
-
-    server: PostgresServer
-    process: subprocess.Popen[bytes] | None = None  # None: the one that the fixture started
-
-    def stop(self) -> None:
-        """Fast shutdown: sessions are cut off, as in an upgrade."""
-        os.kill(self.server.pid if self.process is None else self.process.pid, signal.SIGINT)
-        lock = self.server.socket_dir / "data" / "postmaster.pid"
-        until(lambda: not lock.exists(), "PostgreSQL to stop")
-        if self.process is not None:
-            self.process.wait()
-
-    def start(self) -> None:
-        """On the same data and socket; returns when it takes connections."""
-        home = self.server.socket_dir
-        settings = ("listen_addresses=", f"unix_socket_directories={home}", "fsync=off")
-        words = [word for setting in settings for word in ("-c", setting)]
-        with (home / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [binaries() / "postgres", "-D", home / "data", *words],
-                stdout=log,
-                stderr=log,
-                cwd=home,
-                start_new_session=True,
-                **server_user(),  # type: ignore[call-overload]
-            )
-        until(self._is_answering, "PostgreSQL to come back")
-
-    def _is_answering(self) -> bool:
-        try:
-            self.server.admin().close()
-        except psycopg.OperationalError:
-            return False
-        return True
-
-
 @pytest.fixture(scope="module")
-def database() -> Iterator[Database]:
+def database() -> Iterator[PostgresServer]:
     with running_postgres() as server:
-        found = Database(server)
-        yield found
-        if found.process is not None:
-            found.process.send_signal(signal.SIGINT)
-            found.process.wait()
+        yield server
 
 
 @contextmanager
@@ -97,8 +49,8 @@ def running_cluster(url: str) -> Iterator[tuple[Head, Client]]:
 
 
 @pytest.fixture(scope="module")
-def cluster(database: Database) -> Iterator[tuple[Head, Client]]:
-    with running_cluster(database.server.url("postgres")) as running:
+def cluster(database: PostgresServer) -> Iterator[tuple[Head, Client]]:
+    with running_cluster(database.url("postgres")) as running:
         yield running
 
 
@@ -150,7 +102,7 @@ def test_a_second_head_on_the_database_is_refused_and_names_the_first(
 
 
 def test_without_its_database_the_head_refuses_changes_and_then_goes_on(
-    cluster: tuple[Head, Client], database: Database, tmp_path: Path
+    cluster: tuple[Head, Client], database: PostgresServer, tmp_path: Path
 ) -> None:
     head, client = cluster
     gate = tmp_path / "gate"

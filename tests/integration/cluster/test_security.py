@@ -31,7 +31,8 @@ from live import output, shell
 from stranger import GID, UID, stranger_token
 
 from benchmarks.cluster import Head, running_agents, tail, temporary_home, until
-from gpusched.api.auth import AUDIENCE, load_or_create_key
+from gpusched.api.auth import AUDIENCE, RANK_AUDIENCE
+from gpusched.api.token_keys import key_id, load_or_create_key
 from gpusched.cli.exit_codes import ExitCode
 from gpusched.domain.errors import (
     GpuschedError,
@@ -155,19 +156,41 @@ def forgeries(head: Serving) -> dict[str, str]:
         "iat": now_s,
         "exp": now_s + 900,
     }
-    assert status_with(head, jwt.encode(good, key, algorithm="EdDSA")) is grpc.StatusCode.OK
+    named = {"kid": key_id(key)}
+
+    def signed_by(signer: object, claims: dict[str, object], algorithm: str = "EdDSA") -> str:
+        return jwt.encode(claims, signer, algorithm=algorithm, headers=named)  # type: ignore[arg-type]
+
+    assert status_with(head, signed_by(key, good)) is grpc.StatusCode.OK
     public = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
     head_, body, signature = stranger_token(head.home).split(".")
-    other = jwt.encode({**good, "roles": [Role.OPERATOR]}, Ed25519PrivateKey.generate(), algorithm="EdDSA")
+    other_key = Ed25519PrivateKey.generate()
+    other = signed_by(other_key, {**good, "roles": [Role.OPERATOR]})
+    rank_claims = {**good, "job": 1, "epoch": 1, "node": "n1", "rank": 0}
+    secret = {"a public key as a secret": public, "a guess as a secret": b"x" * 32}
     return {
-        "expired": jwt.encode({**good, "exp": now_s - 1}, key, algorithm="EdDSA"),
-        "without an end": jwt.encode({k: v for k, v in good.items() if k != "exp"}, key, algorithm="EdDSA"),
-        "unsigned": jwt.encode(good, None, algorithm="none"),
-        "by another key": jwt.encode(good, Ed25519PrivateKey.generate(), algorithm="EdDSA"),
-        "by the public key as a secret": jwt.encode(good, public, algorithm="HS256"),
-        "for another audience": jwt.encode({**good, "aud": "others"}, key, algorithm="EdDSA"),
-        "of another cluster": jwt.encode({**good, "iss": "others"}, key, algorithm="EdDSA"),
-        "with an unknown role": jwt.encode({**good, "roles": ["god"]}, key, algorithm="EdDSA"),
+        "expired": signed_by(key, {**good, "exp": now_s - 1}),
+        "that ended long ago": signed_by(key, {**good, "exp": 0}),
+        "without an end": signed_by(key, {k: v for k, v in good.items() if k != "exp"}),
+        "without a subject": signed_by(key, {k: v for k, v in good.items() if k != "sub"}),
+        "unsigned": signed_by(None, good, "none"),
+        "by another key under our name": signed_by(other_key, good),
+        "without a key's name": jwt.encode(good, key, algorithm="EdDSA"),
+        "of a key nobody knows": jwt.encode(good, key, algorithm="EdDSA", headers={"kid": "../token.key"}),
+        **{f"by {name}": signed_by(value, good, "HS256") for name, value in secret.items()},
+        "for another audience": signed_by(key, {**good, "aud": "others"}),
+        "without an audience": signed_by(key, {k: v for k, v in good.items() if k != "aud"}),
+        "of another cluster": signed_by(key, {**good, "iss": "others"}),
+        "with an unknown role": signed_by(key, {**good, "roles": ["god"]}),
+        "of a rank for the people's audience": signed_by(key, {**rank_claims, "roles": [Role.RANK]}),
+        "of a person for the ranks' audience": signed_by(key, {**rank_claims, "aud": RANK_AUDIENCE}),
+        "of a person and a rank": signed_by(
+            key, {**rank_claims, "aud": RANK_AUDIENCE, "roles": [Role.RANK, Role.USER]}
+        ),
+        "of a rank of a job that never was": signed_by(
+            key, {**rank_claims, "job": 10**9, "aud": RANK_AUDIENCE, "roles": [Role.RANK]}
+        ),
+        "of a node without its name": signed_by(key, {**good, "roles": [Role.NODE]}),
         "with another's body": f"{head_}.{other.split('.')[1]}.{signature}",
         "with a signature cut": f"{head_}.{body}.{signature[:-4]}",
         "without a signature": f"{head_}.{body}.",

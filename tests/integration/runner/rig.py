@@ -16,7 +16,7 @@ from gpusched.agent.shim.containment import TOKEN_VARIABLE, Cgroup, kill_leftove
 from gpusched.agent.shim.files import AttemptDir
 from gpusched.agent.shim.proc import is_same_process, process_table
 from gpusched.agent.shim.record import Record
-from gpusched.domain.events import AgentReport, TasksEnded
+from gpusched.domain.events import AgentReport, TasksEnded, TasksStarted
 from gpusched.domain.identity import Identity
 from gpusched.domain.ids import AttemptId, Epoch, JobId, NodeName
 from gpusched.domain.job_spec import WarningSignal
@@ -25,6 +25,7 @@ from gpusched.domain.logs import LogChunk, LogQuery
 
 PATIENCE_S = 30.0
 NODE = NodeName("n0")
+JOB, FIRST = JobId(1), Epoch(1)
 ME = Identity("me", os.getuid(), os.getgid())
 
 
@@ -138,6 +139,15 @@ class Node:
 
     async def output(self, **query: object) -> str:
         return b"".join(chunk.data for chunk in await self.logs(**query)).decode()
+
+
+async def started(node: Node, launch: NodeLaunch, word: str = "ready") -> None:
+    """Launch, and wait until the first rank has said ``word``."""
+    assert node.runner is not None
+    await node.runner.launch(launch)
+    await node.report(TasksStarted)
+    folder = node.files(launch.job_id, launch.epoch).rank_logs(launch.tasks[0].global_rank)
+    await until(lambda: any(word.encode() in path.read_bytes() for path in folder.glob("*.log")), word)
 
 
 def carriers(token: str) -> list[int]:

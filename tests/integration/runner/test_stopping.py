@@ -8,60 +8,25 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from integration.runner.rig import NODE, Node, carriers, launch_of, python, shell, task, until
+from integration.runner.escapees import escape, escaped
+from integration.runner.rig import (
+    FIRST,
+    JOB,
+    NODE,
+    Node,
+    carriers,
+    launch_of,
+    python,
+    shell,
+    started,
+    task,
+)
 
 from gpusched.agent.shim.containment import Cgroup, own_cgroup
-from gpusched.agent.shim.proc import is_same_process, read_process
-from gpusched.domain.events import TaskFailed, TasksEnded, TasksStarted
-from gpusched.domain.ids import Epoch, JobId
+from gpusched.agent.shim.proc import is_same_process
+from gpusched.domain.events import TaskFailed, TasksEnded
 from gpusched.domain.job_spec import WarningSignal
 from gpusched.domain.job_state import EndReason
-from gpusched.domain.launch_plan import NodeLaunch
-
-JOB, FIRST = JobId(1), Epoch(1)
-
-ESCAPE = """
-import os, signal, sys, time
-go, wipe = sys.argv[-1], os.environ.get("WIPE")
-for _ in range(int(os.environ["COUNT"])):
-    if os.fork() == 0:
-        os.setsid()
-        if os.fork():
-            os._exit(0)
-        for signum in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(signum, signal.SIG_IGN)
-        with open(os.environ["PIDS"], "a") as file:
-            file.write(f"{os.getpid()}\\n")
-        if wipe:
-            os.execve("/bin/sleep", ["sleep", "600"], {})
-        time.sleep(600)
-        os._exit(0)
-    os.wait()
-while len(open(os.environ["PIDS"]).read().split()) < int(os.environ["COUNT"]):
-    time.sleep(0.01)
-print("escaped", flush=True)
-"""
-
-
-def escape(node: Node, count: int, *, then: str = "", wipe: str = "") -> NodeLaunch:
-    pids = str(node.home / "pids")
-    return launch_of(python(ESCAPE + then, COUNT=str(count), PIDS=pids, WIPE=wipe))
-
-
-def escaped(node: Node) -> dict[int, int]:
-    """The escapees that live, with their start."""
-    pids = map(int, (node.home / "pids").read_text().split())
-    found = {pid: read_process(pid) for pid in pids}
-    return {pid: p.start_ticks for pid, p in found.items() if p is not None and not p.is_zombie}
-
-
-async def started(node: Node, launch: NodeLaunch, word: str = "ready") -> None:
-    """Launch, and wait until the first rank has said ``word``."""
-    assert node.runner is not None
-    await node.runner.launch(launch)
-    await node.report(TasksStarted)
-    folder = node.files(launch.job_id, launch.epoch).rank_logs(launch.tasks[0].global_rank)
-    await until(lambda: any(word.encode() in path.read_bytes() for path in folder.glob("*.log")), word)
 
 
 async def stopped(node: Node, kill_wait_s: int) -> TasksEnded:

@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from gpusched.domain.errors import ConfigInvalid, NotPermitted, Unauthenticated
 from gpusched.domain.identity import Role
 from gpusched.domain.ids import JobId, NodeName
-from gpusched.wire.methods import METHODS, PUBLIC, ROLES, SERVICES
+from gpusched.wire.methods import METHODS, PUBLIC, ROLES, SERVICES, is_of_one_job
 
 OTHERS = [health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR]
 EVERY_RPC = sorted(
@@ -21,7 +21,12 @@ EVERY_RPC = sorted(
     for service in (*SERVICES, *(s for file in OTHERS for s in file.services_by_name.values()))
     for method in service.methods
 )
-TOKENS = {Role.USER: "user-token", Role.OPERATOR: "operator-token", Role.NODE: "node-token"}
+TOKENS = {
+    Role.USER: "user-token",
+    Role.OPERATOR: "operator-token",
+    Role.NODE: "node-token",
+    Role.RANK: "rank-token",
+}
 
 
 async def call(address: str, path: str, method, metadata=()) -> grpc.StatusCode:
@@ -54,10 +59,11 @@ async def test_without_credentials_that_hold_only_health_answers(head, transport
 
 
 @pytest.mark.parametrize(("path", "method"), EVERY_RPC, ids=[path for path, _ in EVERY_RPC])
-@pytest.mark.parametrize("role", [Role.USER, Role.NODE])
+@pytest.mark.parametrize("role", [Role.USER, Role.NODE, Role.RANK])
 async def test_a_role_reaches_exactly_what_its_table_says(head, role, path, method):
     code = await call(head.unix, path, method, (("authorization", f"Bearer {TOKENS[role]}"),))
-    allowed = path in PUBLIC or role in ROLES[path]
+    # An empty request names no job, so none that a rank may ask about.
+    allowed = path in PUBLIC or (role in ROLES[path] and role is not Role.RANK)
     assert (code is not grpc.StatusCode.PERMISSION_DENIED) == allowed
 
 
@@ -66,6 +72,24 @@ def test_the_roles_are_those_that_people_expect():
     assert may[Role.NODE] == {"Connect", "ServerReflectionInfo"}
     assert may[Role.OPERATOR] - may[Role.USER] == {"CordonNode", "DrainNode", "ResumeNode"}
     assert "Connect" not in may[Role.OPERATOR]
+    assert may[Role.RANK] == {"GetJob"}
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_a_rank_sees_its_own_job_and_no_other(head, kind):
+    async with opened(kind, head.unix, token="rank-token") as caller:
+        assert (await caller.call(lambda client: client.jobs.get(JobId(7)))).job.job_id == 7
+        with pytest.raises(NotPermitted, match="a rank of job 7 and for no other job"):
+            await caller.call(lambda client: client.jobs.get(JobId(8)))
+    assert [asked[2] for asked in head.memory.asked] == [7]
+
+
+@pytest.mark.parametrize(
+    "path", sorted(path for path, method in METHODS.items() if not is_of_one_job(method))
+)
+async def test_a_server_refuses_to_exist_where_a_rank_could_ask_about_any_job(home, path):
+    with pytest.raises(ConfigInvalid, match=path):
+        await Head(home).start(roles={**ROLES, path: frozenset({Role.RANK})})
 
 
 async def test_an_unknown_rpc_tells_nothing_to_a_stranger(head):

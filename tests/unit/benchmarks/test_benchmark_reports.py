@@ -14,9 +14,10 @@ if str(ROOT) not in sys.path:  # benchmarks are run from the root of the checkou
     sys.path.insert(0, str(ROOT))
 
 from benchmarks import cycle, report  # noqa: E402
-from benchmarks.__main__ import BENCHMARKS, main  # noqa: E402
+from benchmarks.__main__ import BENCHMARKS  # noqa: E402
 from benchmarks.machine import commit, this_machine  # noqa: E402
 from benchmarks.report import Figure, Measured, at_least, at_most, percentile, run_benchmark  # noqa: E402
+from benchmarks.run_all import run_all  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,14 @@ def test_a_machine_names_the_file_system_below_a_folder(tmp_path: Path) -> None:
     assert this_machine(Path("/proc")).disk == "proc"
 
 
-def test_every_benchmark_of_the_list_exists_and_no_other_is_run() -> None:
+def test_every_benchmark_of_the_list_exists_and_no_other_is_run(tmp_path: Path) -> None:
     runnable = {
         path.stem
         for path in (ROOT / "benchmarks").glob("*.py")
         if "run_benchmark(" in path.read_text() and path.stem != "report"
     }
     assert set(BENCHMARKS) == runnable
-    assert main(["no-such-benchmark"]) == 2
+    assert run_all("benchmarks", BENCHMARKS, ["no-such-benchmark"], tmp_path) == 2
 
 
 def test_kept_results_come_from_full_runs_of_benchmarks_that_exist() -> None:

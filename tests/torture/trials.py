@@ -1,0 +1,5 @@
+"""The trials by fire, each a module here with ``measure``, ``Sizes``, and ``QUICK`` ones for tests."""
+
+from __future__ import annotations
+
+TRIALS = ("heads", "agents", "outages", "clocks", "escapees")
