@@ -22,8 +22,9 @@ from gpusched.agent.outbox import Outbox
 from gpusched.agent.runner import Runner
 from gpusched.agent.session import Session
 from gpusched.agent.shim.files import AttemptDir
+from gpusched.domain.commands import RepairNode
 from gpusched.domain.errors import GpuschedError, HeadUnavailable
-from gpusched.domain.events import AgentReport
+from gpusched.domain.events import AgentReport, HealthReport
 from gpusched.domain.ids import AttemptId, DeviceUuid
 from gpusched.domain.link import FromAgent, FromHead
 from gpusched.domain.telemetry import NodeSample
@@ -75,6 +76,19 @@ class NoMeters:
 
     async def complete(self, fact: AgentReport) -> AgentReport:
         return fact
+
+
+class NoHealth:
+    """A machine that is never sick."""
+
+    def acknowledge(self, fact: HealthReport) -> None:
+        pass
+
+    def compare_clocks(self, head_us: int | None, sent_us: int, received_us: int) -> None:
+        pass
+
+    async def repair(self, order: RepairNode) -> None:
+        pass
 
 
 class _Link:
@@ -164,6 +178,7 @@ class AgentModel:
         connection = self.connection = await self._network.connect(self._machine.name)
         try:
             meters = cast(Meters, NoMeters(self._machine))
-            await Session(_Link(connection), self._machine.facts(), runner, self._outbox, meters).run()
+            link, facts = _Link(connection), self._machine.facts()
+            await Session(link, facts, runner, self._outbox, meters=meters, health=NoHealth()).run()
         finally:
             connection.close(Way.TO_HEAD)

@@ -14,7 +14,10 @@ from pathlib import Path
 
 from gpusched.agent.declared import declare_devices
 from gpusched.agent.facts import Declared, read_facts
+from gpusched.agent.health.monitor import HealthMonitor
+from gpusched.agent.health.settings import HealthSettings
 from gpusched.agent.home import claimed_home
+from gpusched.agent.host import read_boot_id
 from gpusched.agent.metering import Meters
 from gpusched.agent.nvml import NvmlReader, open_nvml
 from gpusched.agent.outbox import Outbox
@@ -53,6 +56,7 @@ class AgentSettings:
     devices: str | None = None  # declared; None: read by NVML
     declared: Declared = field(default_factory=Declared)
     on_stop: OnStop = OnStop.LEAVE
+    health: HealthSettings = field(default_factory=HealthSettings)
 
 
 async def run_agent(settings: AgentSettings) -> None:
@@ -79,7 +83,17 @@ async def run_agent(settings: AgentSettings) -> None:
         runner = Runner(settings.home, settings.node, cgroup_parent=own_cgroup())
         await runner.start()
         stack.push_async_callback(runner.close)
-        agent = _Agent(settings, address, devices, runner, meters)
+        outbox = Outbox()
+        health = HealthMonitor(
+            settings.node,
+            read_boot_id(),
+            devices,
+            settings.health,
+            meters=meters,
+            in_use=runner.devices_in_use,
+            tell=outbox.put,
+        )
+        agent = _Agent(settings, address, devices, runner, meters=meters, outbox=outbox, health=health)
         working = asyncio.create_task(agent.work())
         waiting = asyncio.create_task(stopped.wait())
         await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -114,17 +128,21 @@ class _Agent:
         address: Address,
         devices: tuple[Device, ...],
         runner: Runner,
+        *,
         meters: Meters,
+        outbox: Outbox,
+        health: HealthMonitor,
     ) -> None:
         self._settings, self._address, self._devices = settings, address, devices
         self._runner, self._meters = runner, meters
-        self._outbox = Outbox()
+        self._outbox, self._health = outbox, health
 
     async def work(self) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._collect_reports())
                 tasks.create_task(self._stay_connected())
+                tasks.create_task(self._health.run())
         except ExceptionGroup as group:
             raise _first_of(group) from None
 
@@ -168,7 +186,9 @@ class _Agent:
                 agent_version=_version(),
                 declared=self._settings.declared,
             )
-            session = Session(link, facts, self._runner, self._outbox, self._meters)
+            session = Session(
+                link, facts, self._runner, self._outbox, meters=self._meters, health=self._health
+            )
             await session.run()
 
 

@@ -108,7 +108,7 @@ class AgentApi:
     def _take(self, node: NodeName, message: FromAgent, channel: Channel) -> None:
         match message:
             case Heartbeat():
-                channel.outgoing.put_nowait(LeaseRenewed(message.seq))
+                channel.outgoing.put_nowait(LeaseRenewed(message.seq, self._loop.clock.now_us()))
                 if message.sample.node == node:
                     self._latest.put(kept_sample(message.sample))
             case Report():

@@ -101,15 +101,17 @@ class Sighting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthObserved:
-    """All that an agent observes now. It is the whole truth: what is not in it any more is over.
+    """All that an agent observes now: what a complete picture does not hold any more is over.
 
-    Told when something changes, and once after the agent started; repeated until acknowledged.
+    An agent that has just begun to look tells an incomplete one. Told when something changes, and once
+    after the agent started; repeated until acknowledged.
     """
 
     node: NodeName
     boot_id: str
     conditions: tuple[Condition, ...]
     sightings: tuple[Sighting, ...]  # since the last one that was acknowledged
+    is_complete: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +147,7 @@ class Repair:
 class NodeHealth:
     """What is known of one node's health: a fold of its events."""
 
-    observed_us: int = 0  # of the newest sighting taken in this boot
+    newest_sighting: int = 0  # the ``observed_us`` of it, in this boot
     findings: tuple[Finding, ...] = ()
     outages: tuple[Outage, ...] = ()
     repair: Repair | None = None  # under way

@@ -73,6 +73,7 @@ class LeaseRenewed:
     """
 
     seq: int
+    now_us: int | None = None  # the head's wall clock: for noticing skew, and nothing else
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,8 @@ from gpusched.engine.state import ClusterState
 from gpusched.engine.transaction import Transaction
 from gpusched.policy.backfill import make_plan
 from gpusched.policy.memo import CycleMemo
+from gpusched.policy.plan import QueueEntry
+from gpusched.policy.retry import retry_spec
 
 Answer = tuple[JobId, ...] | Rejected
 
@@ -114,7 +116,7 @@ class Engine:
         depth = self.settings.cycle_depth_max
         plan = make_plan(
             state.snapshot,
-            state.queue.head(depth),
+            [self._retried(entry) for entry in state.queue.head(depth)],
             tuple(state.running.values()),
             now_us,
             depth_max=depth,
@@ -124,6 +126,11 @@ class Engine:
         self.outlook = Outlook(plan.reasons, plan.forecasts)
         self._cycled_at = (state.generation, state.queue_version)
         return Tick(tx.batch(), (), tx.events, tx.commands)
+
+    def _retried(self, entry: QueueEntry) -> QueueEntry:
+        if not entry.failed_on:
+            return entry
+        return replace(entry, spec=retry_spec(self.state.snapshot, entry.spec, entry.failed_on))
 
     def committed(self, tick: Tick) -> None:
         """The tick's batch is durable: its commands are now in the outbox, its acks out of it."""

@@ -70,7 +70,7 @@ def rebooted(health: NodeHealth) -> NodeHealth:
     cured = (Cure.RESET, Cure.REBOOT)
     return replace(
         health,
-        observed_us=0,
+        newest_sighting=0,
         findings=(),
         failures=(),
         outages=tuple(
@@ -95,8 +95,8 @@ def _reported(health: NodeHealth, event: HealthReported, at_us: int) -> NodeHeal
         elif not is_old:
             kept.append(found)
     kept.append(Finding(condition=event.condition, since_us=at_us, users=tuple(sorted(users))))
-    observed_us = health.observed_us if event.observed_us is None else event.observed_us
-    return replace(health, observed_us=observed_us, findings=tuple(kept[-FINDINGS_MAX:]))
+    newest = health.newest_sighting if event.observed_us is None else event.observed_us
+    return replace(health, newest_sighting=newest, findings=tuple(kept[-FINDINGS_MAX:]))
 
 
 def _ended(health: NodeHealth, event: OutagesEnded) -> NodeHealth:

@@ -43,12 +43,12 @@ def judge_waiting(tx: Transaction, name: NodeName) -> None:
 def _observed(tx: Transaction, observed: HealthObserved) -> None:
     name, state = observed.node, tx.state
     for sighting in observed.sightings:
-        if sighting.observed_us > state.nodes[name].health.observed_us:
+        if sighting.observed_us > state.nodes[name].health.newest_sighting:
             _report(tx, name, sighting.condition, sighting.observed_us)
     known = [f.condition for f in state.nodes[name].health.findings if not f.condition.is_instant]
     now = {condition.key: condition for condition in observed.conditions if not condition.is_instant}
     for condition in known:
-        if condition.key not in now:
+        if observed.is_complete and condition.key not in now:
             tx.record(HealthCleared(node=name, condition=condition))
     for key in now.keys() - {condition.key for condition in known}:
         _report(tx, name, now[key], None)

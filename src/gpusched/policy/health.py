@@ -141,7 +141,8 @@ def _rule(condition: Condition, rules: HealthRules) -> XidRule:
         found = None if condition.code is None else rules.xids.get(condition.code)
         return XidRule(action=rules.unknown_xid) if found is None else found
     if condition.signal is Signal.RECOVERY:
-        return XidRule(action=RECOVERY_ACTIONS.get(condition.code or 0, HealthAction.CORDON))
+        wanted = None if condition.code is None else RECOVERY_ACTIONS.get(condition.code)
+        return XidRule(action=HealthAction.CORDON if wanted is None else wanted)
     return XidRule(action=SIGNAL_ACTIONS[condition.signal])
 
 

@@ -92,10 +92,12 @@ class Welcome(_message.Message):
     def __init__(self, cluster: _Optional[str] = ..., heartbeat_interval_s: _Optional[float] = ..., lease_s: _Optional[float] = ...) -> None: ...
 
 class LeaseRenewed(_message.Message):
-    __slots__ = ("seq",)
+    __slots__ = ("seq", "now_us")
     SEQ_FIELD_NUMBER: _ClassVar[int]
+    NOW_US_FIELD_NUMBER: _ClassVar[int]
     seq: int
-    def __init__(self, seq: _Optional[int] = ...) -> None: ...
+    now_us: int
+    def __init__(self, seq: _Optional[int] = ..., now_us: _Optional[int] = ...) -> None: ...
 
 class LaunchTasks(_message.Message):
     __slots__ = ("launch",)

@@ -27,16 +27,18 @@ class Sighting(_message.Message):
     def __init__(self, observed_us: _Optional[int] = ..., condition: _Optional[_Union[Condition, _Mapping]] = ...) -> None: ...
 
 class HealthObserved(_message.Message):
-    __slots__ = ("node", "boot_id", "conditions", "sightings")
+    __slots__ = ("node", "boot_id", "conditions", "sightings", "is_complete")
     NODE_FIELD_NUMBER: _ClassVar[int]
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
     CONDITIONS_FIELD_NUMBER: _ClassVar[int]
     SIGHTINGS_FIELD_NUMBER: _ClassVar[int]
+    IS_COMPLETE_FIELD_NUMBER: _ClassVar[int]
     node: str
     boot_id: str
     conditions: _containers.RepeatedCompositeFieldContainer[Condition]
     sightings: _containers.RepeatedCompositeFieldContainer[Sighting]
-    def __init__(self, node: _Optional[str] = ..., boot_id: _Optional[str] = ..., conditions: _Optional[_Iterable[_Union[Condition, _Mapping]]] = ..., sightings: _Optional[_Iterable[_Union[Sighting, _Mapping]]] = ...) -> None: ...
+    is_complete: bool
+    def __init__(self, node: _Optional[str] = ..., boot_id: _Optional[str] = ..., conditions: _Optional[_Iterable[_Union[Condition, _Mapping]]] = ..., sightings: _Optional[_Iterable[_Union[Sighting, _Mapping]]] = ..., is_complete: _Optional[bool] = ...) -> None: ...
 
 class Finding(_message.Message):
     __slots__ = ("condition", "since_us", "users", "action")
@@ -73,8 +75,8 @@ class Repair(_message.Message):
     def __init__(self, number: _Optional[int] = ..., devices: _Optional[_Iterable[str]] = ..., outages: _Optional[_Iterable[_Union[Outage, _Mapping]]] = ...) -> None: ...
 
 class NodeHealth(_message.Message):
-    __slots__ = ("observed_us", "findings", "outages", "repair", "repairs", "failures", "taken_out_at_us", "breaker_at_us", "faults_at_us")
-    OBSERVED_US_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("newest_sighting", "findings", "outages", "repair", "repairs", "failures", "taken_out_at_us", "breaker_at_us", "faults_at_us")
+    NEWEST_SIGHTING_FIELD_NUMBER: _ClassVar[int]
     FINDINGS_FIELD_NUMBER: _ClassVar[int]
     OUTAGES_FIELD_NUMBER: _ClassVar[int]
     REPAIR_FIELD_NUMBER: _ClassVar[int]
@@ -83,7 +85,7 @@ class NodeHealth(_message.Message):
     TAKEN_OUT_AT_US_FIELD_NUMBER: _ClassVar[int]
     BREAKER_AT_US_FIELD_NUMBER: _ClassVar[int]
     FAULTS_AT_US_FIELD_NUMBER: _ClassVar[int]
-    observed_us: int
+    newest_sighting: int
     findings: _containers.RepeatedCompositeFieldContainer[Finding]
     outages: _containers.RepeatedCompositeFieldContainer[Outage]
     repair: Repair
@@ -92,4 +94,4 @@ class NodeHealth(_message.Message):
     taken_out_at_us: int
     breaker_at_us: int
     faults_at_us: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, observed_us: _Optional[int] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., outages: _Optional[_Iterable[_Union[Outage, _Mapping]]] = ..., repair: _Optional[_Union[Repair, _Mapping]] = ..., repairs: _Optional[int] = ..., failures: _Optional[_Iterable[str]] = ..., taken_out_at_us: _Optional[int] = ..., breaker_at_us: _Optional[int] = ..., faults_at_us: _Optional[_Iterable[int]] = ...) -> None: ...
+    def __init__(self, newest_sighting: _Optional[int] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., outages: _Optional[_Iterable[_Union[Outage, _Mapping]]] = ..., repair: _Optional[_Union[Repair, _Mapping]] = ..., repairs: _Optional[int] = ..., failures: _Optional[_Iterable[str]] = ..., taken_out_at_us: _Optional[int] = ..., breaker_at_us: _Optional[int] = ..., faults_at_us: _Optional[_Iterable[int]] = ...) -> None: ...
