@@ -22,11 +22,13 @@ from gpusched.agent.outbox import Outbox
 from gpusched.agent.runner import Runner
 from gpusched.agent.session import Session
 from gpusched.agent.shim.files import AttemptDir
+from gpusched.agent.vitals import Vitals
 from gpusched.domain.commands import RepairNode
 from gpusched.domain.errors import GpuschedError, HeadUnavailable
 from gpusched.domain.events import AgentReport, HealthReport
 from gpusched.domain.ids import AttemptId, DeviceUuid
 from gpusched.domain.link import FromAgent, FromHead
+from gpusched.domain.pulse import QuietRank
 from gpusched.domain.telemetry import NodeSample
 
 RECONNECT_FIRST_S = 0.1
@@ -89,6 +91,13 @@ class NoHealth:
 
     async def repair(self, order: RepairNode) -> None:
         pass
+
+
+class NoVitals:
+    """Sees no ranks: what a rank does between two events is not simulated."""
+
+    async def quiet(self, sample: NodeSample) -> tuple[QuietRank, ...]:
+        return ()
 
 
 class _Link:
@@ -178,7 +187,16 @@ class AgentModel:
         connection = self.connection = await self._network.connect(self._machine.name)
         try:
             meters = cast(Meters, NoMeters(self._machine))
-            link, facts = _Link(connection), self._machine.facts()
-            await Session(link, facts, runner, self._outbox, meters=meters, health=NoHealth()).run()
+            vitals = cast(Vitals, NoVitals())
+            session = Session(
+                _Link(connection),
+                self._machine.facts(),
+                runner=runner,
+                outbox=self._outbox,
+                meters=meters,
+                vitals=vitals,
+                health=NoHealth(),
+            )
+            await session.run()
         finally:
             connection.close(Way.TO_HEAD)

@@ -11,6 +11,7 @@ from math import isfinite
 
 from gpusched.domain.events import AgentReport, HealthReport, RepairEnded, TaskFailed, TasksEnded
 from gpusched.domain.health import Condition, HealthObserved
+from gpusched.domain.pulse import QuietRank
 from gpusched.domain.telemetry import DeviceSample, DeviceUse, NodeSample, NodeUse
 
 LINES_MAX = 100
@@ -19,6 +20,7 @@ DETAIL_LENGTH_MAX = 16_384
 CONDITIONS_MAX = 256
 DEVICES_MAX = 64
 WORDS_LENGTH_MAX = 500
+NAME_LENGTH_MAX = 64  # of a kernel function
 
 
 def kept_report(fact: AgentReport | HealthReport) -> AgentReport | HealthReport:
@@ -56,6 +58,12 @@ def _kept_condition(condition: Condition) -> Condition:
 def _kept_words(words: str) -> str:
     """One line of printable text, whatever a driver or a check wrote."""
     return "".join(char if char.isprintable() else " " for char in words[:WORDS_LENGTH_MAX])
+
+
+def kept_quiet(rank: QuietRank) -> QuietRank:
+    """The quiet rank as it may be told to others: a time that is none is no time."""
+    waits_in = None if rank.waits_in is None else rank.waits_in[:NAME_LENGTH_MAX]
+    return replace(rank, quiet_s=_amount(rank.quiet_s) or 0.0, state=rank.state[:1], waits_in=waits_in)
 
 
 def kept_sample(sample: NodeSample) -> NodeSample:

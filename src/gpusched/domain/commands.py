@@ -47,7 +47,16 @@ class RepairNode:
     check: tuple[DeviceUuid, ...]
 
 
-Command = LaunchTasks | StopTasks | RepairNode
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DumpStacks:
+    """Keep what every rank of the attempt on this node is doing now. A stop that follows waits for it."""
+
+    job_id: JobId
+    epoch: Epoch
+    node: NodeName
+
+
+Command = LaunchTasks | StopTasks | DumpStacks | RepairNode
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ class EndReason(StrEnum):
     DRAINED = "NodeDrained"  # the node's drain deadline passed
     NODE_UNHEALTHY = "NodeUnhealthy"  # a node or a device of it had to be taken out at once
     PROLOG_FAILED = "PrologFailed"  # a node was not fit to start it
+    STALLED = "Stalled"  # no rank moved any more, and the job asked to be requeued then
 
 
 S = JobState
@@ -100,6 +101,7 @@ def terminal_state(reason: EndReason) -> JobState:
             | EndReason.DRAINED
             | EndReason.NODE_UNHEALTHY
             | EndReason.PROLOG_FAILED
+            | EndReason.STALLED
         ):
             return JobState.FAILED
         case _:
@@ -111,8 +113,13 @@ INFRASTRUCTURE_REASONS = frozenset(
         EndReason.NODE_FAIL,
         EndReason.SHIM_LOST,
         EndReason.DRAINED,
+        EndReason.STALLED,
         EndReason.NODE_UNHEALTHY,
         EndReason.PROLOG_FAILED,
     }
 )
-"""Ends that are not the job's doing: a job marked ``requeue`` gets another attempt after them."""
+"""Ends that are not the job's doing: a job marked ``requeue`` gets another attempt after them.
+
+A stall may be the code's own deadlock as well as a dead link. Nobody can tell from outside, it comes to the
+same for the job (its time is lost, another node may help), and the budget of restarts bounds the harm.
+"""

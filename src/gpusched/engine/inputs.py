@@ -163,6 +163,24 @@ class CommandAcknowledged:
     command_seq: int
 
 
+@dataclass(frozen=True, slots=True)
+class GangStalled:
+    """No rank of an attempt shows work any more; the others seem to wait for ``global_rank``."""
+
+    attempt_id: AttemptId
+    node: NodeName
+    global_rank: int
+    quiet_s: float
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class GangMoves:
+    """An attempt that had stalled shows work again."""
+
+    attempt_id: AttemptId
+
+
 Fact = (
     NodeConnected
     | NodeSilent
@@ -170,6 +188,8 @@ Fact = (
     | NodeHeard
     | DrainDeadlinePassed
     | HealthDue
+    | GangStalled
+    | GangMoves
     | Reported
     | CommandAcknowledged
 )

@@ -20,6 +20,7 @@ from gpusched.domain.events import (
     JobHeld,
     JobReleased,
     JobRequeued,
+    JobStalled,
     JobSubmitted,
     NodeCordoned,
     NodeDrained,
@@ -30,13 +31,14 @@ from gpusched.domain.events import (
     NodeResumed,
     NodeReturned,
     Recorded,
+    StallEnded,
     TaskFailed,
     TasksEnded,
     TasksStarted,
 )
 from gpusched.domain.health import HealthRules
 from gpusched.domain.ids import JobId, NodeName
-from gpusched.domain.job import Attempt, Job
+from gpusched.domain.job import Attempt, Job, Stall
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import INFRASTRUCTURE_REASONS, JobState, next_state
 from gpusched.domain.node import Node, Schedulability
@@ -274,13 +276,13 @@ def _apply_to_job(state: ClusterState, job: Job, event: Event, at_us: int) -> No
     match event:
         case JobHeld():
             state.jobs[job.job_id] = replace(job, is_held=True)
-            state.queue.remove(job.job_id)
+            _dequeue(state, job)
         case JobReleased():
             state.jobs[job.job_id] = job = replace(job, is_held=False)
             _enqueue(state, job)
         case JobAllocated():
             _allocate(state, job, event)
-        case TasksStarted() | TaskFailed() | TasksEnded() | AttemptStopping():
+        case TasksStarted() | TaskFailed() | TasksEnded() | AttemptStopping() | JobStalled() | StallEnded():
             assert job.attempt is not None
             state.jobs[job.job_id] = _attempt_progress(job, job.attempt, event, at_us)
         case AttemptEnded():
@@ -292,7 +294,7 @@ def _apply_to_job(state: ClusterState, job: Job, event: Event, at_us: int) -> No
             _enqueue(state, job)
         case JobEnded():
             next_state(job.state, event.state)
-            state.queue.remove(job.job_id)
+            _dequeue(state, job)
             state.jobs[job.job_id] = replace(
                 job,
                 state=event.state,
@@ -311,6 +313,12 @@ def _enqueue(state: ClusterState, job: Job) -> None:
         state.queue_version += 1
 
 
+def _dequeue(state: ClusterState, job: Job) -> None:
+    if state.queue.ahead_of(job.job_id) is not None:
+        state.queue.remove(job.job_id)
+        state.queue_version += 1  # it may have been the head, which kept others back
+
+
 def _allocate(state: ClusterState, job: Job, event: JobAllocated) -> None:
     state.queue.remove(job.job_id)
     job = replace(
@@ -327,12 +335,22 @@ def _allocate(state: ClusterState, job: Job, event: JobAllocated) -> None:
 def _attempt_progress(
     job: Job,
     attempt: Attempt,
-    event: TasksStarted | TaskFailed | TasksEnded | AttemptStopping,
+    event: TasksStarted | TaskFailed | TasksEnded | AttemptStopping | JobStalled | StallEnded,
     at_us: int,
 ) -> Job:
     match event:
         case TaskFailed():
             return job  # what follows from it is AttemptStopping
+        case JobStalled():
+            stall = Stall(
+                global_rank=event.global_rank,
+                node=event.node,
+                noticed_at_us=at_us,
+                evidence=event.evidence,
+            )
+            attempt = replace(attempt, stall=stall)
+        case StallEnded():
+            attempt = replace(attempt, stall=None)
         case AttemptStopping():
             attempt = replace(
                 attempt,
