@@ -157,7 +157,20 @@ def _after_tasks_ended(state: ClusterState, event: TasksEnded) -> tuple[Event, .
 def _after_stall(job: Job, event: JobStalled) -> tuple[Event, ...]:
     if job.spec.stall_policy.action is not StallAction.REQUEUE:
         return ()
-    return _stopping(event, _attempt(job), EndReason.STALLED, event.evidence, None)
+    attempt = _attempt(job)
+    if attempt.stop_reason is not None:
+        return ()
+    return (
+        AttemptStopping(
+            job_id=event.job_id,
+            epoch=event.epoch,
+            reason=EndReason.STALLED,
+            detail=event.evidence,
+            by=None,
+            exit_code=None,
+            node=event.node,
+        ),
+    )
 
 
 def _after_attempt(job: Job, event: AttemptEnded) -> tuple[Event, ...]:

@@ -19,9 +19,7 @@ def bus_of(machine: Machine, index: int) -> str:
     return machine.gpus[index].bus_id.lower().removeprefix("0000").rpartition(".")[0]
 
 
-def test_a_line_in_the_kernels_log_takes_the_device_out_and_its_job_waits_for_the_reset(
-    ward, tmp_path
-) -> None:
+def test_a_line_in_the_kernels_log_takes_the_device_out_until_it_is_reset(ward, tmp_path) -> None:
     machine = hgx_a100()
     reset = tmp_path / "reset"
     reset.write_text(f"#!/bin/sh\necho $1 >> {tmp_path}/resets\nread line < {tmp_path}/go\n")

@@ -105,10 +105,8 @@ class HealthMonitor:
 
     async def _reset(self, uuids: Sequence[DeviceUuid]) -> tuple[str, ...]:
         """Reset devices, one after the other; why that did not work, if it did not."""
-        known = {device.uuid: device for device in self._devices}
-        cards = dict.fromkeys(
-            _card(known[uuid]) for uuid in uuids if uuid in known and not known[uuid].declared
-        )
+        real = [device for device in self._devices if device.uuid in uuids and not device.declared]
+        cards = dict.fromkeys(map(_card, real))
         if not cards:
             return ()
         if busy := self._in_use().intersection(uuids):
