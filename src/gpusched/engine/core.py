@@ -60,6 +60,7 @@ class EngineSettings:
     partitions: Partitions = field(default_factory=Partitions)
     topology: Topology = field(default_factory=Topology)
     health: HealthRules = field(default_factory=HealthRules)
+    licenses: tuple[tuple[str, int], ...] = ()  # that the cluster has, by name
     cycle_depth_max: int = 10_000  # pending jobs that one cycle looks at
 
 
@@ -72,6 +73,7 @@ class Engine:
             settings.partitions,
             topology=settings.topology,
             health_rules=settings.health,
+            licenses=settings.licenses,
             jobs=loaded.jobs,
             nodes=loaded.nodes,
             submitted=loaded.submitted,

@@ -10,6 +10,7 @@ from gpusched.domain.events import (
     AgentReport,
     AttemptStopping,
     HealthReport,
+    JobReleased,
     JobStalled,
     NodeJoined,
     NodeLost,
@@ -27,6 +28,7 @@ from gpusched.domain.telemetry import NodeUse
 from gpusched.engine.health import repair_order
 from gpusched.engine.inputs import (
     CommandAcknowledged,
+    DelayPassed,
     DrainDeadlinePassed,
     Fact,
     GangMoves,
@@ -61,6 +63,8 @@ def take(tx: Transaction, fact: Fact, launches: Mapping[AttemptId, int]) -> None
             _drain_now(tx, fact.node)
         case GangStalled() | GangMoves():
             _gang(tx, fact)
+        case DelayPassed():
+            _delay_passed(tx, fact.job_id)
         case Reported():
             _reported(tx, fact.node, fact.fact)
         case HealthDue():
@@ -79,6 +83,11 @@ def _reachable(tx: Transaction, fact: NodeSilent | NodeHeard) -> None:
         tx.record(NodeReturned(node=fact.node))
     elif isinstance(fact, NodeSilent) and node.reachable:
         tx.record(NodeLost(node=fact.node, detail=f"silent for {fact.silent_s:.0f} s"))
+
+
+def _delay_passed(tx: Transaction, job_id: JobId) -> None:
+    if job_id in tx.state.delayed:
+        tx.record(JobReleased(job_id=job_id, by="gpusched: it has waited long enough"))
 
 
 def _current_anywhere(tx: Transaction, attempt_id: AttemptId) -> Attempt | None:

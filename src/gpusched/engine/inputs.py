@@ -55,6 +55,7 @@ class RequeueJob:
     who: Principal
     request_id: RequestId
     job_id: JobId
+    hold: bool = False  # it comes back to the queue held: others may go where it was
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +165,13 @@ class CommandAcknowledged:
 
 
 @dataclass(frozen=True, slots=True)
+class DelayPassed:
+    """A job has waited long enough before its next attempt."""
+
+    job_id: JobId
+
+
+@dataclass(frozen=True, slots=True)
 class GangStalled:
     """No rank of an attempt shows work any more; the others seem to wait for ``global_rank``."""
 
@@ -188,6 +196,7 @@ Fact = (
     | NodeHeard
     | DrainDeadlinePassed
     | HealthDue
+    | DelayPassed
     | GangStalled
     | GangMoves
     | Reported
