@@ -13,8 +13,9 @@ import numpy as np
 
 from gpusched.placement.inventory import IntColumn, Inventory
 from gpusched.placement.mix import RequestMix, shape_of
-from gpusched.placement.packing import FreeColumns, FutureValue
+from gpusched.placement.packing import FutureValue
 from gpusched.placement.request import NodeRequest
+from gpusched.placement.score import FreeColumns, fullness, fullness_span
 
 KEPT_MAX_BYTES = 64 << 20
 _ROW_BYTES = 16
@@ -27,7 +28,7 @@ class _Column:
 
 
 class KeptScores:
-    """What ``FutureValue`` says of nodes, remembered by shape. It saves work and never changes a score."""
+    """The scores of nodes, remembered by shape of request. It saves work and never changes a score."""
 
     __slots__ = ("_columns", "_inventory", "_kept_max", "_value", "mix")
 
@@ -38,23 +39,39 @@ class KeptScores:
         self._value: FutureValue | None = None  # tabulated when it is first asked
         self._columns: dict[NodeRequest, _Column] = {}  # the one not used for longest first
 
-    @property
-    def value(self) -> FutureValue:
-        """The value of nodes to the mix."""
-        if self._value is None:
-            self._value = FutureValue(self._inventory, self.mix)
-        return self._value
+    def of(self, free: FreeColumns, request: NodeRequest, rows: IntColumn) -> IntColumn:
+        """Score nodes: by what they leave to the usual mix, and among equals the fullest.
 
-    def growth(self, free: FreeColumns, request: NodeRequest, rows: IntColumn) -> IntColumn:
-        """(M,) growth of the value of nodes on all of which ``request`` fits, as ``FutureValue.growth``."""
-        if not self.mix.wants_gpus:
-            return np.zeros(len(rows), dtype=np.int64)
+        Args:
+            free: What is free.
+            request: What each node must give.
+            rows: (M,) nodes on all of which it fits.
+
+        Returns:
+            (M,) whole numbers, higher is better.
+        """
         column = self._column(shape_of(request))
         stale = rows[column.stamps[rows] != free.stamps[rows]]
         if len(stale):
-            column.score[stale] = self.value.growth(free, request, stale)
+            column.score[stale] = self._score(free, request, stale)
             column.stamps[stale] = free.stamps[stale]
         return column.score[rows]
+
+    def device(self, free: FreeColumns, request: NodeRequest, row: int) -> int:
+        """Choose the GPU of a node for a part of one, as ``FutureValue.device``."""
+        return self._future.device(free, request, row)
+
+    def _score(self, free: FreeColumns, request: NodeRequest, rows: IntColumn) -> IntColumn:
+        score = fullness(self._inventory, free, request, rows)
+        if self.mix.wants_gpus:
+            score += self._future.growth(free, request, rows) * fullness_span(self._inventory)
+        return score
+
+    @property
+    def _future(self) -> FutureValue:
+        if self._value is None:
+            self._value = FutureValue(self._inventory, self.mix)
+        return self._value
 
     def _column(self, shape: NodeRequest) -> _Column:
         column = self._columns.pop(shape, None)

@@ -16,7 +16,7 @@ from gpusched.placement.fit import fit_empty, fit_fitted, fit_now
 from gpusched.placement.inventory import BoolColumn, IntColumn, Inventory
 from gpusched.placement.placement import NodePlacement, Placement
 from gpusched.placement.request import NodeRequest, node_request
-from gpusched.placement.score import best, node_keys
+from gpusched.placement.score import best
 from gpusched.placement.snapshot import ClusterSnapshot
 from gpusched.placement.topology import check_room, choose_nodes, gang_ask, leaf_key, wishes_in_words
 from gpusched.placement.tree import in_rank_order, ring_cost
@@ -47,7 +47,7 @@ def could_fit(snapshot: ClusterSnapshot, spec: JobSpec) -> bool:
 def place(snapshot: ClusterSnapshot, spec: JobSpec, *, avoid: BoolColumn | None = None) -> Placement:
     """Choose the nodes, devices and CPUs of a whole gang; the snapshot stays as it is.
 
-    The best-scored nodes win (``score.node_keys``), ties go to the first name: equal inputs give
+    The best-scored nodes win (``columns.KeptScores``), ties go to the first name: equal inputs give
     equal placements. Whenever enough nodes fit, a placement is found. What a job wishes of the
     topology goes before the score (``topology.choose_nodes``).
 
@@ -86,7 +86,7 @@ def _candidates(snapshot: ClusterSnapshot, request: NodeRequest, avoid: BoolColu
 
 def _choose(snapshot: ClusterSnapshot, spec: JobSpec, candidates: IntColumn) -> IntColumn | Shortfall:
     tree = snapshot.inventory.tree
-    keys = node_keys(snapshot, node_request(spec), candidates)
+    keys = [snapshot.scores.of(snapshot, node_request(spec), candidates)]
     if tree.levels:
         is_idle = snapshot.gpus_free == snapshot.inventory.gpus_total
         keys.append(leaf_key(tree, is_idle, candidates))

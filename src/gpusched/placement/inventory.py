@@ -68,6 +68,7 @@ class Inventory:
     gpus_total: IntColumn  # (N,)
     cpu_bits: tuple[int, ...]  # per node, schedulable CPUs
     cpus_total: IntColumn  # (N,)
+    cpus_most: int  # of one node
     memory_total: IntColumn  # (N,) bytes
     reachable: BoolColumn  # (N,)
     open: BoolColumn  # (N,) neither cordoned nor draining nor drained
@@ -131,6 +132,7 @@ def build_inventory(nodes: Iterable[Node], partitions: Partitions, topology: Top
         gpus_total=np.array([len(f.devices) for f in facts], dtype=np.int64),
         cpu_bits=tuple(cpu_set(f.cpu_ids) for f in facts),
         cpus_total=np.array([len(f.cpu_ids) for f in facts], dtype=np.int64),
+        cpus_most=max((len(f.cpu_ids) for f in facts), default=0),
         memory_total=np.array([f.memory_bytes for f in facts], dtype=np.int64),
         reachable=np.array([node.reachable for node in known], dtype=bool),
         open=np.array([node.schedulability is Schedulability.OPEN for node in known], dtype=bool),

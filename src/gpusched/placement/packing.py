@@ -34,7 +34,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,27 +42,15 @@ from gpusched.domain.node import WHOLE_MILLI
 from gpusched.placement.inventory import BoolColumn, IntColumn, Inventory
 from gpusched.placement.mix import RequestMix
 from gpusched.placement.request import NodeRequest
+from gpusched.placement.score import FreeColumns
 
 PATIENCE = 0.01
 FINALITY = 2.0
-QUANTA = 1_000_000
+QUANTA = 10_000
+PRESSURE_MAX = 1_000.0  # beyond it a model is as scarce as can be, and a score would not fit in 64 bits
 
 FloatColumn = NDArray[np.float64]
 Wanted = Sequence[tuple[NodeRequest, float]]
-
-
-class FreeColumns(Protocol):
-    """What of N nodes is free; ``ClusterSnapshot`` is one.
-
-    Attributes:
-        milli_free: (N, G) thousandths of every device.
-        cpus_free: (N,)
-        stamps: (N,) a number that a row gets anew with every change: equal stamps, equal rows.
-    """
-
-    milli_free: IntColumn
-    cpus_free: IntColumn
-    stamps: IntColumn
 
 
 class FutureValue:
@@ -232,7 +219,7 @@ def model_pressure(inventory: Inventory, wanted: Wanted) -> FloatColumn:
         will_do = _will_do(inventory, shape)
         if (able := supply[will_do].sum()) > 0:
             pressure[will_do] += part * supply.sum() / able
-    return pressure
+    return np.minimum(pressure, PRESSURE_MAX)
 
 
 def _weights(
