@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from gpusched.api.find import find_job
 from gpusched.api.output import FIRST_EPOCH, JobOutput
+from gpusched.api.relaxations import ASKING_LESS_HELPS, relaxations_of
 from gpusched.api.reports import job_cost
 from gpusched.api.visibility import event_seen_by, owns, seen_by
 from gpusched.api.watch import EventHub
@@ -87,6 +88,8 @@ class JobApi:
         try:
             placement = place(snapshot, spec)
         except InsufficientResources:
+            less = await relaxations_of(self.loop.engine, state.next_job_id, spec, now_us)
+            diagnosis = replace(diagnosis, relaxations=less)
             return PlanPreview(diagnosis=diagnosis, plan=None, price_per_hour=None, currency=None)
         allocation = grant(state, state.next_job_id, placement, now_us)
         plan = make_launch_plan(
@@ -158,13 +161,17 @@ class JobApi:
             message = f"held: `gpusched job release {job_id}` lets it go. {message}"
         elif reason is PendingReason.PRIORITY:
             message = f"{state.queue.ahead_of(job_id)} jobs go before it. {message}"
-        return replace(
+        diagnosis = replace(
             diagnosis,
             message=message,
             reason=reason,
             jobs_ahead=state.queue.ahead_of(job_id),
             forecast_start_us=self.loop.engine.outlook.forecasts.get(job_id),
         )
+        if reason not in ASKING_LESS_HELPS:
+            return diagnosis
+        less = await relaxations_of(self.loop.engine, job_id, job.spec, self.loop.clock.now_us())
+        return replace(diagnosis, relaxations=less)
 
     async def watch(
         self, who: Principal, job_ids: Sequence[JobId], after_seq: int

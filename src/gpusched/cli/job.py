@@ -12,7 +12,7 @@ from gpusched.cli.as_json import job_json, plain, task_json
 from gpusched.cli.exit_codes import ExitCode
 from gpusched.cli.job_view import jobs_table, print_job
 from gpusched.cli.logs import logs
-from gpusched.cli.plan_view import print_constraints, print_environment, print_forecast
+from gpusched.cli.plan_view import print_constraints, print_environment, print_forecast, print_relaxations
 from gpusched.cli.quantities import parse_count, parse_ranks, rfc3339
 from gpusched.cli.run import event_line, run
 from gpusched.cli.screen import note, print_json, print_line, print_table
@@ -122,7 +122,7 @@ def _show_env(view: JobView, ranks: Sequence[int] | None, as_json: bool) -> None
 @json_option
 @pass_session
 def explain(session: Session, *, job_id: int, as_json: bool) -> None:
-    """Say why a job is not running, and what each constraint rules out."""
+    """Say why a job is not running, what each constraint rules out, and what less would start it now."""
     diagnosis = session.client.jobs.explain(JobId(job_id))
     if as_json:
         print_json(plain(diagnosis))
@@ -131,6 +131,7 @@ def explain(session: Session, *, job_id: int, as_json: bool) -> None:
     if diagnosis.reason is not None:
         print_constraints(diagnosis)
         print_forecast(diagnosis, session.now_us())
+        print_relaxations(diagnosis)
 
 
 def _act_on_each(job_ids: Sequence[int], act: Callable[[JobId], None], done: str) -> int:

@@ -250,7 +250,7 @@ def _apply_to_job(state: ClusterState, job: Job, event: Event, at_us: int) -> No
     match event:
         case JobHeld():
             state.jobs[job.job_id] = replace(job, is_held=True)
-            state.queue.remove(job.job_id)
+            _dequeue(state, job)
         case JobReleased():
             state.jobs[job.job_id] = job = replace(job, is_held=False)
             _enqueue(state, job)
@@ -268,7 +268,7 @@ def _apply_to_job(state: ClusterState, job: Job, event: Event, at_us: int) -> No
             _enqueue(state, job)
         case JobEnded():
             next_state(job.state, event.state)
-            state.queue.remove(job.job_id)
+            _dequeue(state, job)
             state.jobs[job.job_id] = replace(
                 job,
                 state=event.state,
@@ -285,6 +285,12 @@ def _enqueue(state: ClusterState, job: Job) -> None:
     if job.state is JobState.PENDING and not job.is_held:
         state.queue.add(job)
         state.queue_version += 1
+
+
+def _dequeue(state: ClusterState, job: Job) -> None:
+    if state.queue.ahead_of(job.job_id) is not None:
+        state.queue.remove(job.job_id)
+        state.queue_version += 1  # it may have been the head, which kept others back
 
 
 def _allocate(state: ClusterState, job: Job, event: JobAllocated) -> None:

@@ -65,13 +65,25 @@ def place(snapshot: ClusterSnapshot, spec: JobSpec, *, avoid: BoolColumn | None 
         InsufficientResources: Enough such nodes exist but too few are up, open and free now.
         InvalidSpec: The job's segments can't be kept whatever is free.
     """
+    placement = find(snapshot, spec, avoid=avoid)
+    if placement is None:
+        _refuse(snapshot.inventory, spec, len(_candidates(snapshot, node_request(spec), avoid)))
+    return placement
+
+
+def find(snapshot: ClusterSnapshot, spec: JobSpec, *, avoid: BoolColumn | None = None) -> Placement | None:
+    """Choose as ``place`` does; None, without looking for words, if it does not fit now.
+
+    Raises:
+        InvalidSpec: The job's segments can't be kept whatever is free.
+    """
     request = node_request(spec)
     candidates = _candidates(snapshot, request, avoid)
-    chosen: IntColumn | Shortfall = Shortfall(len(candidates), spec.nodes)
-    if len(candidates) >= spec.nodes:
-        chosen = _choose(snapshot, spec, candidates)
+    if len(candidates) < spec.nodes:
+        return None
+    chosen = _choose(snapshot, spec, candidates)
     if isinstance(chosen, Shortfall):
-        _refuse(snapshot.inventory, spec, len(candidates))
+        return None
     ordered = in_rank_order(snapshot.inventory.tree, chosen).tolist()
     return Placement(
         tuple(_part(snapshot, request, node) for node in ordered),

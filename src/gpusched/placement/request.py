@@ -47,6 +47,7 @@ def node_request(spec: JobSpec) -> NodeRequest:
     )
 
 
+@lru_cache(maxsize=65536)
 def whereabouts(request: NodeRequest) -> NodeRequest:
     """Leave out how much a request asks for: what is left says only on which nodes it may be."""
     return replace(request, gpus=0, cpus=0, memory_bytes=0)

@@ -422,8 +422,24 @@ class RuledOut(_message.Message):
     detail: str
     def __init__(self, constraint: _Optional[str] = ..., nodes: _Optional[int] = ..., gpus: _Optional[int] = ..., detail: _Optional[str] = ...) -> None: ...
 
+class FieldChange(_message.Message):
+    __slots__ = ("field", "value")
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    field: str
+    value: str
+    def __init__(self, field: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+
+class Relaxation(_message.Message):
+    __slots__ = ("text", "changes")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    changes: _containers.RepeatedCompositeFieldContainer[FieldChange]
+    def __init__(self, text: _Optional[str] = ..., changes: _Optional[_Iterable[_Union[FieldChange, _Mapping]]] = ...) -> None: ...
+
 class Diagnosis(_message.Message):
-    __slots__ = ("message", "reason", "nodes_wanted", "nodes_total", "nodes_fitting_now", "nodes_fitting_empty", "ruled_out", "jobs_ahead", "forecast_start_us")
+    __slots__ = ("message", "reason", "nodes_wanted", "nodes_total", "nodes_fitting_now", "nodes_fitting_empty", "ruled_out", "jobs_ahead", "forecast_start_us", "relaxations")
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     NODES_WANTED_FIELD_NUMBER: _ClassVar[int]
@@ -433,6 +449,7 @@ class Diagnosis(_message.Message):
     RULED_OUT_FIELD_NUMBER: _ClassVar[int]
     JOBS_AHEAD_FIELD_NUMBER: _ClassVar[int]
     FORECAST_START_US_FIELD_NUMBER: _ClassVar[int]
+    RELAXATIONS_FIELD_NUMBER: _ClassVar[int]
     message: str
     reason: PendingReason
     nodes_wanted: int
@@ -442,4 +459,5 @@ class Diagnosis(_message.Message):
     ruled_out: _containers.RepeatedCompositeFieldContainer[RuledOut]
     jobs_ahead: int
     forecast_start_us: int
-    def __init__(self, message: _Optional[str] = ..., reason: _Optional[_Union[PendingReason, str]] = ..., nodes_wanted: _Optional[int] = ..., nodes_total: _Optional[int] = ..., nodes_fitting_now: _Optional[int] = ..., nodes_fitting_empty: _Optional[int] = ..., ruled_out: _Optional[_Iterable[_Union[RuledOut, _Mapping]]] = ..., jobs_ahead: _Optional[int] = ..., forecast_start_us: _Optional[int] = ...) -> None: ...
+    relaxations: _containers.RepeatedCompositeFieldContainer[Relaxation]
+    def __init__(self, message: _Optional[str] = ..., reason: _Optional[_Union[PendingReason, str]] = ..., nodes_wanted: _Optional[int] = ..., nodes_total: _Optional[int] = ..., nodes_fitting_now: _Optional[int] = ..., nodes_fitting_empty: _Optional[int] = ..., ruled_out: _Optional[_Iterable[_Union[RuledOut, _Mapping]]] = ..., jobs_ahead: _Optional[int] = ..., forecast_start_us: _Optional[int] = ..., relaxations: _Optional[_Iterable[_Union[Relaxation, _Mapping]]] = ...) -> None: ...
