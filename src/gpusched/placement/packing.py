@@ -42,7 +42,7 @@ from gpusched.domain.node import WHOLE_MILLI
 from gpusched.placement.inventory import BoolColumn, IntColumn, Inventory
 from gpusched.placement.mix import RequestMix
 from gpusched.placement.request import NodeRequest
-from gpusched.placement.score import FreeColumns
+from gpusched.placement.score import FreeColumns, fullness, fullness_span
 
 PATIENCE = 0.01
 FINALITY = 2.0
@@ -51,6 +51,33 @@ PRESSURE_MAX = 1_000.0  # beyond it a model is as scarce as can be, and a score 
 
 FloatColumn = NDArray[np.float64]
 Wanted = Sequence[tuple[NodeRequest, float]]
+
+
+class Packing:
+    """How nodes are chosen: by what they leave to the usual mix, and among equals the fullest."""
+
+    __slots__ = ("_future", "_inventory", "_mix")
+
+    def __init__(self, inventory: Inventory, mix: RequestMix) -> None:
+        self._inventory, self._mix = inventory, mix
+        self._future: FutureValue | None = None  # tabulated when it is first asked
+
+    def score(self, free: FreeColumns, request: NodeRequest, rows: IntColumn) -> IntColumn:
+        """Score (M,) nodes on all of which ``request`` fits: whole numbers, higher is better."""
+        score = fullness(self._inventory, free, request, rows)
+        if self._mix.wants_gpus:
+            score += self._value.growth(free, request, rows) * fullness_span(self._inventory)
+        return score
+
+    def device(self, free: FreeColumns, request: NodeRequest, row: int) -> int:
+        """Choose the GPU of a node for a part of one that fits there, as ``FutureValue.device``."""
+        return self._value.device(free, request, row)
+
+    @property
+    def _value(self) -> FutureValue:
+        if self._future is None:
+            self._future = FutureValue(self._inventory, self._mix)
+        return self._future
 
 
 class FutureValue:
