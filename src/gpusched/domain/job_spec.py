@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from gpusched.domain.ids import NodeName
+from gpusched.domain.node import WHOLE_MILLI
 
 
 class Launcher(StrEnum):
@@ -67,7 +68,8 @@ class JobSpec:
 
     Exactly one of ``command`` (an argv) and ``script`` (text with a ``#!`` line) is given.
     Every node of the gang gives the same: ``gpus_per_node`` devices, ``tasks_per_node``
-    ranks of ``cpus_per_task`` CPUs, ``memory_bytes``.
+    ranks of ``cpus_per_task`` CPUs, ``memory_bytes``, ``disk_bytes``, ``gres``. The cluster as a whole
+    gives ``licenses``, for as long as the attempt holds its nodes.
     """
 
     name: str
@@ -81,6 +83,11 @@ class JobSpec:
     memory_bytes: int = 0  # per node; 0 asks for none in particular
     gpu_model: str | None = None  # matched as words: "H100" fits "NVIDIA H100 80GB HBM3"
     gpu_memory_bytes: int | None = None  # at least this much on each device
+    gpu_milli: int = WHOLE_MILLI  # thousandths of each device; below 1000 of one that others share
+    mig_profile: str | None = None  # "1g.10gb": MIG slices of this profile; None: whole GPUs
+    disk_bytes: int = 0  # of local scratch disk, per node
+    gres: tuple[tuple[str, int], ...] = ()  # generic counters per node, by name
+    licenses: tuple[tuple[str, int], ...] = ()  # of the whole cluster, by name
     time_limit_s: int | None = None
     account: str = "default"
     partition: str | None = None  # None: the cluster's default partition
@@ -130,5 +137,15 @@ class JobSpec:
 
     @property
     def gpu_count(self) -> int:
-        """GPUs over all nodes."""
+        """Devices over all nodes, whole or shared."""
         return self.nodes * self.gpus_per_node
+
+    @property
+    def is_gpu_shared(self) -> bool:
+        """Whether it asks for a part of a device, beside which others run."""
+        return self.gpu_milli < WHOLE_MILLI
+
+    @property
+    def gpu_milli_total(self) -> int:
+        """GPUs over all nodes, in thousandths of a device."""
+        return self.gpu_count * self.gpu_milli
