@@ -35,6 +35,7 @@ class JobHeld:
 
     job_id: JobId
     by: str
+    for_s: int | None = None  # then the head itself releases it; None: somebody has to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +87,26 @@ class TasksEnded:
     cause: EndReason | None  # decided on the node: time limit, launch failed, shim lost, reboot ...
     detail: str | None
     use: NodeUse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStalled:
+    """The gang shows no sign of work any more; it seems to wait for this rank. From the head."""
+
+    job_id: JobId
+    epoch: Epoch
+    global_rank: int
+    node: NodeName
+    quiet_s: float  # how long that rank has shown none
+    evidence: str  # what was seen, as a sentence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StallEnded:
+    """A gang that had stalled works again. From the head."""
+
+    job_id: JobId
+    epoch: Epoch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +222,8 @@ JobEvent = (
     | TasksStarted
     | TaskFailed
     | TasksEnded
+    | JobStalled
+    | StallEnded
     | AttemptStopping
     | AttemptEnded
     | JobRequeued

@@ -35,6 +35,7 @@ class PendingReason(StrEnum):
     PRIORITY = "Priority"  # others are ahead of it
     RESOURCES = "Resources"  # next in line; not enough is free
     HELD = "JobHeldUser"  # its owner or an operator holds it
+    RESTART_DELAY = "RestartDelay"  # it failed again and waits a while before the next attempt
     NODES_UNAVAILABLE = "ReqNodeNotAvail"  # fits only on nodes that are down or cordoned
 
 
@@ -51,6 +52,7 @@ class EndReason(StrEnum):
     CANCELLED = "Cancelled"
     REQUEUED = "Requeued"  # somebody asked for another attempt
     DRAINED = "NodeDrained"  # the node's drain deadline passed
+    STALLED = "Stalled"  # no rank moved any more, and the job asked to be requeued then
 
 
 S = JobState
@@ -96,11 +98,18 @@ def terminal_state(reason: EndReason) -> JobState:
             | EndReason.NODE_FAIL
             | EndReason.REQUEUED
             | EndReason.DRAINED
+            | EndReason.STALLED
         ):
             return JobState.FAILED
         case _:
             assert_never(reason)
 
 
-INFRASTRUCTURE_REASONS = frozenset({EndReason.NODE_FAIL, EndReason.SHIM_LOST, EndReason.DRAINED})
-"""Ends that are not the job's doing: a job marked ``requeue`` gets another attempt after them."""
+INFRASTRUCTURE_REASONS = frozenset(
+    {EndReason.NODE_FAIL, EndReason.SHIM_LOST, EndReason.DRAINED, EndReason.STALLED}
+)
+"""Ends that are not the job's doing: a job marked ``requeue`` gets another attempt after them.
+
+A stall may be the code's own deadlock as well as a dead link. Nobody can tell from outside, it comes to the
+same for the job (its time is lost, another node may help), and the budget of restarts bounds the harm.
+"""

@@ -19,6 +19,7 @@ from gpusched.domain.events import (
     JobHeld,
     JobReleased,
     JobRequeued,
+    JobStalled,
     JobSubmitted,
     NodeCordoned,
     NodeDrained,
@@ -29,17 +30,19 @@ from gpusched.domain.events import (
     NodeResumed,
     NodeReturned,
     Recorded,
+    StallEnded,
     TaskFailed,
     TasksEnded,
     TasksStarted,
 )
 from gpusched.domain.ids import JobId, NodeName
-from gpusched.domain.job import Attempt, Job
+from gpusched.domain.job import Attempt, Job, Stall
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import JobState, next_state
 from gpusched.domain.node import Node, Schedulability
 from gpusched.domain.partition import Partitions
 from gpusched.domain.topology import Topology
+from gpusched.engine import restarts
 from gpusched.engine.demand import Demand
 from gpusched.engine.queue import PendingQueue
 from gpusched.placement.placement import Counts, NodePlacement
@@ -63,6 +66,7 @@ class ClusterState:
     demand: Demand = field(default_factory=Demand)
     running: dict[JobId, RunningEntry] = field(default_factory=dict)
     jobs_on: dict[NodeName, set[JobId]] = field(default_factory=dict)
+    delayed: dict[JobId, int] = field(default_factory=dict)  # held jobs that the head releases, and when
     leased_ports: set[tuple[str, int]] = field(default_factory=set)  # (address, port)
     next_job_id: JobId = FIRST_JOB_ID
     last_seq: int = 0
@@ -136,11 +140,19 @@ class ClusterState:
         for job in jobs:
             state.jobs[job.job_id] = job
             if job.state is JobState.PENDING:
+                state.note_delay(job)
                 if not job.is_held:
                     state.queue.add(job)
             else:
                 state.hold_resources(job)
         return state
+
+    def note_delay(self, job: Job) -> None:
+        """Note when the head is to release a job, if it is."""
+        if job.held_until_us is None:
+            self.delayed.pop(job.job_id, None)
+        else:
+            self.delayed[job.job_id] = job.held_until_us
 
     def hold_resources(self, job: Job) -> None:
         """Note what a started job holds. ``job.attempt`` must be set."""
@@ -271,25 +283,31 @@ def _submit(state: ClusterState, event: JobSubmitted, at_us: int) -> None:
 def _apply_to_job(state: ClusterState, job: Job, event: Event, at_us: int) -> None:
     match event:
         case JobHeld():
-            state.jobs[job.job_id] = replace(job, is_held=True)
+            state.jobs[job.job_id] = job = restarts.held(job, event, at_us)
+            state.note_delay(job)
             _dequeue(state, job)
         case JobReleased():
-            state.jobs[job.job_id] = job = replace(job, is_held=False)
+            state.jobs[job.job_id] = job = restarts.released(job, event)
+            state.note_delay(job)
             _enqueue(state, job)
         case JobAllocated():
             _allocate(state, job, event)
-        case TasksStarted() | TaskFailed() | TasksEnded() | AttemptStopping():
+        case TasksStarted() | TaskFailed() | TasksEnded() | AttemptStopping() | JobStalled() | StallEnded():
             assert job.attempt is not None
             state.jobs[job.job_id] = _attempt_progress(job, job.attempt, event, at_us)
         case AttemptEnded():
             _end_attempt(state, job, event, at_us)
         case JobRequeued():
             state.jobs[job.job_id] = job = replace(
-                job, state=next_state(job.state, JobState.PENDING), started_at_us=None, ended_at_us=None
+                restarts.counted(job),
+                state=next_state(job.state, JobState.PENDING),
+                started_at_us=None,
+                ended_at_us=None,
             )
             _enqueue(state, job)
         case JobEnded():
             next_state(job.state, event.state)
+            state.delayed.pop(job.job_id, None)
             _dequeue(state, job)
             state.jobs[job.job_id] = replace(
                 job,
@@ -331,12 +349,22 @@ def _allocate(state: ClusterState, job: Job, event: JobAllocated) -> None:
 def _attempt_progress(
     job: Job,
     attempt: Attempt,
-    event: TasksStarted | TaskFailed | TasksEnded | AttemptStopping,
+    event: TasksStarted | TaskFailed | TasksEnded | AttemptStopping | JobStalled | StallEnded,
     at_us: int,
 ) -> Job:
     match event:
         case TaskFailed():
             return job  # what follows from it is AttemptStopping
+        case JobStalled():
+            stall = Stall(
+                global_rank=event.global_rank,
+                node=event.node,
+                noticed_at_us=at_us,
+                evidence=event.evidence,
+            )
+            attempt = replace(attempt, stall=stall)
+        case StallEnded():
+            attempt = replace(attempt, stall=None)
         case AttemptStopping():
             attempt = replace(
                 attempt,
@@ -363,7 +391,7 @@ def _end_attempt(state: ClusterState, job: Job, event: AttemptEnded, at_us: int)
     assert job.attempt is not None
     state.free_resources(job)
     state.jobs[job.job_id] = replace(
-        job,
+        restarts.forgiven(job, at_us),
         attempt=replace(
             job.attempt,
             stop_reason=event.reason,

@@ -141,6 +141,12 @@ class ClusterSnapshot:
             scores=self.scores,
         )
 
+    def detached(self) -> ClusterSnapshot:
+        """Return a copy for another thread: not even the kept scores, which are written, are shared."""
+        alone = self.copy()
+        alone.scores = KeptScores(self.inventory, self.scores.mix)
+        return alone
+
     @property
     def names(self) -> tuple[NodeName, ...]:
         """Node names; position i is row i of every column."""
