@@ -144,7 +144,7 @@ class ClusterSnapshot:
     def detached(self) -> ClusterSnapshot:
         """Return a copy for another thread: not even the kept scores, which are written, are shared."""
         alone = self.copy()
-        alone.scores = KeptScores(self.inventory, self.scores.mix)
+        alone.score_by(Packing(self.inventory, self.mix))
         return alone
 
     @property
