@@ -36,7 +36,7 @@ class ClusterSnapshot:
         cpu_bits_free: Per node, the free CPUs as an integer: bit i stands for CPU i.
         memory_free: (N,) bytes of host memory nobody holds.
         milli_free: (N, G) thousandths of each device that nobody holds: 1000 for a whole one, 0 where
-            there is no device.
+            there is no device, or it is out of service.
         counters_free: (K, N) of what ``inventory.counters`` names.
         licenses_free: Of the whole cluster, by name; below zero where an operator took away what is held.
         stamps: (N,) a number that a row gets anew with every change: equal stamps, equal rows, also
@@ -111,8 +111,8 @@ class ClusterSnapshot:
             inventory,
             generation,
             milli_free=inventory.milli_total.copy(),
-            gpus_free_by_class=inventory.gpus_by_class.copy(),
-            gpus_free=inventory.gpus_total.copy(),
+            gpus_free_by_class=inventory.gpus_in_service.copy(),
+            gpus_free=inventory.gpus_in_service.sum(axis=0),
             cpus_free=inventory.cpus_total.copy(),
             memory_free=inventory.memory_total.copy(),
             counters_free=inventory.counters_total.copy(),
