@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -13,8 +14,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from gpusched.agent.declared import declare_devices
+from gpusched.agent.entrance import Entrance
 from gpusched.agent.facts import Declared, read_facts
 from gpusched.agent.home import claimed_home
+from gpusched.agent.membership import Joining
 from gpusched.agent.metering import Meters
 from gpusched.agent.nvml import NvmlReader, open_nvml
 from gpusched.agent.outbox import Outbox
@@ -27,7 +30,6 @@ from gpusched.domain.hostlist import NODE_NAME
 from gpusched.domain.ids import NodeName
 from gpusched.domain.node import Device
 from gpusched.wire.address import Address, default_address, parse_address
-from gpusched.wire.agent_link import connect_agent
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +55,7 @@ class AgentSettings:
     devices: str | None = None  # declared; None: read by NVML
     declared: Declared = field(default_factory=Declared)
     on_stop: OnStop = OnStop.LEAVE
+    joining: Callable[[], Joining] | None = None  # None: a member already, or on the head's machine
 
 
 async def run_agent(settings: AgentSettings) -> None:
@@ -119,6 +122,7 @@ class _Agent:
         self._settings, self._address, self._devices = settings, address, devices
         self._runner, self._meters = runner, meters
         self._outbox = Outbox()
+        self._entrance = Entrance(settings.node, settings.home, settings.joining)
 
     async def work(self) -> None:
         try:
@@ -160,7 +164,7 @@ class _Agent:
             wait_s = min(wait_s * 2, RECONNECT_MAX_S)
 
     async def _serve_once(self) -> None:
-        async with connect_agent(self._address, self._settings.node) as link:
+        async with self._entrance.opened(self._address) as (link, renewal):
             facts = read_facts(
                 self._settings.node,
                 self._address.text,
@@ -168,7 +172,7 @@ class _Agent:
                 agent_version=_version(),
                 declared=self._settings.declared,
             )
-            session = Session(link, facts, self._runner, self._outbox, self._meters)
+            session = Session(link, facts, self._runner, self._outbox, self._meters, renewal=renewal)
             await session.run()
 
 

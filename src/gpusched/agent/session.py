@@ -14,6 +14,7 @@ from typing import Protocol
 
 from gpusched.agent.metering import Meters
 from gpusched.agent.outbox import Outbox
+from gpusched.agent.renewal import Renewal
 from gpusched.agent.runner import Runner
 from gpusched.agent.shim.lease import boot_time_us
 from gpusched.domain.commands import LaunchTasks, Queued, StopTasks
@@ -30,9 +31,11 @@ from gpusched.domain.link import (
     LogCredit,
     LogData,
     LogRequest,
+    RankTokens,
     ReportTaken,
     Welcome,
 )
+from gpusched.domain.membership import CertificateGiven
 from gpusched.domain.node import NodeFacts
 
 log = logging.getLogger(__name__)
@@ -55,8 +58,17 @@ class Link(Protocol):
 class Session:
     """Serves one stream. ``run`` ends when the head does."""
 
-    def __init__(self, link: Link, facts: NodeFacts, runner: Runner, outbox: Outbox, meters: Meters) -> None:
-        self._link, self._facts = link, facts
+    def __init__(
+        self,
+        link: Link,
+        facts: NodeFacts,
+        runner: Runner,
+        outbox: Outbox,
+        meters: Meters,
+        *,
+        renewal: Renewal | None = None,
+    ) -> None:
+        self._link, self._facts, self._renewal = link, facts, renewal
         self._runner, self._outbox, self._meters = runner, outbox, meters
         self._log_streams: dict[int, _LogStream] = {}
         self._at_once = asyncio.Semaphore(ORDERS_AT_ONCE)
@@ -68,6 +80,7 @@ class Session:
 
         Raises:
             GpuschedError: The stream broke, or the head refused it.
+            CertificateRenewed: Open the next stream with the new certificate.
         """
         hello_us = boot_time_us()
         await self._link.send(Hello(self._facts, self._runner.held_attempts()))
@@ -81,6 +94,8 @@ class Session:
                         self._runner.lease.renew(hello_us + self._lease_us)
                         beat = self._send_heartbeats(message.heartbeat_interval_s)
                         background.append(tasks.create_task(beat))
+                        if self._renewal is not None:
+                            background.append(tasks.create_task(self._ask_renewal(self._renewal)))
                     case Queued():
                         tasks.create_task(self._carry_out(message))
                     case LogRequest():
@@ -94,8 +109,16 @@ class Session:
             for stream_id in list(self._log_streams):
                 self._cancel_logs(stream_id)
 
-    async def _take(self, message: LeaseRenewed | ReportTaken | LogCredit | LogCancel) -> None:
+    async def _ask_renewal(self, renewal: Renewal) -> None:
+        await self._link.send(await renewal.due())
+
+    async def _take(
+        self, message: LeaseRenewed | ReportTaken | LogCredit | LogCancel | CertificateGiven | RankTokens
+    ) -> None:
         match message:
+            case CertificateGiven():
+                if self._renewal is not None:
+                    self._renewal.take(message)
             case LeaseRenewed():
                 sent_us = self._sent_us.pop(message.seq, None)
                 if sent_us is not None:

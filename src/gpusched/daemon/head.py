@@ -18,6 +18,7 @@ from pathlib import Path
 from gpusched.api.agents import AgentApi
 from gpusched.api.auth import TokenAuthority
 from gpusched.api.jobs import JobApi
+from gpusched.api.members import Members, MemberSettings
 from gpusched.api.nodes import NodeApi
 from gpusched.api.output import JobOutput
 from gpusched.api.rank_tokens import RankTokens
@@ -27,6 +28,7 @@ from gpusched.api.watch import EventHub
 from gpusched.backends.bare_metal import BareMetal
 from gpusched.daemon.clock import SystemClock
 from gpusched.daemon.config import HeadConfig
+from gpusched.daemon.head_tls import HeadCertificate, find_ca, head_names, site_tls
 from gpusched.domain.errors import ConfigInvalid
 from gpusched.engine.core import EngineSettings
 from gpusched.engine.loop import Loop, LoopSettings
@@ -35,7 +37,7 @@ from gpusched.store.reader import Reader
 from gpusched.telemetry.latest import Latest
 from gpusched.wire.address import TOKEN_SOCKET
 from gpusched.wire.handlers import Handlers
-from gpusched.wire.server import Server, TlsFiles
+from gpusched.wire.server import AgentsDoor, Server
 from gpusched.wire.token_socket import serve_tokens
 
 log = logging.getLogger(__name__)
@@ -71,10 +73,30 @@ async def run_head(home: Path, config: HeadConfig, ready: Callable[[Serving], No
         reader = stack.enter_context(Reader(url))
         hub, bare_metal, latest = EventHub(), BareMetal(), Latest()
         loop = Loop(store, bare_metal, hub, clock, _loop_settings(config))
+        ca = find_ca(home, config.cluster)
+        revoked = await asyncio.to_thread(store.members.revoked, clock.now_us())
+        members = Members(
+            loop,
+            store.members,
+            ca,
+            MemberSettings(
+                cluster=config.cluster, certificate_lifetime_s=config.identity.certificate_lifetime_s
+            ),
+            agents_port=lambda: server.agents_port,
+            revoked=revoked,
+        )
+        authority = TokenAuthority(
+            TokenKeys(home / TOKEN_KEY),
+            config.cluster,
+            frozenset(config.operators),
+            clock,
+        )
+        ranks = RankTokens(authority, loop)
         agents = AgentApi(
             loop,
             bare_metal,
             latest,
+            members,
             cluster=config.cluster,
             heartbeat_interval_s=config.engine.heartbeat_interval_s,
             lease_s=config.engine.silence_max_s,
@@ -84,15 +106,16 @@ async def run_head(home: Path, config: HeadConfig, ready: Callable[[Serving], No
             nodes=NodeApi(loop, latest),
             agents=agents,
             reports=ReportApi(reader, config.rate_book, clock),
+            members=members,
         )
-        authority = TokenAuthority(
-            TokenKeys(home / TOKEN_KEY),
-            config.cluster,
-            frozenset(config.operators),
-            clock,
+        certificate = None if ca is None else HeadCertificate(ca, head_names(config.listen), clock)
+        server = Server(
+            handlers,
+            ranks.authenticate,
+            _addresses(home, config),
+            tls=site_tls(config.listen) or (None if certificate is None else certificate.to_people),
+            agents=_agents_door(config, certificate, members),
         )
-        authenticate = RankTokens(authority, loop).authenticate
-        server = Server(handlers, authenticate, _addresses(home, config), tls=_tls(config))
         working = asyncio.create_task(loop.run(), name="engine")
         stack.callback(working.cancel)
         await server.start()
@@ -134,13 +157,14 @@ def _addresses(home: Path, config: HeadConfig) -> tuple[str, ...]:
     return (unix, config.listen.tcp) if config.listen.tcp else (unix,)
 
 
-def _tls(config: HeadConfig) -> TlsFiles | None:
-    cert, key = config.listen.tls_cert, config.listen.tls_key
-    if cert is None and key is None:
+def _agents_door(
+    config: HeadConfig, certificate: HeadCertificate | None, members: Members
+) -> AgentsDoor | None:
+    if not config.listen.agents:
         return None
-    if cert is None or key is None:
-        raise ConfigInvalid("listen: tls_cert and tls_key go together: give both or none")
-    return TlsFiles(cert, key)
+    if certificate is None:
+        raise ConfigInvalid("listen.agents needs the cluster's CA: run `gpusched ca init` first")
+    return AgentsDoor(config.listen.agents, certificate.to_agents, members.authenticate)
 
 
 async def _until_stopped(working: asyncio.Task[None]) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 
-from sqlalchemy import URL, Engine, bindparam, event, func, select, tuple_
+from sqlalchemy import URL, Connection, Engine, bindparam, event, func, select, tuple_
 
 from gpusched.domain.commands import Queued
 from gpusched.domain.errors import LogCorrupt
@@ -18,6 +18,7 @@ from gpusched.store import schema
 from gpusched.store.codec import COMMANDS, JOB, JOB_IDS, NODE
 from gpusched.store.commit import BatchWriter
 from gpusched.store.connections import file_of, parse_url, place_of, store_errors, writer_engine
+from gpusched.store.members import MemberRecords
 from gpusched.store.migrate import migrate
 from gpusched.store.sqlite_file import APPLICATION_ID, check_file, make_file
 from gpusched.store.writer_lock import FileLock, take_advisory_lock
@@ -48,6 +49,7 @@ class SqlStore:
         self._place = place
         self._held = held
         self._writer = BatchWriter(engine.dialect.name)
+        self.members = MemberRecords(self._writing)
 
     def load(self) -> Loaded:
         """Read what a starting engine needs: projections only, never the log.
@@ -106,6 +108,11 @@ class SqlStore:
                     _FIND_REQUESTS, {"keys": list(keys[first : first + _KEYS_PER_QUERY])}
                 )
             )
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with store_errors(self._place), self._engine.begin() as connection:
+            yield connection
 
     def close(self) -> None:
         """Let go of the database, so that another head may have it."""

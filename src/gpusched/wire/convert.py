@@ -21,12 +21,21 @@ from gpusched.domain import (
     launch_plan,
     link,
     logs,
+    membership,
     node,
     telemetry,
     topology,
     usage,
 )
-from gpusched.v1 import agent_service_pb2, event_pb2, job_pb2, job_service_pb2, node_pb2, node_service_pb2
+from gpusched.v1 import (
+    agent_service_pb2,
+    event_pb2,
+    job_pb2,
+    job_service_pb2,
+    member_service_pb2,
+    node_pb2,
+    node_service_pb2,
+)
 from gpusched.v1 import report_service_pb2 as report_pb2
 from gpusched.wire.codec import Codec, D, M, OneOf
 from gpusched.wire.handlers import JobView, NodeView, PlanPreview
@@ -122,6 +131,11 @@ CHARGE_LINE = _codec(usage.ChargeLine, report_pb2.ChargeLine)
 COST_QUERY = _codec(CostQuery, report_pb2.GetCostRequest)
 COST_REPORT = _codec(usage.CostReport, report_pb2.GetCostResponse)
 
+# ── members ───────────────────────────────────────────────────────────────────────────
+
+TRUST = _codec(membership.Trust, member_service_pb2.GetTrustResponse)
+JOIN_TOKEN_MADE = _codec(membership.JoinTokenMade, member_service_pb2.CreateJoinTokenResponse)
+
 # ── the agent's stream ────────────────────────────────────────────────────────────────
 
 ATTEMPT_ID = _codec(ids.AttemptId, agent_service_pb2.AttemptRef)
@@ -136,6 +150,11 @@ LOG_REQUEST = _codec(link.LogRequest, agent_service_pb2.LogRequest, inline=("que
 LEASE_RENEWED = _codec(link.LeaseRenewed, agent_service_pb2.LeaseRenewed)
 LOG_CREDIT = _codec(link.LogCredit, agent_service_pb2.LogCredit)
 LOG_CANCEL = _codec(link.LogCancel, agent_service_pb2.LogCancel)
+CERTIFICATE_WANTED = _codec(link.CertificateWanted, agent_service_pb2.CertificateWanted)
+CERTIFICATE_GIVEN = _codec(membership.CertificateGiven, agent_service_pb2.CertificateGiven)
+RANK_TOKENS_WANTED = _codec(link.RankTokensWanted, agent_service_pb2.RankTokensWanted)
+RANK_TOKEN = _codec(link.RankToken, agent_service_pb2.RankToken)
+RANK_TOKENS = _codec(link.RankTokens, agent_service_pb2.RankTokens)
 STOP_TASKS = _codec(commands.StopTasks, agent_service_pb2.StopTasks)
 LAUNCH_TASKS = _codec(
     commands.LaunchTasks,

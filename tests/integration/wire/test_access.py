@@ -69,8 +69,14 @@ async def test_a_role_reaches_exactly_what_its_table_says(head, role, path, meth
 
 def test_the_roles_are_those_that_people_expect():
     may = {role: {path.rpartition("/")[2] for path, roles in ROLES.items() if role in roles} for role in Role}
-    assert may[Role.NODE] == {"Connect", "ServerReflectionInfo"}
-    assert may[Role.OPERATOR] - may[Role.USER] == {"CordonNode", "DrainNode", "ResumeNode"}
+    assert may[Role.NODE] == {"Connect"}
+    assert may[Role.OPERATOR] - may[Role.USER] == {
+        "CordonNode",
+        "DrainNode",
+        "ResumeNode",
+        "CreateJoinToken",
+        "RevokeNode",
+    }
     assert "Connect" not in may[Role.OPERATOR]
     assert may[Role.RANK] == {"GetJob"}
 
