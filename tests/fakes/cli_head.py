@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gpusched.cli.session import Session
 from gpusched.domain.allocation import Allocation, GrantedDevice, NodeAllocation
-from gpusched.domain.diagnosis import Constraint, Diagnosis, RuledOut
+from gpusched.domain.diagnosis import Constraint, Diagnosis, FieldChange, Relaxation, RuledOut
 from gpusched.domain.errors import NotFound
 from gpusched.domain.events import Recorded
 from gpusched.domain.identity import Identity
@@ -160,6 +160,12 @@ def diagnosis() -> Diagnosis:
         ),
         jobs_ahead=0,
         forecast_start_us=NOW_US + 50 * MINUTE_US,
+        relaxations=(
+            Relaxation(
+                "any GPU model (4 NVIDIA A10 free) instead of H100", (FieldChange("gpu_model", None),)
+            ),
+            Relaxation("1 node instead of 2", (FieldChange("nodes", "1"),)),
+        ),
     )
 
 
@@ -295,6 +301,10 @@ class FakeJobs:
 
     def logs(self, job_id, **query):
         self.asked.append(("logs", job_id, query))
+        return iter(self.chunks)
+
+    def stacks(self, job_id, **query):
+        self.asked.append(("stacks", job_id, query))
         return iter(self.chunks)
 
     def explain(self, job_id):

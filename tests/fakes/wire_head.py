@@ -11,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from gpusched.domain.diagnosis import Constraint, Diagnosis, RuledOut
+from gpusched.domain.diagnosis import Constraint, Diagnosis, FieldChange, Relaxation, RuledOut
 from gpusched.domain.errors import Unauthenticated
 from gpusched.domain.events import JobHeld, JobReleased, Recorded
 from gpusched.domain.identity import Identity, Principal, RankRef, Role
@@ -52,6 +52,7 @@ DIAGNOSIS = Diagnosis(
     nodes_fitting_now=0,
     nodes_fitting_empty=2,
     ruled_out=(RuledOut(Constraint.GPUS_FREE, 2, 8, "all taken"),),
+    relaxations=(Relaxation("without nodelist", (FieldChange("nodelist", None),)),),
 )
 PREVIEW = PlanPreview(diagnosis=DIAGNOSIS, plan=None, price_per_hour="2.50", currency="EUR")
 EVENTS = (
@@ -169,9 +170,9 @@ class JobsInMemory:
         events = tuple(event for event in EVENTS if event.seq > after_seq)
         return self.memory.stream("watch", who, tuple(job_ids), after_seq, items=events)
 
-    def logs(self, who, job_id, *, epoch, ranks, since_us, tail_lines, follow):
+    def logs(self, who, job_id, *, epoch, ranks, since_us, tail_lines, follow, source):
         return self.memory.stream(
-            "logs", who, job_id, epoch, ranks, since_us, tail_lines, follow, items=CHUNKS
+            "logs", who, job_id, epoch, ranks, since_us, tail_lines, follow, source, items=CHUNKS
         )
 
     async def explain(self, who, job_id):

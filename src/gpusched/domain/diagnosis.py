@@ -36,6 +36,22 @@ class RuledOut:
     detail: str  # "wants H100; 12 nodes have A100"
 
 
+@dataclass(frozen=True, slots=True)
+class FieldChange:
+    """One field of a job file written otherwise."""
+
+    field: str
+    value: str | None  # as a job file writes it; None: leave the field out
+
+
+@dataclass(frozen=True, slots=True)
+class Relaxation:
+    """A smaller request that would start now: found by asking the scheduler, not by guessing."""
+
+    text: str  # "4 GPUs per node instead of 8"
+    changes: tuple[FieldChange, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
     """The whole answer to "why is it not running?"."""
@@ -49,3 +65,4 @@ class Diagnosis:
     ruled_out: tuple[RuledOut, ...] = ()
     jobs_ahead: int | None = None
     forecast_start_us: int | None = None  # None: cannot be said, as some running job has no time limit
+    relaxations: tuple[Relaxation, ...] = ()  # the nearest that would start it now, least change first

@@ -10,6 +10,7 @@ from gpusched.domain.ids import AttemptId, Epoch, JobId
 from gpusched.domain.logs import LogChunk, LogQuery
 from gpusched.domain.membership import CertificateGiven
 from gpusched.domain.node import NodeFacts
+from gpusched.domain.pulse import QuietRank
 from gpusched.domain.telemetry import NodeSample
 
 
@@ -27,6 +28,7 @@ class Heartbeat:
 
     seq: int
     sample: NodeSample
+    quiet: tuple[QuietRank, ...] = ()  # of the ranks that run here; one that is not named shows work
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from gpusched.domain.events import (
     JobHeld,
     JobReleased,
     JobRequeued,
+    JobStalled,
     JobSubmitted,
     NodeCordoned,
     NodeDrained,
@@ -29,16 +30,19 @@ from gpusched.domain.events import (
     NodeResumed,
     NodeReturned,
     Recorded,
+    StallEnded,
     TaskFailed,
     TasksEnded,
     TasksStarted,
 )
 from gpusched.domain.ids import JobId, NodeName
-from gpusched.domain.job import Attempt, Job
+from gpusched.domain.job import Attempt, Job, Stall
+from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import JobState, next_state
 from gpusched.domain.node import Node, Schedulability
 from gpusched.domain.partition import Partitions
 from gpusched.domain.topology import Topology
+from gpusched.engine.demand import Demand
 from gpusched.engine.queue import PendingQueue
 from gpusched.placement.placement import NodePlacement
 from gpusched.placement.snapshot import ClusterSnapshot
@@ -56,6 +60,7 @@ class ClusterState:
     jobs: dict[JobId, Job] = field(default_factory=dict)
     nodes: dict[NodeName, Node] = field(default_factory=dict)
     queue: PendingQueue = field(default_factory=PendingQueue)
+    demand: Demand = field(default_factory=Demand)
     running: dict[JobId, RunningEntry] = field(default_factory=dict)
     jobs_on: dict[NodeName, set[JobId]] = field(default_factory=dict)
     leased_ports: set[tuple[str, int]] = field(default_factory=set)  # (address, port)
@@ -78,6 +83,7 @@ class ClusterState:
                 for part in entry.nodes:
                     self._take_again(self._snapshot, self._still_there(part))
         self._snapshot.generation = self.generation
+        self._snapshot.expect(self.demand.mix)
         return self._snapshot
 
     def _take_again(self, snapshot: ClusterSnapshot, part: NodePlacement) -> None:
@@ -106,6 +112,7 @@ class ClusterState:
         topology: Topology | None = None,
         jobs: Iterable[Job] = (),
         nodes: Iterable[Node] = (),
+        submitted: Iterable[tuple[JobId, JobSpec]] = (),
         next_job_id: JobId = FIRST_JOB_ID,
         last_seq: int = 0,
     ) -> ClusterState:
@@ -116,6 +123,7 @@ class ClusterState:
             next_job_id=next_job_id,
             last_seq=last_seq,
         )
+        state.demand = Demand.of(submitted)
         state.nodes = {node.name: node for node in nodes}
         for job in jobs:
             state.jobs[job.job_id] = job
@@ -234,6 +242,7 @@ def _submit(state: ClusterState, event: JobSubmitted, at_us: int) -> None:
     )
     state.jobs[job.job_id] = job
     state.next_job_id = JobId(max(state.next_job_id, job.job_id + 1))
+    state.demand.note(job.job_id, job.spec)
     if not job.is_held:
         state.queue.add(job)
         state.queue_version += 1
@@ -243,13 +252,13 @@ def _apply_to_job(state: ClusterState, job: Job, event: Event, at_us: int) -> No
     match event:
         case JobHeld():
             state.jobs[job.job_id] = replace(job, is_held=True)
-            state.queue.remove(job.job_id)
+            _dequeue(state, job)
         case JobReleased():
             state.jobs[job.job_id] = job = replace(job, is_held=False)
             _enqueue(state, job)
         case JobAllocated():
             _allocate(state, job, event)
-        case TasksStarted() | TaskFailed() | TasksEnded() | AttemptStopping():
+        case TasksStarted() | TaskFailed() | TasksEnded() | AttemptStopping() | JobStalled() | StallEnded():
             assert job.attempt is not None
             state.jobs[job.job_id] = _attempt_progress(job, job.attempt, event, at_us)
         case AttemptEnded():
@@ -261,7 +270,7 @@ def _apply_to_job(state: ClusterState, job: Job, event: Event, at_us: int) -> No
             _enqueue(state, job)
         case JobEnded():
             next_state(job.state, event.state)
-            state.queue.remove(job.job_id)
+            _dequeue(state, job)
             state.jobs[job.job_id] = replace(
                 job,
                 state=event.state,
@@ -280,6 +289,12 @@ def _enqueue(state: ClusterState, job: Job) -> None:
         state.queue_version += 1
 
 
+def _dequeue(state: ClusterState, job: Job) -> None:
+    if state.queue.ahead_of(job.job_id) is not None:
+        state.queue.remove(job.job_id)
+        state.queue_version += 1  # it may have been the head, which kept others back
+
+
 def _allocate(state: ClusterState, job: Job, event: JobAllocated) -> None:
     state.queue.remove(job.job_id)
     job = replace(
@@ -296,12 +311,22 @@ def _allocate(state: ClusterState, job: Job, event: JobAllocated) -> None:
 def _attempt_progress(
     job: Job,
     attempt: Attempt,
-    event: TasksStarted | TaskFailed | TasksEnded | AttemptStopping,
+    event: TasksStarted | TaskFailed | TasksEnded | AttemptStopping | JobStalled | StallEnded,
     at_us: int,
 ) -> Job:
     match event:
         case TaskFailed():
             return job  # what follows from it is AttemptStopping
+        case JobStalled():
+            stall = Stall(
+                global_rank=event.global_rank,
+                node=event.node,
+                noticed_at_us=at_us,
+                evidence=event.evidence,
+            )
+            attempt = replace(attempt, stall=stall)
+        case StallEnded():
+            attempt = replace(attempt, stall=None)
         case AttemptStopping():
             attempt = replace(
                 attempt,

@@ -18,6 +18,7 @@ from gpusched.placement.request import NodeRequest, whereabouts
 from gpusched.placement.snapshot import ClusterSnapshot
 
 _EVERY = slice(None)
+_DIRECT_MAX = 1 << 15  # pairs of a request and a node that are compared one by one: sorting costs more
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +102,14 @@ def _count_pairs(
     cpus: IntColumn, memory: IntColumn, node_cpus: IntColumn, node_memory: IntColumn
 ) -> IntColumn:
     """Count for each of (R,) pairs the (M,) nodes that have at least both."""
+    pairs = len(node_cpus) * len(cpus)
+    if pairs <= _DIRECT_MAX:
+        return _compare(cpus, memory, node_cpus, node_memory)
     cpu_steps, cpu_rank = np.unique(cpus, return_inverse=True)
     memory_steps, memory_rank = np.unique(memory, return_inverse=True)
     shape = (len(cpu_steps) + 1, len(memory_steps) + 1)
-    if len(node_cpus) * len(cpus) <= shape[0] * shape[1]:
-        both: BoolColumn = (node_cpus >= cpus[:, None]) & (node_memory >= memory[:, None])
-        direct: IntColumn = both.sum(axis=1)
-        return direct
+    if pairs <= shape[0] * shape[1]:
+        return _compare(cpus, memory, node_cpus, node_memory)
     # How many steps a node reaches, in each of the two; a sum from the far corner counts those that
     # reach at least so many.
     reached = np.searchsorted(cpu_steps, node_cpus, side="right") * shape[1]
@@ -115,4 +117,10 @@ def _count_pairs(
     at_least = np.bincount(reached, minlength=shape[0] * shape[1]).reshape(shape)[::-1, ::-1]
     at_least = at_least.cumsum(axis=0).cumsum(axis=1)[::-1, ::-1]
     counts: IntColumn = at_least[cpu_rank + 1, memory_rank + 1]
+    return counts
+
+
+def _compare(cpus: IntColumn, memory: IntColumn, node_cpus: IntColumn, node_memory: IntColumn) -> IntColumn:
+    both: BoolColumn = (node_cpus >= cpus[:, None]) & (node_memory >= memory[:, None])
+    counts: IntColumn = both.sum(axis=1)
     return counts

@@ -39,3 +39,12 @@ def in_words(request: NodeRequest, *, adjective: str = "") -> str:
     if request.memory_bytes > 0:
         parts.append(f"{in_bytes(request.memory_bytes)} memory")
     return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
+
+
+def in_time(seconds: int) -> str:
+    """Write a duration as a job file takes it: "2h", "1d12h", "90s" as "1m30s"."""
+    days, rest = divmod(seconds, 86_400)
+    hours, rest = divmod(rest, 3600)
+    minutes, left = divmod(rest, 60)
+    parts = ((days, "d"), (hours, "h"), (minutes, "m"), (left, "s"))
+    return "".join(f"{number}{unit}" for number, unit in parts if number) or "0s"

@@ -105,13 +105,11 @@ class _Cycle:
     ) -> None:
         self.now, self.queue, self.running, self.now_us = now, queue, list(running), now_us
         self.tries_left, self.memo = depth_max, memo
-        self.rows = memo.rows_of(now.inventory, queue)
-        self.nodes = np.fromiter((entry.spec.nodes for entry in queue), dtype=np.int64, count=len(queue))
+        asked = memo.asked_of(now.inventory, queue)
+        self.rows, self.nodes = asked.rows, asked.nodes
         self.available = memo.count_empty()[self.rows] >= self.nodes  # (Q,) enough nodes are up and open
-        for position in np.flatnonzero(self.available).tolist():
-            spec = queue[position].spec
-            if spec.has_topology_wishes:  # enough nodes may still not be near enough
-                self.available[position] = could_fit(now, spec)
+        for position in np.flatnonzero(self.available & asked.has_wishes).tolist():
+            self.available[position] = could_fit(now, queue[position].spec)  # and near enough
         self.starts: list[Start] = []
 
     def plan(self) -> Plan:
@@ -138,7 +136,7 @@ class _Cycle:
         return len(self.queue), None
 
     def _make_head(self, spec: JobSpec) -> Head:
-        forecast = forecast_start(self.now, spec, self.running, self.now_us, memo=self.memo.holdings)
+        forecast = forecast_start(self.now, spec, self.running, self.now_us, memo=self.memo.forecast)
         return Head(spec, forecast, fit_empty(self.now.inventory, node_request(spec)))
 
     def _backfill(self, head: Head, first: int) -> int:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gpusched.domain.errors import InsufficientResources, Rejected
+from gpusched.domain.errors import Rejected
 from gpusched.domain.job_spec import JobSpec
 from gpusched.placement.counts import Room
 from gpusched.placement.fit import fit_now, matching_gpus
-from gpusched.placement.gang import fits, place
+from gpusched.placement.gang import find, fits, place
 from gpusched.placement.inventory import BoolColumn
 from gpusched.placement.placement import Placement
 from gpusched.placement.request import node_request
@@ -88,6 +88,6 @@ def take(snapshot: ClusterSnapshot, placement: Placement) -> None:
 def try_place(now: ClusterSnapshot, spec: JobSpec, avoid: BoolColumn | None = None) -> Placement | None:
     """Place a gang; None if it does not fit now."""
     try:
-        return place(now, spec, avoid=avoid)
-    except (InsufficientResources, Rejected):
+        return find(now, spec, avoid=avoid)
+    except Rejected:
         return None
