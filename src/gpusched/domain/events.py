@@ -35,6 +35,7 @@ class JobHeld:
 
     job_id: JobId
     by: str
+    for_s: int | None = None  # then the head itself releases it; None: somebody has to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from gpusched.domain.commands import StopTasks
 from gpusched.domain.events import (
     AgentReport,
     AttemptStopping,
+    JobReleased,
     JobStalled,
     NodeJoined,
     NodeLost,
@@ -25,6 +26,7 @@ from gpusched.domain.node import Schedulability
 from gpusched.domain.telemetry import NodeUse
 from gpusched.engine.inputs import (
     CommandAcknowledged,
+    DelayPassed,
     DrainDeadlinePassed,
     Fact,
     GangMoves,
@@ -63,12 +65,19 @@ def take(tx: Transaction, fact: Fact, launches: Mapping[AttemptId, int]) -> None
             _drain_now(tx, fact.node)
         case GangStalled() | GangMoves():
             _gang(tx, fact)
+        case DelayPassed():
+            _delay_passed(tx, fact.job_id)
         case Reported():
             _reported(tx, fact.node, fact.fact)
         case CommandAcknowledged():
             tx.acknowledge(fact.command_seq)
         case _:
             assert_never(fact)
+
+
+def _delay_passed(tx: Transaction, job_id: JobId) -> None:
+    if job_id in tx.state.delayed:
+        tx.record(JobReleased(job_id=job_id, by="gpusched: it has waited long enough"))
 
 
 def _current_anywhere(tx: Transaction, attempt_id: AttemptId) -> Attempt | None:

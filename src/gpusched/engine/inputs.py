@@ -55,6 +55,7 @@ class RequeueJob:
     who: Principal
     request_id: RequestId
     job_id: JobId
+    hold: bool = False  # it comes back to the queue held: others may go where it was
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +148,13 @@ class CommandAcknowledged:
 
 
 @dataclass(frozen=True, slots=True)
+class DelayPassed:
+    """A job has waited long enough before its next attempt."""
+
+    job_id: JobId
+
+
+@dataclass(frozen=True, slots=True)
 class GangStalled:
     """No rank of an attempt shows work any more; the others seem to wait for ``global_rank``."""
 
@@ -170,6 +178,7 @@ Fact = (
     | LeaseEnded
     | NodeHeard
     | DrainDeadlinePassed
+    | DelayPassed
     | GangStalled
     | GangMoves
     | Reported

@@ -13,8 +13,6 @@ from gpusched.domain.events import (
     Event,
     JobAllocated,
     JobEnded,
-    JobHeld,
-    JobRequeued,
     JobStalled,
     NodeDrained,
     NodeDrainStarted,
@@ -24,13 +22,11 @@ from gpusched.domain.events import (
 from gpusched.domain.ids import NodeName
 from gpusched.domain.job import Attempt, Job, TaskExit
 from gpusched.domain.job_spec import StallAction
-from gpusched.domain.job_state import INFRASTRUCTURE_REASONS, EndReason, terminal_state
+from gpusched.domain.job_state import EndReason, terminal_state
 from gpusched.domain.node import Schedulability
+from gpusched.engine.restarts import next_try
 from gpusched.engine.state import ClusterState
 from gpusched.launch.plan import make_launch_plan
-
-ATTEMPTS_MAX = 5
-"""After this many attempts ended by infrastructure the job is held: Slurm's MaxBatchRequeue."""
 
 
 def react(state: ClusterState, event: Event, cluster: str) -> tuple[Command, ...]:
@@ -149,12 +145,9 @@ def _after_stall(job: Job, event: JobStalled) -> tuple[Event, ...]:
 
 
 def _after_attempt(job: Job, event: AttemptEnded) -> tuple[Event, ...]:
-    restartable = job.spec.requeue and event.reason in INFRASTRUCTURE_REASONS
-    if event.reason is EndReason.REQUEUED or restartable:
-        requeued = JobRequeued(job_id=job.job_id, epoch=event.epoch)
-        if restartable and event.epoch >= ATTEMPTS_MAX:
-            return (requeued, JobHeld(job_id=job.job_id, by="gpusched: too many lost attempts"))
-        return (requeued,)
+    again = next_try(job, event)
+    if again:
+        return again
     ended = JobEnded(
         job_id=job.job_id,
         state=terminal_state(event.reason),

@@ -19,12 +19,14 @@ class JobSubmitted(_message.Message):
     def __init__(self, job_id: _Optional[int] = ..., spec: _Optional[_Union[_job_pb2.JobSpec, _Mapping]] = ..., owner: _Optional[_Union[_job_pb2.Identity, _Mapping]] = ...) -> None: ...
 
 class JobHeld(_message.Message):
-    __slots__ = ("job_id", "by")
+    __slots__ = ("job_id", "by", "for_s")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     BY_FIELD_NUMBER: _ClassVar[int]
+    FOR_S_FIELD_NUMBER: _ClassVar[int]
     job_id: int
     by: str
-    def __init__(self, job_id: _Optional[int] = ..., by: _Optional[str] = ...) -> None: ...
+    for_s: int
+    def __init__(self, job_id: _Optional[int] = ..., by: _Optional[str] = ..., for_s: _Optional[int] = ...) -> None: ...
 
 class JobReleased(_message.Message):
     __slots__ = ("job_id", "by")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
-from gpusched.domain.errors import NotPermitted, Unauthenticated
+from gpusched.domain.errors import GpuschedError, NotPermitted, Unauthenticated
 from gpusched.domain.identity import ANONYMOUS, Principal, Role
 from gpusched.wire.methods import METHODS, PUBLIC, ROLES
 from gpusched.wire.status import abort_with
@@ -44,6 +44,10 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         authenticate: Verifies a token.
         authenticate_peer: Verifies a node's certificate.
         roles: Who may call what, by path.
+
+    Attributes:
+        authenticate: As given; may be replaced while RPCs come in.
+        authenticate_peer: Likewise.
     """
 
     def __init__(
@@ -52,7 +56,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         authenticate_peer: AuthenticatePeer,
         roles: Mapping[str, frozenset[Role]] = ROLES,
     ) -> None:
-        self._authenticate, self._authenticate_peer = authenticate, authenticate_peer
+        self.authenticate, self.authenticate_peer = authenticate, authenticate_peer
         self._roles = roles
 
     async def intercept_service(
@@ -68,13 +72,13 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         allowed = self._roles.get(path, frozenset())
         try:
             token = _token(handler_call_details.invocation_metadata)
-            caller = None if token is None and Role.NODE in allowed else self._authenticate(_shown(token))
+            caller = None if token is None and Role.NODE in allowed else self.authenticate(_shown(token))
             handler = await continuation(handler_call_details)
             if handler is not None and caller is not None:
                 _check_role(path, caller, allowed)
         except (Unauthenticated, NotPermitted) as error:
             log.info("refused %s: %s", path, error)
-            return _refusal(path, error)
+            return refusal(path, error)
         if caller is not None:
             CALLER.set(caller)
         if handler is None or not (caller is None or caller.node is not None):
@@ -88,7 +92,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         async def answer(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
             try:
                 CALLER.set(self._node(by_token, context))
-            except (Unauthenticated, NotPermitted) as error:
+            except GpuschedError as error:
                 log.warning("refused %s from %s: %s", path, context.peer(), error)
                 await abort_with(context, error)
             await serve(requests, context)
@@ -105,7 +109,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             raise NotPermitted(
                 "an agent on another machine needs a certificate of the cluster: `gpusched node join-token`"
             )
-        by_certificate = None if certificate is None else self._authenticate_peer(certificate)
+        by_certificate = None if certificate is None else self.authenticate_peer(certificate)
         if by_certificate is not None and by_token is not None and by_token.node != by_certificate.node:
             raise NotPermitted("the token and the certificate name different nodes")
         who = by_certificate or by_token
@@ -142,7 +146,7 @@ def _check_role(path: str, caller: Principal, allowed: frozenset[Role]) -> None:
         )
 
 
-def _refusal(path: str, error: Unauthenticated | NotPermitted) -> Handler:
+def refusal(path: str, error: GpuschedError) -> Handler:
     """A handler that refuses without looking at the request."""
 
     async def refuse(_: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:

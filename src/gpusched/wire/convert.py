@@ -12,6 +12,7 @@ from typing import Any
 from gpusched.domain import (
     allocation,
     commands,
+    defrag,
     diagnosis,
     events,
     identity,
@@ -84,6 +85,8 @@ RULED_OUT = _codec(diagnosis.RuledOut, job_pb2.RuledOut)
 FIELD_CHANGE = _codec(diagnosis.FieldChange, job_pb2.FieldChange)
 RELAXATION = _codec(diagnosis.Relaxation, job_pb2.Relaxation)
 DIAGNOSIS = _codec(diagnosis.Diagnosis, job_pb2.Diagnosis)
+JOB_MOVE = _codec(defrag.JobMove, job_service_pb2.JobMove)
+DEFRAG_PLAN = _codec(defrag.DefragPlan, job_service_pb2.PlanDefragResponse)
 JOB_FILTER = _codec(job.JobFilter, job_service_pb2.ListJobsRequest, leaves=("page_size", "page_token"))
 PLAN_PREVIEW = _codec(PlanPreview, job_service_pb2.PlanJobResponse)
 LOG_CHUNK = _codec(logs.LogChunk, job_service_pb2.LogChunk)
@@ -99,7 +102,14 @@ NODE_SAMPLE = _codec(telemetry.NodeSample, node_pb2.NodeSample)
 NODE = _codec(
     node.Node,
     node_pb2.Node,
-    leaves=("sample", "job_ids", "gpus_allocated", "cpus_allocated", "memory_allocated_bytes"),
+    leaves=(
+        "sample",
+        "job_ids",
+        "gpus_allocated",
+        "cpus_allocated",
+        "memory_allocated_bytes",
+        "gpu_milli_allocated",
+    ),
 )
 NODE_VIEW = _codec(NodeView, node_pb2.Node, inline=("node",), names={"jobs": "job_ids"})
 

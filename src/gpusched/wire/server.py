@@ -21,10 +21,10 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from gpusched.domain.errors import ConfigInvalid, NotPermitted
+from gpusched.domain.errors import ConfigInvalid, GpuschedError, NotLeading
 from gpusched.domain.identity import Principal, Role
 from gpusched.wire.address import Address, parse_address
-from gpusched.wire.auth_interceptor import Authenticate, AuthenticatePeer, AuthInterceptor
+from gpusched.wire.auth_interceptor import Authenticate, AuthenticatePeer, AuthInterceptor, refusal
 from gpusched.wire.handlers import Handlers
 from gpusched.wire.methods import METHODS, ROLES, SERVICES, require_roles
 from gpusched.wire.rpc_handlers import service_handler
@@ -43,8 +43,8 @@ OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.so_reuseport", 0),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    # Agents and watchers ping every 20 s; below that gRPC calls it abuse.
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    # Agents and watchers ping every 12 s; what comes much faster gRPC calls abuse.
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
 )
 
@@ -63,20 +63,22 @@ class AgentsDoor:
 
     address: str
     tls: Callable[[], Shown]
-    authenticate: AuthenticatePeer
 
 
 class Server:
-    """Serves ``handlers`` from ``start`` to ``stop``.
+    """Serves ``handlers`` from ``start`` to ``stop``; without any it stands by, until ``serve``.
+
+    One that stands by says so: health is NOT_SERVING, and every RPC gets ``why_not``'s error.
 
     Args:
-        handlers: What to serve.
+        handlers: What to serve; None: nothing yet.
         authenticate: Verifies a token.
         listen: Addresses: ``unix:///path`` (a dead server's file there is taken over), ``host:port``
             (port 0 takes a free one).
         tls: What to show on TCP, asked at every handshake. Needed unless every address is local.
         agents: For agents of other machines; None: none.
         roles: Who may call what, by the RPC's path.
+        why_not: What callers are told while there are no handlers.
 
     Attributes:
         addresses: Where it listens, with the ports that were taken; empty before ``start``.
@@ -88,22 +90,28 @@ class Server:
 
     def __init__(
         self,
-        handlers: Handlers,
+        handlers: Handlers | None,
         authenticate: Authenticate,
         listen: Sequence[str],
         *,
         tls: Callable[[], Shown] | None = None,
         agents: AgentsDoor | None = None,
         roles: Mapping[str, frozenset[Role]] = ROLES,
+        why_not: Callable[[], GpuschedError] = lambda: NotLeading("this head stands by"),
     ) -> None:
         require_roles(METHODS, roles)
-        self._handlers = handlers
         self._listen = [Door(parse_address(text), tls) for text in listen]
         self._agents = [] if agents is None else [Door(parse_address(agents.address), agents.tls)]
         for door in (*self._listen, *self._agents):
             _check_door(door)
-        authenticate_peer = _no_peer if agents is None else agents.authenticate
-        self._interceptor = AuthInterceptor(authenticate, authenticate_peer, roles)
+        self._services = _Services(why_not)
+        if handlers is not None:
+            self._services.switch_to(handlers)
+
+        def no_peer(_: bytes) -> Principal:
+            raise why_not()
+
+        self._interceptor = AuthInterceptor(authenticate, no_peer, roles)
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._server: grpc.aio.Server | None = None
         self.addresses: tuple[str, ...] = ()
@@ -118,15 +126,30 @@ class Server:
         server = grpc.aio.server(
             options=OPTIONS, interceptors=(self._interceptor,), maximum_concurrent_rpcs=RPCS_MAX
         )
-        server.add_generic_rpc_handlers(self._services())
+        server.add_generic_rpc_handlers((self._services,))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = [*(service.full_name for service in SERVICES), health.SERVICE_NAME, reflection.SERVICE_NAME]
         reflection.enable_server_reflection(names, server)
         await self._bind_all(server)
         await server.start()
         self._server = server
-        for name in ("", *names):
+        for name in (health.SERVICE_NAME, reflection.SERVICE_NAME):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        await self._tell_health()
+
+    async def serve(
+        self, handlers: Handlers, authenticate: Authenticate, authenticate_peer: AuthenticatePeer
+    ) -> None:
+        """Stand by no longer."""
+        self._interceptor.authenticate = authenticate
+        self._interceptor.authenticate_peer = authenticate_peer
+        self._services.switch_to(handlers)
+        await self._tell_health()
+
+    async def _tell_health(self) -> None:
+        status = health_pb2.HealthCheckResponse
+        for name in ("", *(service.full_name for service in SERVICES)):
+            await self._health.set(name, status.SERVING if self._services.is_serving else status.NOT_SERVING)
 
     async def stop(self, grace_s: float) -> None:
         """Take no new calls, let those in flight end for ``grace_s`` seconds, then cut them off."""
@@ -150,8 +173,19 @@ class Server:
         self.addresses = tuple(address.text for address in bound[: len(self._listen)])
         self.agents_port = bound[-1].port if self._agents else None
 
-    def _services(self) -> tuple[grpc.GenericRpcHandler[Any, Any], ...]:
-        handlers = self._handlers
+
+class _Services(grpc.GenericRpcHandler):  # type: ignore[type-arg]
+    """Every RPC of gpusched; refused until there are handlers."""
+
+    def __init__(self, why_not: Callable[[], GpuschedError]) -> None:
+        self._why_not = why_not
+        self._inner: tuple[grpc.GenericRpcHandler[Any, Any], ...] = ()
+
+    @property
+    def is_serving(self) -> bool:
+        return bool(self._inner)
+
+    def switch_to(self, handlers: Handlers) -> None:
         servicers: dict[str, object] = {
             "JobService": JobService(handlers.jobs),
             "NodeService": NodeService(handlers.nodes),
@@ -159,7 +193,12 @@ class Server:
             "ReportService": ReportService(handlers.reports),
             "MemberService": MemberService(handlers.members),
         }
-        return tuple(service_handler(service, servicers[service.name]) for service in SERVICES)
+        self._inner = tuple(service_handler(service, servicers[service.name]) for service in SERVICES)
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        if not self._inner and details.method in METHODS:
+            return refusal(details.method, self._why_not())
+        return next(filter(None, (inner.service(details) for inner in self._inner)), None)
 
 
 def _check_door(door: Door) -> None:
@@ -168,10 +207,6 @@ def _check_door(door: Door) -> None:
             f"refusing to start: {door.address.text} can be reached from other machines and there is no TLS: "
             "make a CA with `gpusched ca init`, give a certificate and a key, or listen on 127.0.0.1"
         )
-
-
-def _no_peer(_: bytes) -> Principal:
-    raise NotPermitted("this head takes no certificates: it has no port for agents of other machines")
 
 
 def _remove_sockets(addresses: Iterable[Address]) -> None:
