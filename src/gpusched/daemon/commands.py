@@ -57,7 +57,9 @@ def head(home: Path | None, config: Path | None, tcp: str | None) -> None:
         gpusched head --config /etc/gpusched/head.toml
     """
     from gpusched.daemon.config import find_config
+    from gpusched.wire.tls_version import require_tls_1_3
 
+    require_tls_1_3()
     place = home_of(home)
     settings = find_config(place, config)
     from gpusched.daemon.head import Serving, run_head  # takes longest: not for a file that is wrong

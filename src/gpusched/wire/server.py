@@ -29,7 +29,7 @@ from gpusched.wire.handlers import Handlers
 from gpusched.wire.methods import METHODS, ROLES, SERVICES, require_roles
 from gpusched.wire.rpc_handlers import service_handler
 from gpusched.wire.servicers import AgentService, JobService, MemberService, NodeService, ReportService
-from gpusched.wire.tls import Shown, require_tls_1_3, server_credentials
+from gpusched.wire.tls import Shown, server_credentials
 from gpusched.wire.unix_socket import claim_path, open_to_all
 
 REQUEST_BYTES_MAX = 16 << 20
@@ -240,7 +240,6 @@ def _bind_tcp(server: grpc.aio.Server, address: Address, tls: Callable[[], Shown
     try:
         if tls is None:
             return server.add_insecure_port(address.text)
-        require_tls_1_3()
         return server.add_secure_port(address.text, server_credentials(tls))
     except OSError as error:
         raise ConfigInvalid(f"a TLS file cannot be read: {error}") from error

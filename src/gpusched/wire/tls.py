@@ -1,13 +1,7 @@
-"""TLS of heads and agents: what they show each other, and the oldest version that is spoken.
-
-gRPC for Python has no setting for the version. A list of cipher suites concerns TLS 1.2 alone, so
-one with which no TLS 1.2 handshake can end (a pre-shared key, which nobody has) leaves TLS 1.3
-(RFC 8446); ``docs/adr/0005-tls-1.3-only.md`` has the measurement.
-"""
+"""TLS of heads and agents: what they show each other."""
 
 from __future__ import annotations
 
-import os
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +16,6 @@ from gpusched.wire.address import Address
 HEAD_NAME = "head.gpusched.internal"
 """In every head's certificate: a member knows its heads by their CA, however it reaches them."""
 
-NO_TLS_1_2 = "ECDHE-PSK-AES256-CBC-SHA"
 CONNECT_TIMEOUT_S = 10.0
 
 
@@ -33,11 +26,6 @@ class Shown:
     key: bytes
     chain: bytes
     trusted: bytes | None = None  # None: it asks for none
-
-
-def require_tls_1_3() -> None:
-    """Make this process serve TLS 1.3 alone. Call before the first credentials are made."""
-    os.environ["GRPC_SSL_CIPHER_SUITES"] = NO_TLS_1_2
 
 
 def server_credentials(current: Callable[[], Shown]) -> grpc.ServerCredentials:

@@ -10,14 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from cluster import facts
 from gpusched_cli import COMMAND, Ran, gpusched
 from live import output, shell
 
 from benchmarks.cluster import tail, temporary_home, until
+from gpusched.agent.membership import IdentityFolder, Wish
 from gpusched.cli.exit_codes import ExitCode
-from gpusched.domain.ids import JobId
+from gpusched.domain.errors import HeadUnavailable, NotPermitted
+from gpusched.domain.ids import JobId, NodeName
 from gpusched.domain.job_state import JobState
+from gpusched.domain.link import Hello
+from gpusched.domain.membership import CertificateGiven
+from gpusched.wire.address import parse_address
+from gpusched.wire.agent_link import connect_member
 from gpusched.wire.client import Client
+from gpusched.wire.joining import ask_trust
 
 CONFIG = """
 cluster = "lab"
@@ -218,3 +226,44 @@ def test_a_node_that_is_no_member_is_told_how_to_become_one(cluster: Cluster, tm
     )
     ran = gpusched(*words, home=tmp_path)
     assert (ran.code, "--join" in ran.err) == (ExitCode.NOT_PERMITTED, True), ran
+
+
+@pytest.mark.parametrize(("version", "is_served"), [("-tls1_2", False), ("-tls1_3", True)])
+def test_tls_1_3_is_spoken_and_no_older(cluster: Cluster, version: str, is_served: bool) -> None:
+    words = ("openssl", "s_client", "-connect", cluster.tcp, "-alpn", "h2", version)
+    said = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=False).stdout
+    assert (b"Cipher is TLS_" in said, b"Cipher is (NONE)" in said) == (is_served, not is_served), said
+
+
+async def test_where_agents_are_heard_nobody_is_without_a_certificate(cluster: Cluster) -> None:
+    tcp = parse_address(cluster.tcp)
+    trust = await ask_trust(tcp, None)
+    assert trust.agents_port is not None
+    door = tcp.with_port(trust.agents_port)
+    token = gpusched("token", home=cluster.home).out.strip()
+    ca = cluster.home / "ca" / "trusted.pem"
+    for shown in (token, "forged"):
+        with Client(door.text, token=shown, ca_file=ca, retry_s=0) as client, pytest.raises(HeadUnavailable):
+            client.nodes.list()
+    with Client(cluster.tcp, token=token, ca_file=ca) as client:
+        client.nodes.list()
+
+
+async def test_a_certificate_opens_the_stream_of_its_own_node_alone(cluster: Cluster, tmp_path: Path) -> None:
+    with cluster.client() as client, member(cluster, tmp_path, "n8", token=cluster.join_token()):
+        until_up(client, "n8")
+    held = IdentityFolder(tmp_path / "agents" / "n8").read()
+    assert held is not None
+    tcp = parse_address(cluster.tcp)
+    trust = await ask_trust(tcp, held.trusted)
+    assert trust.agents_port is not None
+    door = tcp.with_port(trust.agents_port)
+    async with connect_member(door, trusted=held.trusted, key=held.key, chain=held.chain) as link:
+        await link.send(Hello(facts("n1"), ()))
+        with pytest.raises(NotPermitted, match="for node 'n8', not for 'n1'"):
+            await anext(aiter(link))
+    stranger = Wish(NodeName("n8")).granted(CertificateGiven(held.chain, held.trusted))  # another's key
+    with pytest.raises(HeadUnavailable):
+        async with connect_member(door, trusted=held.trusted, key=stranger.key, chain=held.chain) as link:
+            await link.send(Hello(facts("n8"), ()))
+            await anext(aiter(link))

@@ -179,22 +179,6 @@ async def test_tls_files_that_are_no_certificate_are_refused(home, tls):
         await Head(home).start(tls=tls)
 
 
-@pytest.mark.parametrize(("version", "is_served"), [("-tls1_2", False), ("-tls1_3", True)])
-async def test_tls_1_3_is_spoken_and_no_older(home, tls, version, is_served):
-    head = Head(home)
-    await head.start(tls=tls)
-    asking = await asyncio.create_subprocess_exec(
-        *("openssl", "s_client", "-connect", head.tcp, "-alpn", "h2", version),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    said, _ = await asking.communicate()
-    await head.stop()
-    assert (b"Cipher is TLS_" in said) == is_served, said
-    assert (b"Cipher is (NONE)" in said) != is_served, said
-
-
 async def test_a_certificate_that_was_renewed_is_shown_to_who_comes_next(home, tls, tmp_path):
     head = Head(home)
     await head.start(tls=tls)
