@@ -32,6 +32,7 @@ from gpusched.engine.loop import Loop
 from gpusched.launch.plan import make_launch_plan
 from gpusched.placement.diagnose import check_feasible, diagnose
 from gpusched.placement.gang import place
+from gpusched.policy.retry import retry_spec
 from gpusched.store.reader import Reader
 from gpusched.wire.handlers import JobView, Page, PlanPreview
 
@@ -154,7 +155,7 @@ class JobApi:
         """Why a job waits; for one that doesn't, where it is."""
         job = seen_by(who, await find_job(self.reader, job_id))
         state = self.loop.engine.state
-        diagnosis = diagnose(state.snapshot, job.spec)
+        diagnosis = diagnose(state.snapshot, retry_spec(state.snapshot, job.spec, job.failed_on))
         if job.state is not JobState.PENDING:
             ended = f": {job.end_detail or job.end_reason}" if job.end_reason is not None else ""
             stall = None if job.attempt is None or job.state.is_terminal else job.attempt.stall

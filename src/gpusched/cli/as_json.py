@@ -152,5 +152,6 @@ def plain(value: Any) -> Any:
 
 def _field(name: str, value: Any) -> tuple[str, Any]:
     if name.endswith("_us"):
-        return name.removesuffix("_us"), None if value is None else rfc3339(value)
+        several = isinstance(value, tuple)
+        return name.removesuffix("_us"), list(map(rfc3339, value)) if several else _instant(value)
     return name, plain(value)

@@ -106,6 +106,11 @@ def head(home: Path | None, config: Path | None, tcp: str | None) -> None:
     help="Join the cluster first, with the token in FILE; -: standard input, env: $GPUSCHED_JOIN_TOKEN.",
 )
 @click.option("--ca-fingerprint", metavar="sha256:HEX", help="Whom to believe when joining. [with --join]")
+    "--health",
+    "health_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="TOML file: what to check on this node, and its hooks.",
+)
 @click.option(
     "--on-stop",
     type=click.Choice(["leave", "end"]),
@@ -123,6 +128,7 @@ def agent(
     labels: tuple[str, ...],
     join_from: str | None,
     ca_fingerprint: str | None,
+    health_file: Path | None,
     on_stop: str,
 ) -> None:
     """Run a node's agent: reads devices, starts and supervises ranks.
@@ -137,6 +143,7 @@ def agent(
     from gpusched.agent.facts import Declared
     from gpusched.agent.main import AgentSettings, OnStop, run_agent
     from gpusched.agent.membership import joining_with
+    from gpusched.daemon.agent_config import load_health
 
     _log_to_stderr(f"agent {name}")
     settings = AgentSettings(
@@ -151,6 +158,7 @@ def agent(
         ),
         on_stop=OnStop(on_stop),
         joining=joining_with(join_from, ca_fingerprint),
+        health=load_health(health_file),
     )
     asyncio.run(run_agent(settings))
 

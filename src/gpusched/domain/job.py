@@ -79,6 +79,7 @@ class Job:
     end_reason: EndReason | None = None
     end_detail: str | None = None
     exit_code: int | None = None
+    failed_on: tuple[NodeName, ...] = ()  # nodes whose fault ended attempts: later ones go elsewhere
 
     @property
     def attempt_id(self) -> AttemptId | None:

@@ -52,6 +52,8 @@ class EndReason(StrEnum):
     CANCELLED = "Cancelled"
     REQUEUED = "Requeued"  # somebody asked for another attempt
     DRAINED = "NodeDrained"  # the node's drain deadline passed
+    NODE_UNHEALTHY = "NodeUnhealthy"  # a node or a device of it had to be taken out at once
+    PROLOG_FAILED = "PrologFailed"  # a node was not fit to start it
     STALLED = "Stalled"  # no rank moved any more, and the job asked to be requeued then
 
 
@@ -98,6 +100,8 @@ def terminal_state(reason: EndReason) -> JobState:
             | EndReason.NODE_FAIL
             | EndReason.REQUEUED
             | EndReason.DRAINED
+            | EndReason.NODE_UNHEALTHY
+            | EndReason.PROLOG_FAILED
             | EndReason.STALLED
         ):
             return JobState.FAILED
@@ -106,7 +110,14 @@ def terminal_state(reason: EndReason) -> JobState:
 
 
 INFRASTRUCTURE_REASONS = frozenset(
-    {EndReason.NODE_FAIL, EndReason.SHIM_LOST, EndReason.DRAINED, EndReason.STALLED}
+    {
+        EndReason.NODE_FAIL,
+        EndReason.SHIM_LOST,
+        EndReason.DRAINED,
+        EndReason.STALLED,
+        EndReason.NODE_UNHEALTHY,
+        EndReason.PROLOG_FAILED,
+    }
 )
 """Ends that are not the job's doing: a job marked ``requeue`` gets another attempt after them.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gpusched.domain.commands import Queued
-from gpusched.domain.events import AgentReport
+from gpusched.domain.events import AgentReport, HealthReport
 from gpusched.domain.ids import AttemptId, Epoch, JobId
 from gpusched.domain.logs import LogChunk, LogQuery
 from gpusched.domain.membership import CertificateGiven
@@ -36,7 +36,7 @@ class Report:
     """A fact, repeated over reconnects until ``ReportTaken`` comes back for its id."""
 
     report_id: int
-    fact: AgentReport
+    fact: AgentReport | HealthReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +91,7 @@ class LeaseRenewed:
     """
 
     seq: int
+    now_us: int | None = None  # the head's wall clock: for noticing skew, and nothing else
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,8 @@ class EndReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     END_REASON_REQUEUED: _ClassVar[EndReason]
     END_REASON_DRAINED: _ClassVar[EndReason]
     END_REASON_STALLED: _ClassVar[EndReason]
+    END_REASON_NODE_UNHEALTHY: _ClassVar[EndReason]
+    END_REASON_PROLOG_FAILED: _ClassVar[EndReason]
 
 class Launcher(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -104,6 +106,8 @@ END_REASON_CANCELLED: EndReason
 END_REASON_REQUEUED: EndReason
 END_REASON_DRAINED: EndReason
 END_REASON_STALLED: EndReason
+END_REASON_NODE_UNHEALTHY: EndReason
+END_REASON_PROLOG_FAILED: EndReason
 LAUNCHER_UNSPECIFIED: Launcher
 LAUNCHER_DIRECT: Launcher
 LAUNCHER_TORCHRUN: Launcher
@@ -445,7 +449,7 @@ class LaunchPlan(_message.Message):
     def __init__(self, nodes: _Optional[_Iterable[_Union[NodeLaunch, _Mapping]]] = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("job_id", "spec", "owner", "submitted_at_us", "state", "is_held", "attempt", "started_at_us", "ended_at_us", "end_reason", "end_detail", "exit_code", "pending_reason", "held_until_us", "restarts", "uses", "cost", "currency", "plan")
+    __slots__ = ("job_id", "spec", "owner", "submitted_at_us", "state", "is_held", "attempt", "started_at_us", "ended_at_us", "end_reason", "end_detail", "exit_code", "pending_reason", "held_until_us", "restarts", "uses", "cost", "currency", "plan", "failed_on")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
@@ -465,6 +469,7 @@ class Job(_message.Message):
     COST_FIELD_NUMBER: _ClassVar[int]
     CURRENCY_FIELD_NUMBER: _ClassVar[int]
     PLAN_FIELD_NUMBER: _ClassVar[int]
+    FAILED_ON_FIELD_NUMBER: _ClassVar[int]
     job_id: int
     spec: JobSpec
     owner: Identity
@@ -484,7 +489,8 @@ class Job(_message.Message):
     cost: str
     currency: str
     plan: LaunchPlan
-    def __init__(self, job_id: _Optional[int] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., owner: _Optional[_Union[Identity, _Mapping]] = ..., submitted_at_us: _Optional[int] = ..., state: _Optional[_Union[JobState, str]] = ..., is_held: _Optional[bool] = ..., attempt: _Optional[_Union[Attempt, _Mapping]] = ..., started_at_us: _Optional[int] = ..., ended_at_us: _Optional[int] = ..., end_reason: _Optional[_Union[EndReason, str]] = ..., end_detail: _Optional[str] = ..., exit_code: _Optional[int] = ..., pending_reason: _Optional[_Union[PendingReason, str]] = ..., held_until_us: _Optional[int] = ..., restarts: _Optional[int] = ..., uses: _Optional[_Iterable[_Union[NamedNodeUse, _Mapping]]] = ..., cost: _Optional[str] = ..., currency: _Optional[str] = ..., plan: _Optional[_Union[LaunchPlan, _Mapping]] = ...) -> None: ...
+    failed_on: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, job_id: _Optional[int] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., owner: _Optional[_Union[Identity, _Mapping]] = ..., submitted_at_us: _Optional[int] = ..., state: _Optional[_Union[JobState, str]] = ..., is_held: _Optional[bool] = ..., attempt: _Optional[_Union[Attempt, _Mapping]] = ..., started_at_us: _Optional[int] = ..., ended_at_us: _Optional[int] = ..., end_reason: _Optional[_Union[EndReason, str]] = ..., end_detail: _Optional[str] = ..., exit_code: _Optional[int] = ..., pending_reason: _Optional[_Union[PendingReason, str]] = ..., held_until_us: _Optional[int] = ..., restarts: _Optional[int] = ..., uses: _Optional[_Iterable[_Union[NamedNodeUse, _Mapping]]] = ..., cost: _Optional[str] = ..., currency: _Optional[str] = ..., plan: _Optional[_Union[LaunchPlan, _Mapping]] = ..., failed_on: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RuledOut(_message.Message):
     __slots__ = ("constraint", "nodes", "gpus", "detail")
