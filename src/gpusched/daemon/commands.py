@@ -106,6 +106,7 @@ def head(home: Path | None, config: Path | None, tcp: str | None) -> None:
     help="Join the cluster first, with the token in FILE; -: standard input, env: $GPUSCHED_JOIN_TOKEN.",
 )
 @click.option("--ca-fingerprint", metavar="sha256:HEX", help="Whom to believe when joining. [with --join]")
+@click.option(
     "--health",
     "health_file",
     type=click.Path(path_type=Path, dir_okay=False),
