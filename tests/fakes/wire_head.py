@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from gpusched.domain.defrag import DefragPlan, JobMove
 from gpusched.domain.diagnosis import Constraint, Diagnosis, FieldChange, Relaxation, RuledOut
 from gpusched.domain.errors import Unauthenticated
 from gpusched.domain.events import JobHeld, JobReleased, Recorded
@@ -21,6 +22,7 @@ from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import PendingReason
 from gpusched.domain.link import Hello, Welcome
 from gpusched.domain.logs import LogChunk
+from gpusched.domain.membership import CertificateGiven, JoinTokenMade, Trust
 from gpusched.domain.node import Device, Node, NodeFacts
 from gpusched.domain.topology import NodePath, Topology, TopologyLevel
 from gpusched.domain.usage import ChargeLine, CostReport, DeviceInterval, GroupBy, UsageClass
@@ -53,6 +55,20 @@ DIAGNOSIS = Diagnosis(
     ruled_out=(RuledOut(Constraint.GPUS_FREE, 2, 8, "all taken"),),
     relaxations=(Relaxation("without nodelist", (FieldChange("nodelist", None),)),),
 )
+DEFRAG_PLAN = DefragPlan(
+    message="moving 2 jobs with 3 GPUs makes room",
+    gang_nodes=(N1,),
+    moves=(
+        JobMove(
+            job_id=JobId(3), name="a", user="ada", gpus=1, from_nodes=(N1,), to_nodes=("n2",), lost_gpu_s=0.0
+        ),
+        JobMove(
+            job_id=JobId(4), name="b", user="bob", gpus=2, from_nodes=(N1,), to_nodes=(), lost_gpu_s=None
+        ),
+    ),
+    is_fewest=False,
+    jobs_ahead=0,
+)
 PREVIEW = PlanPreview(diagnosis=DIAGNOSIS, plan=None, price_per_hour="2.50", currency="EUR")
 EVENTS = (
     Recorded(3, 100, JobHeld(job_id=JobId(7), by="ada")),
@@ -80,6 +96,7 @@ NODE = NodeView(
     sample=None,
     jobs=(JobId(7),),
     gpus_allocated=1,
+    gpu_milli_allocated=1000,
     cpus_allocated=2,
     memory_allocated_bytes=0,
 )
@@ -162,8 +179,11 @@ class JobsInMemory:
     async def release(self, who, request_id, job_id):
         await self.memory.answer("release", who, request_id, job_id)
 
-    async def requeue(self, who, request_id, job_id):
-        await self.memory.answer("requeue", who, request_id, job_id)
+    async def requeue(self, who, request_id, job_id, *, hold):
+        await self.memory.answer("requeue", who, request_id, job_id, hold)
+
+    async def plan_defrag(self, who, gang):
+        return await self.memory.answer("plan_defrag", who, gang, value=DEFRAG_PLAN)
 
     def watch(self, who, job_ids, after_seq):
         events = tuple(event for event in EVENTS if event.seq > after_seq)
@@ -241,6 +261,25 @@ class ReportsInMemory:
         return await self.memory.answer("cost", who, group_by, start_us, end_us, value=REPORT)
 
 
+class MembersInMemory:
+    def __init__(self, memory):
+        self.memory = memory
+
+    async def trust(self):
+        return await self.memory.answer("trust", value=Trust("test", b"PEM", None))
+
+    async def create_token(self, who, digest, node, lifetime_s):
+        made = JoinTokenMade("sha256:00", 1)
+        return await self.memory.answer("create_token", who, digest, node, lifetime_s, value=made)
+
+    async def join(self, token, node, signing_request):
+        given = CertificateGiven(b"certificate", b"trusted")
+        return await self.memory.answer("join", token, node, signing_request, value=given)
+
+    async def revoke(self, who, node):
+        return await self.memory.answer("revoke", who, node, value=1)
+
+
 def authenticate(token: str) -> Principal:
     try:
         return PRINCIPALS[token]
@@ -266,6 +305,7 @@ class Head:
             nodes=NodesInMemory(self.memory),
             agents=self.agents,
             reports=ReportsInMemory(self.memory),
+            members=MembersInMemory(self.memory),
         )
         server = Server(handlers, self._authenticate, (self.unix, self.tcp), **options)
         await server.start()

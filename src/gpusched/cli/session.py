@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from gpusched.domain.defrag import DefragPlan
     from gpusched.domain.diagnosis import Diagnosis
     from gpusched.domain.events import Recorded
     from gpusched.domain.ids import Epoch, JobId, NodeName
     from gpusched.domain.job import JobFilter
     from gpusched.domain.job_spec import JobSpec
     from gpusched.domain.logs import LogChunk
+    from gpusched.domain.membership import JoinTokenMade
     from gpusched.domain.node import NodeFacts
     from gpusched.domain.topology import Topology
     from gpusched.domain.usage import CostReport, DeviceInterval, GroupBy
@@ -33,7 +35,7 @@ class JobsLike(Protocol):
     def cancel(self, job_id: JobId) -> None: ...
     def hold(self, job_id: JobId) -> None: ...
     def release(self, job_id: JobId) -> None: ...
-    def requeue(self, job_id: JobId) -> None: ...
+    def requeue(self, job_id: JobId, *, hold: bool = ...) -> None: ...
     def watch(self, job_ids: Sequence[JobId], after_seq: int = ...) -> Iterator[Recorded]: ...
     def logs(
         self,
@@ -49,6 +51,7 @@ class JobsLike(Protocol):
         self, job_id: JobId, *, epoch: Epoch | None = ..., ranks: tuple[int, ...] | None = ...
     ) -> Iterator[LogChunk]: ...
     def explain(self, job_id: JobId) -> Diagnosis: ...
+    def plan_defrag(self, gang: JobId | JobSpec) -> DefragPlan: ...
 
 
 class NodesLike(Protocol):
@@ -70,6 +73,12 @@ class ReportsLike(Protocol):
     def cost(self, group_by: GroupBy, start_us: int | None = ..., end_us: int | None = ...) -> CostReport: ...
 
 
+class MembersLike(Protocol):
+    """``Client.members``."""
+
+    def create_join_token(self, digest: bytes, node: NodeName | None, lifetime_s: int) -> JoinTokenMade: ...
+
+
 class ClientLike(Protocol):
     """What commands need of a client."""
 
@@ -79,6 +88,8 @@ class ClientLike(Protocol):
     def nodes(self) -> NodesLike: ...
     @property
     def reports(self) -> ReportsLike: ...
+    @property
+    def members(self) -> MembersLike: ...
     def close(self) -> None: ...
 
 

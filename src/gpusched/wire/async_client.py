@@ -15,12 +15,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from gpusched.domain.defrag import DefragPlan
 from gpusched.domain.diagnosis import Diagnosis
 from gpusched.domain.events import Recorded
 from gpusched.domain.ids import Epoch, JobId, NodeName, RequestId
 from gpusched.domain.job import JobFilter
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.logs import LogChunk
+from gpusched.domain.membership import JoinTokenMade
 from gpusched.domain.node import NodeFacts
 from gpusched.domain.topology import Topology
 from gpusched.domain.usage import CostReport, DeviceInterval, GroupBy
@@ -84,9 +86,11 @@ class AsyncJobs:
         """Lift a hold."""
         await self._transport.unary(calls.release_job(job_id, request_id))
 
-    async def requeue(self, job_id: JobId, *, request_id: RequestId | None = None) -> None:
-        """End the running attempt and queue the job again."""
-        await self._transport.unary(calls.requeue_job(job_id, request_id))
+    async def requeue(
+        self, job_id: JobId, *, hold: bool = False, request_id: RequestId | None = None
+    ) -> None:
+        """End the running attempt and queue the job again; with ``hold``, not to start until released."""
+        await self._transport.unary(calls.requeue_job(job_id, request_id, hold=hold))
 
     def watch(self, job_ids: Sequence[JobId], after_seq: int = 0) -> AsyncIterator[Recorded]:
         """Follow the events of jobs: those in the log first, then as they happen."""
@@ -118,6 +122,10 @@ class AsyncJobs:
     async def explain(self, job_id: JobId) -> Diagnosis:
         """Say why a job waits: every constraint and how many nodes it rules out."""
         return await self._transport.unary(calls.explain_job(job_id))
+
+    async def plan_defrag(self, gang: JobId | JobSpec) -> DefragPlan:
+        """Say which running jobs would have to move so that a pending or imagined gang fits; moves none."""
+        return await self._transport.unary(calls.plan_defrag(gang))
 
     async def wait(self, job_id: JobId) -> JobView:
         """Return the job when it is terminal, however long that takes."""
@@ -189,6 +197,21 @@ class AsyncReports:
         return await self._transport.unary(calls.get_cost(group_by, start_us, end_us))
 
 
+class AsyncMembers:
+    """Which nodes of other machines belong to the cluster. Needs the operator's role."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    async def create_join_token(self, digest: bytes, node: NodeName | None, lifetime_s: int) -> JoinTokenMade:
+        """Let in whoever shows the token of this SHA-256, once, as ``node`` or as any new node."""
+        return await self._transport.unary(calls.create_join_token(digest, node, lifetime_s))
+
+    async def revoke(self, node: NodeName) -> int:
+        """Make every certificate of ``node`` worthless; returns how many held."""
+        return await self._transport.unary(calls.revoke_node(node))
+
+
 class AsyncClient:
     """A connection to a head, made when first used. Belongs to the event loop on which it was made.
 
@@ -223,6 +246,7 @@ class AsyncClient:
         self.jobs = AsyncJobs(self._transport)
         self.nodes = AsyncNodes(self._transport)
         self.reports = AsyncReports(self._transport)
+        self.members = AsyncMembers(self._transport)
 
     async def close(self) -> None:
         """Close the connection; calls in flight fail."""

@@ -20,12 +20,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from gpusched.domain.defrag import DefragPlan
 from gpusched.domain.diagnosis import Diagnosis
 from gpusched.domain.events import Recorded
 from gpusched.domain.ids import Epoch, JobId, NodeName, RequestId
 from gpusched.domain.job import JobFilter
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.logs import LogChunk
+from gpusched.domain.membership import JoinTokenMade
 from gpusched.domain.node import NodeFacts
 from gpusched.domain.topology import Topology
 from gpusched.domain.usage import CostReport, DeviceInterval, GroupBy
@@ -107,9 +109,9 @@ class Jobs:
         """Lift a hold."""
         self._transport.unary(calls.release_job(job_id, request_id))
 
-    def requeue(self, job_id: JobId, *, request_id: RequestId | None = None) -> None:
-        """End the running attempt and queue the job again."""
-        self._transport.unary(calls.requeue_job(job_id, request_id))
+    def requeue(self, job_id: JobId, *, hold: bool = False, request_id: RequestId | None = None) -> None:
+        """End the running attempt and queue the job again; with ``hold``, not to start until released."""
+        self._transport.unary(calls.requeue_job(job_id, request_id, hold=hold))
 
     def watch(self, job_ids: Sequence[JobId], after_seq: int = 0) -> Iterator[Recorded]:
         """Follow the events of jobs: those in the log first, then as they happen.
@@ -164,6 +166,10 @@ class Jobs:
     def explain(self, job_id: JobId) -> Diagnosis:
         """Say why a job waits: every constraint and how many nodes it rules out."""
         return self._transport.unary(calls.explain_job(job_id))
+
+    def plan_defrag(self, gang: JobId | JobSpec) -> DefragPlan:
+        """Say which running jobs would have to move so that a pending or imagined gang fits; moves none."""
+        return self._transport.unary(calls.plan_defrag(gang))
 
     def wait(self, job_id: JobId) -> JobView:
         """Return the job when it is terminal, however long that takes."""
@@ -233,6 +239,21 @@ class Reports:
         return self._transport.unary(calls.get_cost(group_by, start_us, end_us))
 
 
+class Members:
+    """Which nodes of other machines belong to the cluster. Needs the operator's role."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def create_join_token(self, digest: bytes, node: NodeName | None, lifetime_s: int) -> JoinTokenMade:
+        """Let in whoever shows the token of this SHA-256, once, as ``node`` or as any new node."""
+        return self._transport.unary(calls.create_join_token(digest, node, lifetime_s))
+
+    def revoke(self, node: NodeName) -> int:
+        """Make every certificate of ``node`` worthless; returns how many held."""
+        return self._transport.unary(calls.revoke_node(node))
+
+
 class Client:
     """A connection to a head, made when first used. Safe to share between threads, not over a fork.
 
@@ -267,6 +288,7 @@ class Client:
         self.jobs = Jobs(self._transport)
         self.nodes = Nodes(self._transport)
         self.reports = Reports(self._transport)
+        self.members = Members(self._transport)
 
     def close(self) -> None:
         """Close the connection; calls in flight fail."""

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from gpusched.domain.defrag import DefragPlan
 from gpusched.domain.diagnosis import Diagnosis
 from gpusched.domain.events import Recorded
 from gpusched.domain.identity import Principal
@@ -16,6 +17,7 @@ from gpusched.domain.job_state import PendingReason
 from gpusched.domain.launch_plan import LaunchPlan
 from gpusched.domain.link import FromAgent, FromHead
 from gpusched.domain.logs import LogChunk, LogPosition, LogSource
+from gpusched.domain.membership import CertificateGiven, JoinTokenMade, Trust
 from gpusched.domain.node import Node
 from gpusched.domain.telemetry import NodeSample, NodeUse
 from gpusched.domain.topology import Topology
@@ -49,7 +51,8 @@ class NodeView:
     node: Node
     sample: NodeSample | None
     jobs: tuple[JobId, ...]
-    gpus_allocated: int
+    gpus_allocated: int  # devices of which any part is held
+    gpu_milli_allocated: int  # the same in thousandths of a device
     cpus_allocated: int
     memory_allocated_bytes: int
 
@@ -78,7 +81,7 @@ class JobHandlers(Protocol):
     async def cancel(self, who: Principal, request_id: RequestId, job_id: JobId) -> None: ...
     async def hold(self, who: Principal, request_id: RequestId, job_id: JobId) -> None: ...
     async def release(self, who: Principal, request_id: RequestId, job_id: JobId) -> None: ...
-    async def requeue(self, who: Principal, request_id: RequestId, job_id: JobId) -> None: ...
+    async def requeue(self, who: Principal, request_id: RequestId, job_id: JobId, *, hold: bool) -> None: ...
     def watch(self, who: Principal, job_ids: Sequence[JobId], after_seq: int) -> AsyncIterator[Recorded]: ...
     def logs(
         self,
@@ -94,6 +97,7 @@ class JobHandlers(Protocol):
         positions: tuple[LogPosition, ...],
     ) -> AsyncIterator[LogChunk]: ...
     async def explain(self, who: Principal, job_id: JobId) -> Diagnosis: ...
+    async def plan_defrag(self, who: Principal, gang: JobId | JobSpec) -> DefragPlan: ...
 
 
 class NodeHandlers(Protocol):
@@ -128,6 +132,17 @@ class ReportHandlers(Protocol):
     ) -> CostReport: ...
 
 
+class MemberHandlers(Protocol):
+    """Which nodes belong to the cluster."""
+
+    async def trust(self) -> Trust: ...
+    async def create_token(
+        self, who: Principal, digest: bytes, node: NodeName | None, lifetime_s: int
+    ) -> JoinTokenMade: ...
+    async def join(self, token: str, node: NodeName, signing_request: bytes) -> CertificateGiven: ...
+    async def revoke(self, who: Principal, node: NodeName) -> int: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Handlers:
     """All services of one head."""
@@ -136,3 +151,4 @@ class Handlers:
     nodes: NodeHandlers
     agents: AgentHandlers
     reports: ReportHandlers
+    members: MemberHandlers

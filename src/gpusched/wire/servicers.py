@@ -16,10 +16,11 @@ from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.node import NodeFacts
 from gpusched.v1 import agent_service_pb2 as agent_pb
 from gpusched.v1 import job_service_pb2 as job_pb
+from gpusched.v1 import member_service_pb2 as member_pb
 from gpusched.v1 import node_service_pb2 as node_pb
 from gpusched.v1 import report_service_pb2 as report_pb
 from gpusched.wire import convert
-from gpusched.wire.handlers import AgentHandlers, JobHandlers, NodeHandlers, ReportHandlers
+from gpusched.wire.handlers import AgentHandlers, JobHandlers, MemberHandlers, NodeHandlers, ReportHandlers
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -74,7 +75,8 @@ class JobService:
     async def RequeueJob(
         self, who: Principal, request: job_pb.RequeueJobRequest
     ) -> job_pb.RequeueJobResponse:
-        await self._jobs.requeue(who, RequestId(request.request_id), JobId(request.job_id))
+        job_id = JobId(request.job_id)
+        await self._jobs.requeue(who, RequestId(request.request_id), job_id, hold=request.hold)
         return job_pb.RequeueJobResponse()
 
     def WatchJob(
@@ -105,6 +107,13 @@ class JobService:
     ) -> job_pb.ExplainJobResponse:
         diagnosis = await self._jobs.explain(who, JobId(request.job_id))
         return job_pb.ExplainJobResponse(diagnosis=convert.DIAGNOSIS.to_proto(diagnosis))
+
+    async def PlanDefrag(
+        self, who: Principal, request: job_pb.PlanDefragRequest
+    ) -> job_pb.PlanDefragResponse:
+        is_queued = request.WhichOneof("gang") == "job_id"
+        gang = JobId(request.job_id) if is_queued else _spec(request)
+        return convert.DEFRAG_PLAN.to_proto(await self._jobs.plan_defrag(who, gang))
 
 
 class NodeService:
@@ -191,7 +200,38 @@ class ReportService:
         return convert.COST_REPORT.to_proto(report)
 
 
-def _spec(request: job_pb.SubmitJobRequest | job_pb.PlanJobRequest) -> JobSpec:
+class MemberService:
+    """``gpusched.v1.MemberService``."""
+
+    def __init__(self, members: MemberHandlers) -> None:
+        self._members = members
+
+    async def GetTrust(self, _: Principal, __: member_pb.GetTrustRequest) -> member_pb.GetTrustResponse:
+        return convert.TRUST.to_proto(await self._members.trust())
+
+    async def CreateJoinToken(
+        self, who: Principal, request: member_pb.CreateJoinTokenRequest
+    ) -> member_pb.CreateJoinTokenResponse:
+        node = _given(request, "node")
+        made = await self._members.create_token(
+            who, request.digest, None if node is None else NodeName(node), request.lifetime_s
+        )
+        return convert.JOIN_TOKEN_MADE.to_proto(made)
+
+    async def JoinNode(self, _: Principal, request: member_pb.JoinNodeRequest) -> member_pb.JoinNodeResponse:
+        given = await self._members.join(request.token, NodeName(request.node), request.signing_request)
+        return member_pb.JoinNodeResponse(certificate=given.certificate, trusted=given.trusted)
+
+    async def RevokeNode(
+        self, who: Principal, request: member_pb.RevokeNodeRequest
+    ) -> member_pb.RevokeNodeResponse:
+        revoked = await self._members.revoke(who, NodeName(request.node))
+        return member_pb.RevokeNodeResponse(revoked=revoked)
+
+
+def _spec(
+    request: job_pb.SubmitJobRequest | job_pb.PlanJobRequest | job_pb.PlanDefragRequest,
+) -> JobSpec:
     if not request.HasField("spec"):
         raise InvalidSpec((Violation("spec", "is required"),))
     return convert.JOB_SPEC.from_proto(request.spec)

@@ -53,7 +53,7 @@ from gpusched.domain.telemetry import DeviceSample, DeviceUse, NodeSample, NodeU
 from gpusched.wire.address import parse_address
 from gpusched.wire.agent_link import connect_agent
 from gpusched.wire.client import Client
-from gpusched.wire.methods import METHODS
+from gpusched.wire.methods import METHODS, PUBLIC
 
 Key = ec.EllipticCurvePrivateKey
 IS_ROOT = os.geteuid() == 0
@@ -136,7 +136,8 @@ EVERY_RPC = {path: (method.request, method.reply) for path, method in METHODS.it
 @pytest.mark.parametrize("transport", ["unix", "tcp"])
 def test_without_credentials_nothing_but_health_answers(head: Serving, transport: str) -> None:
     address = getattr(head, transport)
-    codes = {path: status_of(address, path, *shape, None) for path, shape in EVERY_RPC.items()}
+    closed = {path: shape for path, shape in EVERY_RPC.items() if path not in PUBLIC}
+    codes = {path: status_of(address, path, *shape, None) for path, shape in closed.items()}
     assert set(codes.values()) == {grpc.StatusCode.UNAUTHENTICATED}, codes
     with grpc.insecure_channel(parse_address(address).target) as channel:
         answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
@@ -262,6 +263,21 @@ def test_a_stranger_changes_nothing_that_is_not_its_own(owner: Client, stranger:
     owner.jobs.cancel(held)
     owner.jobs.cancel(running)
     owner.jobs.wait(running)
+
+
+def test_a_stranger_plans_to_move_no_job_of_others(owner: Client, stranger: Client) -> None:
+    gpus = max(len(view.node.facts.devices) for view in owner.nodes.list())
+    whole = shell("sleep 300", gpus_per_node=gpus, nodes=len(owner.nodes.list()), requeue=True)
+    running = owner.jobs.submit(whole)
+    until(lambda: owner.jobs.get(running).job.state is JobState.RUNNING, "the job to run")
+    wanted = replace(whole, gpus_per_node=1, nodes=1)
+    assert stranger.jobs.plan_defrag(wanted).message.startswith("no plan found: moving 0 jobs")
+    waiting = owner.jobs.submit(wanted)
+    with pytest.raises(NotPermitted, match="only its owner or an operator"):
+        stranger.jobs.plan_defrag(waiting)
+    for job_id in (waiting, running):
+        owner.jobs.cancel(job_id)
+        owner.jobs.wait(job_id)
 
 
 def test_a_stranger_on_the_command_line_is_told_no(head: Serving, owner: Client) -> None:
