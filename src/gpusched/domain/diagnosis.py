@@ -21,9 +21,11 @@ class Constraint(StrEnum):
     GPUS = "gpus_per_node"  # more than the node has
     CPUS = "cpus"
     MEMORY = "mem"
+    SEGMENT = "segment"  # islands inside the node are too small
     GPUS_FREE = "gpus_free"  # has them, not free now
     CPUS_FREE = "cpus_free"
     MEMORY_FREE = "mem_free"
+    SEGMENT_FREE = "segment_free"  # free GPUs are not in the same islands
 
 
 @dataclass(frozen=True, slots=True)

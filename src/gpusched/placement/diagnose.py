@@ -11,7 +11,7 @@ from gpusched.domain.diagnosis import Constraint, Diagnosis, RuledOut
 from gpusched.domain.errors import InfeasibleRequest
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import PendingReason
-from gpusched.placement.describe import counted, in_bytes, in_words
+from gpusched.placement.describe import counted, in_bytes, in_words, island_in_words
 from gpusched.placement.feasible import check_feasible
 from gpusched.placement.fit import constraint_masks, fit_empty, fit_now
 from gpusched.placement.gang import could_fit, fits
@@ -136,6 +136,10 @@ _DETAILS: dict[Constraint, _Detail] = {
     Constraint.GPUS: lambda _, r, out: f"{_nodes(out)} {_have(out)} fewer than {counted(r.gpus, 'GPU')}",
     Constraint.CPUS: lambda _, r, out: f"{_nodes(out)} {_have(out)} fewer than {counted(r.cpus, 'CPU')}",
     Constraint.MEMORY: lambda _, r, out: f"{_nodes(out)} {_have(out)} less than {in_bytes(r.memory_bytes)}",
+    Constraint.SEGMENT: lambda _, r, out: f"{_nodes(out)} {_have(out)} no room for {island_in_words(r)}",
+    Constraint.SEGMENT_FREE: lambda _, r, out: (
+        f"{_nodes(out)} {_have(out)} too few free together for {island_in_words(r)}"
+    ),
     Constraint.GPUS_FREE: lambda _, r, out: (
         f"{_nodes(out)} {_have(out)} fewer than {counted(r.gpus, 'GPU')} free"
     ),

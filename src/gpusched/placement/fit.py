@@ -16,6 +16,7 @@ import numpy as np
 from gpusched.domain.diagnosis import Constraint
 from gpusched.domain.ids import NodeName
 from gpusched.placement.inventory import BoolColumn, IntColumn, Inventory
+from gpusched.placement.islands import fits_fitted_islands, fits_free_islands
 from gpusched.placement.request import NodeRequest, whereabouts
 from gpusched.placement.snapshot import ClusterSnapshot
 
@@ -34,6 +35,8 @@ def fit_now(snapshot: ClusterSnapshot, request: NodeRequest) -> BoolColumn:
         fits &= snapshot.memory_free >= request.memory_bytes
     if request.gpus > 0:
         fits &= matching_gpus(inventory, request, snapshot.gpus_free_by_class) >= request.gpus
+    if request.island is not None:
+        fits &= fits_free_islands(snapshot, request)
     return fits
 
 
@@ -74,6 +77,7 @@ def constraint_masks(snapshot: ClusterSnapshot, request: NodeRequest) -> dict[Co
     masks[Constraint.SCHEDULABLE] = inventory.open
     masks[Constraint.GPUS_FREE] = ~masks[Constraint.GPUS] | (free >= request.gpus)
     masks[Constraint.CPUS_FREE] = ~masks[Constraint.CPUS] | (snapshot.cpus_free >= request.cpus)
+    masks[Constraint.SEGMENT_FREE] = ~masks[Constraint.SEGMENT] | fits_free_islands(snapshot, request)
     masks[Constraint.MEMORY_FREE] = ~masks[Constraint.MEMORY] | (snapshot.memory_free >= request.memory_bytes)
     return {constraint: masks[constraint] for constraint in Constraint}
 
@@ -106,6 +110,7 @@ def _fitted_masks(inventory: Inventory, request: NodeRequest) -> dict[Constraint
         Constraint.GPUS: _countable_gpus(inventory, request, inventory.gpus_by_class) >= request.gpus,
         Constraint.CPUS: inventory.cpus_total >= request.cpus,
         Constraint.MEMORY: inventory.memory_total >= request.memory_bytes,
+        Constraint.SEGMENT: fits_fitted_islands(inventory, request),
     }
 
 

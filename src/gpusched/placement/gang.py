@@ -13,7 +13,8 @@ from gpusched.placement.describe import counted
 from gpusched.placement.devices import choose_cpus, choose_devices
 from gpusched.placement.domains import Shortfall
 from gpusched.placement.fit import fit_empty, fit_fitted, fit_now
-from gpusched.placement.inventory import BoolColumn, IntColumn, Inventory
+from gpusched.placement.inventory import BoolColumn, DeviceShape, IntColumn, Inventory
+from gpusched.placement.islands import choose_in_islands, wanted_island
 from gpusched.placement.placement import NodePlacement, Placement
 from gpusched.placement.request import NodeRequest, node_request
 from gpusched.placement.score import best, node_keys
@@ -116,7 +117,7 @@ def _part(snapshot: ClusterSnapshot, request: NodeRequest, node: int) -> NodePla
         matching = inventory.matching_classes(request.gpu_model, request.gpu_memory_bytes)
         is_free = snapshot.milli_free[node] == WHOLE_MILLI
         free = np.flatnonzero(is_free & matching[inventory.device_class[node]])
-        columns = choose_devices(shape, tuple(free.tolist()), request.gpus)
+        columns = _devices(inventory, shape, tuple(free.tolist()), request)
     near = tuple(shape.near_cpus[column] for column in columns)
     return NodePlacement(
         node=inventory.names[node],
@@ -124,6 +125,15 @@ def _part(snapshot: ClusterSnapshot, request: NodeRequest, node: int) -> NodePla
         cpu_ids=choose_cpus(snapshot.cpu_bits_free[node], near, shape.numa_cpus, request.cpus),
         memory_bytes=request.memory_bytes,
     )
+
+
+def _devices(
+    inventory: Inventory, shape: DeviceShape, free: tuple[int, ...], request: NodeRequest
+) -> tuple[int, ...]:
+    island = wanted_island(inventory, request)
+    if island is None:
+        return choose_devices(shape, free, request.gpus)
+    return choose_in_islands(shape, free, request.gpus, island)
 
 
 def _refuse(inventory: Inventory, spec: JobSpec, fitting: int) -> NoReturn:

@@ -48,4 +48,4 @@ NOTHING_KNOWN = RequestMix()
 
 def shape_of(request: NodeRequest) -> NodeRequest:
     """Leave out what says nothing about the use of a free GPU: memory, and where a job may be."""
-    return replace(request, memory_bytes=0, partition=None, nodelist=(), exclude=())
+    return replace(request, memory_bytes=0, partition=None, nodelist=(), exclude=(), island=None)

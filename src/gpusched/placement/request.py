@@ -7,10 +7,19 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from gpusched.domain.ids import NodeName
+from gpusched.domain.inside import INSIDE_LEVELS, InsideLevel
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.node import WHOLE_MILLI
 
 _WORD = re.compile(r"[a-z0-9]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Island:
+    """Devices that stay together inside a node: each ``gpus`` of them share what ``level`` says."""
+
+    level: InsideLevel
+    gpus: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +35,7 @@ class NodeRequest:
     partition: str | None
     nodelist: tuple[NodeName, ...]
     exclude: tuple[NodeName, ...]
+    island: Island | None = None
 
     @property
     def is_part(self) -> bool:
@@ -44,13 +54,22 @@ def node_request(spec: JobSpec) -> NodeRequest:
         partition=spec.partition,
         nodelist=spec.nodelist,
         exclude=spec.exclude,
+        island=_island(spec),
     )
+
+
+def _island(spec: JobSpec) -> Island | None:
+    segment = spec.segment
+    if segment is None or segment.level not in INSIDE_LEVELS or segment.size > spec.tasks_per_node:
+        return None
+    gpus = spec.gpus_per_node // spec.tasks_per_node * segment.size
+    return Island(InsideLevel(segment.level), gpus) if gpus > 1 else None
 
 
 @lru_cache(maxsize=65536)
 def whereabouts(request: NodeRequest) -> NodeRequest:
     """Leave out how much a request asks for: what is left says only on which nodes it may be."""
-    return replace(request, gpus=0, cpus=0, memory_bytes=0)
+    return replace(request, gpus=0, cpus=0, memory_bytes=0, island=None)
 
 
 @lru_cache(maxsize=4096)
