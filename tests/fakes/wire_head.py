@@ -95,6 +95,7 @@ NODE = NodeView(
     sample=None,
     jobs=(JobId(7),),
     gpus_allocated=1,
+    gpu_milli_allocated=1000,
     cpus_allocated=2,
     memory_allocated_bytes=0,
 )

@@ -12,7 +12,6 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from gpusched.domain.node import WHOLE_MILLI
 from gpusched.placement.devices import choose_devices
 from gpusched.placement.domains import Fill, split
 from gpusched.placement.inventory import BoolColumn, DeviceShape, IntColumn, Inventory
@@ -40,7 +39,7 @@ def fits_islands(inventory: Inventory, request: NodeRequest, usable: NDArray[np.
     island = wanted_island(inventory, request)
     if island is None:
         return np.ones(len(inventory.names), dtype=bool)
-    matching = inventory.matching_classes(request.gpu_model, request.gpu_memory_bytes)
+    matching = inventory.matching_classes(request)
     usable = usable & matching[inventory.device_class]
     segments = np.zeros(len(inventory.names), dtype=np.int64)
     for shape, rows in _alike(inventory):
@@ -51,7 +50,7 @@ def fits_islands(inventory: Inventory, request: NodeRequest, usable: NDArray[np.
 
 def fits_free_islands(snapshot: ClusterSnapshot, request: NodeRequest) -> BoolColumn:
     """Tell on which nodes whole segments find room now: (N,) bool."""
-    return fits_islands(snapshot.inventory, request, snapshot.milli_free == WHOLE_MILLI)
+    return fits_islands(snapshot.inventory, request, snapshot.milli_free >= request.gpu_milli)
 
 
 def fits_fitted_islands(inventory: Inventory, request: NodeRequest) -> BoolColumn:
@@ -62,7 +61,7 @@ def fits_fitted_islands(inventory: Inventory, request: NodeRequest) -> BoolColum
 def largest_island(inventory: Inventory, request: NodeRequest) -> int:
     """The most GPUs that one island of any node has, of those the request may use."""
     assert request.island is not None
-    matching = inventory.matching_classes(request.gpu_model, request.gpu_memory_bytes)
+    matching = inventory.matching_classes(request)
     usable = matching[inventory.device_class]
     return max(
         (

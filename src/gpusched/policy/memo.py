@@ -23,7 +23,7 @@ from gpusched.policy.plan import QueueEntry
 
 _UNUSED_MAX = 4_096  # requests and jobs kept beyond twice those of the queue
 
-_Known = tuple[QueueEntry, int, int, bool]  # a job, the row of its request, its nodes, its topology wishes
+_Known = tuple[QueueEntry, int, int, bool]  # a job, the row of its request, its nodes, whether it wants more
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Asked:
 
     rows: IntColumn  # (Q,) whose count is whose
     nodes: IntColumn  # (Q,)
-    has_wishes: BoolColumn  # (Q,) of the topology
+    wants_more: BoolColumn  # (Q,) than enough nodes: that they be near each other, or licences
 
 
 class CycleMemo:
@@ -69,13 +69,14 @@ class CycleMemo:
         return Asked(
             np.array([row for _, row, _, _ in asked], dtype=np.int64),
             np.array([nodes for _, _, nodes, _ in asked], dtype=np.int64),
-            np.array([wishes for _, _, _, wishes in asked], dtype=np.bool_),
+            np.array([more for _, _, _, more in asked], dtype=np.bool_),
         )
 
     def _meet(self, entry: QueueEntry) -> _Known:
         spec = entry.spec
         row = self._row.setdefault(node_request(spec), len(self._row))
-        self._known[entry.job_id] = known = (entry, row, spec.nodes, spec.has_topology_wishes)
+        wants_more = spec.has_topology_wishes or bool(spec.licenses)
+        self._known[entry.job_id] = known = (entry, row, spec.nodes, wants_more)
         return known
 
     def _count_fresh(self, inventory: Inventory) -> None:

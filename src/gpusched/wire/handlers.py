@@ -50,7 +50,8 @@ class NodeView:
     node: Node
     sample: NodeSample | None
     jobs: tuple[JobId, ...]
-    gpus_allocated: int
+    gpus_allocated: int  # devices of which any part is held
+    gpu_milli_allocated: int  # the same in thousandths of a device
     cpus_allocated: int
     memory_allocated_bytes: int
 
