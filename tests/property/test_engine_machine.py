@@ -137,7 +137,7 @@ class EngineMachine(RuleBasedStateMachine):
         job_id = JobId(data.draw(st.integers(1, max(1, self.cluster.engine.state.next_job_id))))
         attempt_id = AttemptId(job_id, Epoch(data.draw(st.integers(1, 2))))
         node = NodeName(data.draw(st.sampled_from(NODES)))
-        stalled = GangStalled(attempt_id, node, global_rank=0, quiet_s=60.0, evidence="it waits")
+        stalled = GangStalled(attempt_id, node, global_rank=0, quiet_s=60, evidence="it waits")
         self.cluster.step(facts_=[GangMoves(attempt_id) if moves else stalled])
 
     @rule(data=st.data())

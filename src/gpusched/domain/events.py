@@ -98,7 +98,7 @@ class JobStalled:
     epoch: Epoch
     global_rank: int
     node: NodeName
-    quiet_s: float  # how long that rank has shown none
+    quiet_s: int  # how long that rank has shown none
     evidence: str  # what was seen, as a sentence
 
 

@@ -77,7 +77,7 @@ STALL_AFTER_S = 600
 class StallPolicy:
     """After ``after_s`` without a sign of work on any rank (None: never), ``action`` follows."""
 
-    after_s: int | None = STALL_AFTER_S
+    after_s: int | None
     action: StallAction = StallAction.NOTIFY
 
 
@@ -161,7 +161,7 @@ class JobSpec:
         """The policy in force. A single rank waits for nobody, so it is watched only if asked for."""
         if self.stall is not None:
             return self.stall
-        return StallPolicy() if self.world_size > 1 else StallPolicy(after_s=None)
+        return StallPolicy(STALL_AFTER_S) if self.world_size > 1 else StallPolicy(after_s=None)
 
     def may_restart_after(self, reason: EndReason) -> bool:
         """Whether the job runs again by itself when an attempt ended for ``reason``."""

@@ -178,7 +178,7 @@ class GangStalled:
     attempt_id: AttemptId
     node: NodeName
     global_rank: int
-    quiet_s: float
+    quiet_s: int
     evidence: str
 
 

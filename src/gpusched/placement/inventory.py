@@ -89,6 +89,7 @@ class Inventory:
     milli_total: IntColumn  # (N, G) 1000 for each device, 0 where there is none or it is out
     cpu_bits: tuple[int, ...]  # per node, schedulable CPUs
     cpus_total: IntColumn  # (N,)
+    cpus_most: int  # of one node
     memory_total: IntColumn  # (N,) bytes
     counters: tuple[str, ...]  # (K,) names, see ``request.counters_of``
     counters_total: IntColumn  # (K, N)
@@ -157,6 +158,7 @@ def build_inventory(
         gpus_in_service=_count_by_class(np.where(in_service, device_class, len(classes)), len(classes)),
         cpu_bits=tuple(cpu_set(f.cpu_ids) for f in facts),
         cpus_total=np.array([len(f.cpu_ids) for f in facts], dtype=np.int64),
+        cpus_most=max((len(f.cpu_ids) for f in facts), default=0),
         memory_total=np.array([f.memory_bytes for f in facts], dtype=np.int64),
         counters=counters,
         counters_total=counters_total,

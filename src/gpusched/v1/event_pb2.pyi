@@ -103,9 +103,9 @@ class JobStalled(_message.Message):
     epoch: int
     global_rank: int
     node: str
-    quiet_s: float
+    quiet_s: int
     evidence: str
-    def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., global_rank: _Optional[int] = ..., node: _Optional[str] = ..., quiet_s: _Optional[float] = ..., evidence: _Optional[str] = ...) -> None: ...
+    def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., global_rank: _Optional[int] = ..., node: _Optional[str] = ..., quiet_s: _Optional[int] = ..., evidence: _Optional[str] = ...) -> None: ...
 
 class StallEnded(_message.Message):
     __slots__ = ("job_id", "epoch")
