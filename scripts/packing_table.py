@@ -14,7 +14,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "scheduling.md"
 BLOCK = re.compile(r"(<!-- packing: .*? -->\n).*?(<!-- end of packing -->)", re.DOTALL)
-POLICIES = ("gpuclustering", "dotprod", "gpupacking", "bestfit", "fgd", "ours")
+POLICIES = ("gpuclustering", "dotprod", "gpupacking", "bestfit", "fgd", "learnt", "ours")
 TRACES = ("default", "cpu250", "gpushare100", "multigpu50", "gpuspec33")
 
 
