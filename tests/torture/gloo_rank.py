@@ -3,8 +3,8 @@
 python gloo_rank.py STEP_S LOG_EVERY [STRAGGLER_S]
 
 A step is STEP_S of computing and one all-reduce; every LOG_EVERY-th (0: none) writes a line; in each step
-another rank sleeps STRAGGLER_S first. SIGUSR1 makes a rank sleep for ever, SIGUSR2 read from a pipe that nobody
-writes to. The first line is the rank's pid, the second says that it has met the others.
+another rank sleeps STRAGGLER_S first. SIGUSR1 makes a rank sleep for ever, SIGUSR2 read from a pipe that
+nobody writes to. The first line is the rank's pid, the second says that it has met the others.
 """
 
 from __future__ import annotations
