@@ -16,6 +16,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gpusched.daemon.slurm_topology import read_slurm_topology
+from gpusched.domain.check_spec import COUNT_MAX
 from gpusched.domain.errors import ConfigInvalid, InvalidSpec
 from gpusched.domain.hostlist import expand_hostlist
 from gpusched.domain.partition import Partition, Partitions
@@ -146,6 +147,7 @@ class HeadConfig(_Table):
     partition: list[PartitionTable] = [PartitionTable(name="main")]
     rates: RatesTable = RatesTable()
     topology: TopologyTable = TopologyTable()
+    licenses: dict[Name, Annotated[int, Field(ge=0, le=COUNT_MAX)]] = {}  # how many the cluster has of each
 
     @property
     def partitions(self) -> Partitions:
