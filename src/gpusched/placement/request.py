@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from gpusched.domain.ids import NodeName
+from gpusched.domain.inside import INSIDE_LEVELS, InsideLevel
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.node import WHOLE_MILLI
 from gpusched.placement.placement import Counts
@@ -15,6 +16,14 @@ DISK = "fs/disk"
 GRES_PREFIX = "gres/"
 
 _WORD = re.compile(r"[a-z0-9]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Island:
+    """Devices that stay together inside a node: each ``gpus`` of them share what ``level`` says."""
+
+    level: InsideLevel
+    gpus: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,11 +41,17 @@ class NodeRequest:
     partition: str | None
     nodelist: tuple[NodeName, ...]
     exclude: tuple[NodeName, ...]
+    island: Island | None = None
 
     @property
     def is_part(self) -> bool:
         """Whether it wants a part of one GPU."""
         return self.gpus > 0 and self.gpu_milli < WHOLE_MILLI
+
+    @property
+    def total_milli(self) -> int:
+        """Thousandths of devices that it holds on a node."""
+        return self.gpus * self.gpu_milli
 
 
 def node_request(spec: JobSpec) -> NodeRequest:
@@ -53,7 +68,16 @@ def node_request(spec: JobSpec) -> NodeRequest:
         partition=spec.partition,
         nodelist=spec.nodelist,
         exclude=spec.exclude,
+        island=_island(spec),
     )
+
+
+def _island(spec: JobSpec) -> Island | None:
+    segment = spec.segment
+    if segment is None or segment.level not in INSIDE_LEVELS or segment.size > spec.tasks_per_node:
+        return None
+    gpus = spec.gpus_per_node // spec.tasks_per_node * segment.size
+    return Island(InsideLevel(segment.level), gpus) if gpus > 1 else None
 
 
 @lru_cache(maxsize=65536)
@@ -89,6 +113,8 @@ def counters_of(disk_bytes: int, gres: Counts) -> Counts:
 def is_model_match(wanted: str, model: str) -> bool:
     """Tell whether every word of ``wanted`` is a word of ``model``, whatever the case.
 
-    "H100" fits "NVIDIA H100 80GB HBM3"; "A10" does not fit "NVIDIA A100-SXM4-80GB".
+    "H100" fits "NVIDIA H100 80GB HBM3"; "A10" does not fit "NVIDIA A100-SXM4-80GB". Alternatives are
+    separated by "|": "A100|H100" fits both.
     """
-    return set(_WORD.findall(wanted.lower())) <= set(_WORD.findall(model.lower()))
+    words = set(_WORD.findall(model.lower()))
+    return any(set(_WORD.findall(alternative)) <= words for alternative in wanted.lower().split("|"))

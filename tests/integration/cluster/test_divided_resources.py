@@ -1,4 +1,4 @@
-"""Shares of a GPU, MIG slices, disk, counters and licences, from a real command to real ranks and the bill."""
+"""Shares of a GPU, MIG slices, disk, counters and licences: from the request to real ranks and the bill."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_slice_is_found_by_its_profile_and_by_nothing_else(divided: Client) ->
     done = divided.jobs.wait(divided.jobs.submit(shell("true", gpus_per_node=2, mig_profile="1g.10gb"))).job
     assert done.state is JobState.COMPLETED
     assert done.attempt is not None and done.attempt.node_names == ("n2",)
-    with pytest.raises(InfeasibleRequest, match="has at most|has 2"):
+    with pytest.raises(InfeasibleRequest, match="the largest node of partition main has 2"):
         divided.jobs.submit(shell("true", gpus_per_node=3))
     with pytest.raises(InfeasibleRequest, match=r"no node .* has one: it has 1g\.10gb"):
         divided.jobs.submit(shell("true", gpus_per_node=1, mig_profile="3g.40gb"))
