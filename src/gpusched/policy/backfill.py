@@ -67,6 +67,8 @@ def make_plan(
     Returns:
         Starts in queue order; for jobs that wait a reason; for the head its forecast start, if any.
     """
+    if not queue:
+        return Plan(snapshot.generation)
     cycle = _Cycle(
         snapshot.copy(), queue, running, now_us=now_us, depth_max=depth_max, memo=memo or CycleMemo()
     )

@@ -66,10 +66,9 @@ class CycleMemo:
             for entry in queue
         ]
         self._count_fresh(inventory)
+        _, rows, nodes, has_wishes = zip(*asked, strict=True) if asked else ((), (), (), ())
         return Asked(
-            np.array([row for _, row, _, _ in asked], dtype=np.int64),
-            np.array([nodes for _, _, nodes, _ in asked], dtype=np.int64),
-            np.array([wishes for _, _, _, wishes in asked], dtype=np.bool_),
+            np.array(rows, dtype=np.int64), np.array(nodes, dtype=np.int64), np.array(has_wishes, dtype=bool)
         )
 
     def _meet(self, entry: QueueEntry) -> _Known:
