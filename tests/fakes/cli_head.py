@@ -303,6 +303,10 @@ class FakeJobs:
         self.asked.append(("logs", job_id, query))
         return iter(self.chunks)
 
+    def stacks(self, job_id, **query):
+        self.asked.append(("stacks", job_id, query))
+        return iter(self.chunks)
+
     def explain(self, job_id):
         self.get(job_id)
         return diagnosis()

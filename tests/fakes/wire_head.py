@@ -169,9 +169,9 @@ class JobsInMemory:
         events = tuple(event for event in EVENTS if event.seq > after_seq)
         return self.memory.stream("watch", who, tuple(job_ids), after_seq, items=events)
 
-    def logs(self, who, job_id, *, epoch, ranks, since_us, tail_lines, follow):
+    def logs(self, who, job_id, *, epoch, ranks, since_us, tail_lines, follow, source):
         return self.memory.stream(
-            "logs", who, job_id, epoch, ranks, since_us, tail_lines, follow, items=CHUNKS
+            "logs", who, job_id, epoch, ranks, since_us, tail_lines, follow, source, items=CHUNKS
         )
 
     async def explain(self, who, job_id):

@@ -22,6 +22,7 @@ from gpusched.agent.runner import Runner
 from gpusched.agent.sampler import Sampler
 from gpusched.agent.session import Session
 from gpusched.agent.shim.containment import own_cgroup
+from gpusched.agent.vitals import Vitals
 from gpusched.domain.errors import GpuschedError, InvalidSpec, NotPermitted, Violation
 from gpusched.domain.hostlist import NODE_NAME
 from gpusched.domain.ids import NodeName
@@ -119,6 +120,8 @@ class _Agent:
         self._settings, self._address, self._devices = settings, address, devices
         self._runner, self._meters = runner, meters
         self._outbox = Outbox()
+        real = frozenset(device.uuid for device in devices if not device.declared)
+        self._vitals = Vitals(runner, real)
 
     async def work(self) -> None:
         try:
@@ -168,7 +171,14 @@ class _Agent:
                 agent_version=_version(),
                 declared=self._settings.declared,
             )
-            session = Session(link, facts, self._runner, self._outbox, self._meters)
+            session = Session(
+                link,
+                facts,
+                runner=self._runner,
+                outbox=self._outbox,
+                meters=self._meters,
+                vitals=self._vitals,
+            )
             await session.run()
 
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
 
-from gpusched.api.measured import kept_report, kept_sample
+from gpusched.api.measured import kept_quiet, kept_report, kept_sample
 from gpusched.backends.bare_metal import BareMetal, Channel
 from gpusched.domain.check_facts import require_facts
 from gpusched.domain.errors import NodeUnavailable, NotPermitted, WrongState
@@ -109,6 +109,7 @@ class AgentApi:
         match message:
             case Heartbeat():
                 channel.outgoing.put_nowait(LeaseRenewed(message.seq))
+                self._loop.heard_quiet(node, map(kept_quiet, message.quiet))
                 if message.sample.node == node:
                     self._latest.put(kept_sample(message.sample))
             case Report():

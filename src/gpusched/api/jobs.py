@@ -21,7 +21,7 @@ from gpusched.domain.ids import Epoch, JobId, RequestId
 from gpusched.domain.job import Job, JobFilter
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import JobState, PendingReason
-from gpusched.domain.logs import LogChunk, LogQuery
+from gpusched.domain.logs import LogChunk, LogQuery, LogSource
 from gpusched.domain.usage import RateBook
 from gpusched.engine.accounting import price_per_hour
 from gpusched.engine.commit import grant
@@ -154,7 +154,9 @@ class JobApi:
         diagnosis = diagnose(state.snapshot, job.spec)
         if job.state is not JobState.PENDING:
             ended = f": {job.end_detail or job.end_reason}" if job.end_reason is not None else ""
-            return replace(diagnosis, reason=None, message=f"job {job_id} is {job.state}{ended}")
+            stall = None if job.attempt is None or job.state.is_terminal else job.attempt.stall
+            stalled = "" if stall is None else f" and stalled: {stall.evidence}"
+            return replace(diagnosis, reason=None, message=f"job {job_id} is {job.state}{stalled}{ended}")
         reason = self._pending_reason(job)
         message = diagnosis.message
         if job.is_held:
@@ -218,8 +220,9 @@ class JobApi:
         since_us: int | None,
         tail_lines: int | None,
         follow: bool,
+        source: LogSource | None,
     ) -> AsyncIterator[LogChunk]:
-        """The output of one attempt, merged over its nodes. With ``follow`` a pending job is waited for."""
+        """What is kept of one attempt, merged over its nodes. With ``follow`` a pending job is waited for."""
         query = LogQuery(
             job_id=job_id,
             epoch=FIRST_EPOCH if epoch is None else epoch,
@@ -227,6 +230,7 @@ class JobApi:
             since_us=since_us,
             tail_lines=tail_lines,
             follow=follow,
+            source=source,
         )
         return self.output.stream(who, query, epoch)
 

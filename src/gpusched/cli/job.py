@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from gpusched.cli.as_json import job_json, plain, task_json
+from gpusched.cli.as_json import job_json, plain, stacks_json, task_json
 from gpusched.cli.exit_codes import ExitCode
 from gpusched.cli.job_view import jobs_table, print_job
 from gpusched.cli.logs import logs
@@ -20,7 +20,7 @@ from gpusched.cli.session import JOB_ID, Parsed, Session, json_option, pass_sess
 from gpusched.cli.submit import submit
 from gpusched.domain.errors import GpuschedError, NotFound, WrongState
 from gpusched.domain.events import JobEnded
-from gpusched.domain.ids import JobId, NodeName
+from gpusched.domain.ids import Epoch, JobId, NodeName
 from gpusched.domain.job import JobFilter
 from gpusched.domain.job_state import JobState
 from gpusched.wire.handlers import JobView
@@ -214,6 +214,29 @@ def _print_event_json(seq: int, at_us: int, event: object) -> None:
     body = {"seq": seq, "at": rfc3339(at_us), "event": type(event).__name__, **plain(event)}
     sys.stdout.write(json.dumps(body) + "\n")
     sys.stdout.flush()
+
+
+@job.command("stacks")
+@click.argument("job_id", type=JOB_ID, metavar="JOB")
+@click.option("-r", "--rank", "ranks", type=Parsed("RANKS", parse_ranks), help="Only these: 0 or 0,3-5.")
+@click.option("--attempt", type=Parsed("N", parse_count), help="An earlier attempt; default: the last.")
+@json_option
+@pass_session
+def stacks(
+    session: Session, *, job_id: int, ranks: tuple[int, ...] | None, attempt: Epoch | None, as_json: bool
+) -> None:
+    """Show what each rank was doing when the job stalled."""
+    chunks = session.client.jobs.stacks(JobId(job_id), epoch=attempt, ranks=ranks)
+    kept = sorted((chunk for chunk in chunks if chunk.data), key=lambda chunk: chunk.global_rank)
+    if as_json:
+        print_json([stacks_json(chunk) for chunk in kept])
+        return
+    if not kept:
+        raise NotFound(f"no stacks are kept of job {job_id}: they are taken when it stalls; see --attempt")
+    for chunk in kept:
+        for line in chunk.data.decode("utf-8", "replace").rstrip().splitlines():
+            print_line(line)
+        print_line("")
 
 
 @job.command("schema")

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 
 from gpusched.domain.errors import InvalidSpec, Violation
 from gpusched.domain.hostlist import NAMES_MAX, NODE_NAME
-from gpusched.domain.job_spec import JobSpec, Launcher
+from gpusched.domain.job_spec import JobSpec, Launcher, StallAction
 from gpusched.domain.partition import Partitions
 
 NODES_MAX = 65_536
@@ -69,6 +69,7 @@ def check_spec(spec: JobSpec, partitions: Partitions | None) -> tuple[Violation,
         _check_shape,
         _check_memory,
         _check_time,
+        _check_stall,
         _check_words,
         _check_env,
         _check_around,
@@ -151,6 +152,15 @@ def _check_time(spec: JobSpec) -> _Check:
             f"{_nearest(spec.signal.name.upper(), SIGNALS)}",
         )
     yield from _within("nice", spec.nice, 0, NICE_MAX)
+
+
+def _check_stall(spec: JobSpec) -> _Check:
+    if spec.stall is None:
+        return
+    if spec.stall.after_s is not None:
+        yield from _within("stall_after", spec.stall.after_s, 1, TIME_LIMIT_S_MAX, "seconds")
+    if spec.stall.action is StallAction.REQUEUE and not spec.requeue:
+        yield Violation("on_stall", "requeue needs a job that may run again; add requeue, or say notify")
 
 
 def _check_words(spec: JobSpec) -> _Check:

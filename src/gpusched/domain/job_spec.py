@@ -46,6 +46,25 @@ class WarningSignal:
     lead_s: int = 60
 
 
+class StallAction(StrEnum):
+    """What is done about a gang that has come to a halt."""
+
+    NOTIFY = "notify"  # it is told, and its stacks are kept
+    REQUEUE = "requeue"  # and then it is ended and goes back to the queue
+
+
+STALL_AFTER_S = 600
+"""How long nothing may move before a gang counts as stalled: ByteRobust's figure (arXiv 2509.16293)."""
+
+
+@dataclass(frozen=True, slots=True)
+class StallPolicy:
+    """After ``after_s`` without a sign of work on any rank (None: never), ``action`` follows."""
+
+    after_s: int | None = STALL_AFTER_S
+    action: StallAction = StallAction.NOTIFY
+
+
 class Spread(StrEnum):
     """How a gang that needs several topology domains is divided."""
 
@@ -95,6 +114,7 @@ class JobSpec:
     kill_wait_s: int = 30  # between SIGTERM and SIGKILL
     requeue: bool = False  # may run again after an infrastructure failure
     on_disconnect: OnDisconnect | None = None  # None: fence what may be replaced (``requeue``), keep the rest
+    stall: StallPolicy | None = None  # None: a gang of several ranks is watched, and its stall told
     nodelist: tuple[NodeName, ...] = ()  # only these nodes
     exclude: tuple[NodeName, ...] = ()
     hold: bool = False
@@ -111,6 +131,13 @@ class JobSpec:
         if self.on_disconnect is None:
             return self.requeue
         return self.on_disconnect is OnDisconnect.FENCE
+
+    @property
+    def stall_policy(self) -> StallPolicy:
+        """The policy in force. A single rank waits for nobody, so it is watched only if asked for."""
+        if self.stall is not None:
+            return self.stall
+        return StallPolicy() if self.world_size > 1 else StallPolicy(after_s=None)
 
     @property
     def world_size(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
@@ -18,11 +18,13 @@ from gpusched.domain.clock import Clock
 from gpusched.domain.errors import StoreUnavailable
 from gpusched.domain.events import Recorded
 from gpusched.domain.ids import JobId, NodeName, RequestId
+from gpusched.domain.pulse import QuietRank
 from gpusched.engine.core import Engine, EngineSettings, Tick, is_urgent, subject_of
 from gpusched.engine.inputs import Fact, Request
 from gpusched.engine.liveness import Liveness
 from gpusched.engine.pace import CyclePace
 from gpusched.engine.ports import CommandSink, EventFeed, Loaded, RequestRecord, Store
+from gpusched.engine.stall import StallWatch
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -67,6 +69,7 @@ class Loop:
         self._settings = settings
         self._engine = Engine(store.load(), settings.engine)
         self._liveness = Liveness(int(settings.silence_max_s * 1e6), clock.monotonic_us())
+        self._stalls = StallWatch()
         self._asked: list[_Asked] = []
         self._told: list[_Told] = []
         self._wake = asyncio.Event()
@@ -107,6 +110,10 @@ class Loop:
         """Note a sign of life of a node. Writes nothing."""
         self._liveness.heard(node, self.clock.monotonic_us())
 
+    def heard_quiet(self, node: NodeName, quiet: Iterable[QuietRank]) -> None:
+        """Note which ranks of a node showed no work in its last heartbeat. Writes nothing."""
+        self._stalls.heard(node, quiet)
+
     async def run(self) -> None:
         """Tick until cancelled."""
         self._resend_all()
@@ -132,6 +139,9 @@ class Loop:
                 monotonic_us=self.clock.monotonic_us(),
                 wall_us=self.clock.now_us(),
             ):
+                self.tell(fact)
+            state = self._engine.state
+            for fact in self._stalls.check(state.jobs[job_id] for job_id in state.running):
                 self.tell(fact)
             if self._told:
                 self._wake.set()

@@ -19,6 +19,7 @@ from gpusched.domain.events import (
     JobHeld,
     JobReleased,
     JobRequeued,
+    JobStalled,
     JobSubmitted,
     NodeCordoned,
     NodeDrained,
@@ -29,12 +30,13 @@ from gpusched.domain.events import (
     NodeResumed,
     NodeReturned,
     Recorded,
+    StallEnded,
     TaskFailed,
     TasksEnded,
     TasksStarted,
 )
 from gpusched.domain.ids import JobId, NodeName
-from gpusched.domain.job import Attempt, Job
+from gpusched.domain.job import Attempt, Job, Stall
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import JobState, next_state
 from gpusched.domain.node import Node, Schedulability
@@ -256,7 +258,7 @@ def _apply_to_job(state: ClusterState, job: Job, event: Event, at_us: int) -> No
             _enqueue(state, job)
         case JobAllocated():
             _allocate(state, job, event)
-        case TasksStarted() | TaskFailed() | TasksEnded() | AttemptStopping():
+        case TasksStarted() | TaskFailed() | TasksEnded() | AttemptStopping() | JobStalled() | StallEnded():
             assert job.attempt is not None
             state.jobs[job.job_id] = _attempt_progress(job, job.attempt, event, at_us)
         case AttemptEnded():
@@ -309,12 +311,22 @@ def _allocate(state: ClusterState, job: Job, event: JobAllocated) -> None:
 def _attempt_progress(
     job: Job,
     attempt: Attempt,
-    event: TasksStarted | TaskFailed | TasksEnded | AttemptStopping,
+    event: TasksStarted | TaskFailed | TasksEnded | AttemptStopping | JobStalled | StallEnded,
     at_us: int,
 ) -> Job:
     match event:
         case TaskFailed():
             return job  # what follows from it is AttemptStopping
+        case JobStalled():
+            stall = Stall(
+                global_rank=event.global_rank,
+                node=event.node,
+                noticed_at_us=at_us,
+                evidence=event.evidence,
+            )
+            attempt = replace(attempt, stall=stall)
+        case StallEnded():
+            attempt = replace(attempt, stall=None)
         case AttemptStopping():
             attempt = replace(
                 attempt,

@@ -1,12 +1,22 @@
 from gpusched.v1 import event_pb2 as _event_pb2
 from gpusched.v1 import job_pb2 as _job_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class LogSource(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LOG_SOURCE_UNSPECIFIED: _ClassVar[LogSource]
+    LOG_SOURCE_OUTPUT: _ClassVar[LogSource]
+    LOG_SOURCE_STACKS: _ClassVar[LogSource]
+LOG_SOURCE_UNSPECIFIED: LogSource
+LOG_SOURCE_OUTPUT: LogSource
+LOG_SOURCE_STACKS: LogSource
 
 class SubmitJobRequest(_message.Message):
     __slots__ = ("request_id", "spec")
@@ -157,20 +167,22 @@ class WatchJobResponse(_message.Message):
     def __init__(self, event: _Optional[_Union[_event_pb2.Event, _Mapping]] = ...) -> None: ...
 
 class StreamLogsRequest(_message.Message):
-    __slots__ = ("job_id", "epoch", "ranks", "since_us", "tail_lines", "follow")
+    __slots__ = ("job_id", "epoch", "ranks", "since_us", "tail_lines", "follow", "source")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     RANKS_FIELD_NUMBER: _ClassVar[int]
     SINCE_US_FIELD_NUMBER: _ClassVar[int]
     TAIL_LINES_FIELD_NUMBER: _ClassVar[int]
     FOLLOW_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
     job_id: int
     epoch: int
     ranks: _containers.RepeatedScalarFieldContainer[int]
     since_us: int
     tail_lines: int
     follow: bool
-    def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., ranks: _Optional[_Iterable[int]] = ..., since_us: _Optional[int] = ..., tail_lines: _Optional[int] = ..., follow: _Optional[bool] = ...) -> None: ...
+    source: LogSource
+    def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., ranks: _Optional[_Iterable[int]] = ..., since_us: _Optional[int] = ..., tail_lines: _Optional[int] = ..., follow: _Optional[bool] = ..., source: _Optional[_Union[LogSource, str]] = ...) -> None: ...
 
 class LogChunk(_message.Message):
     __slots__ = ("global_rank", "node", "offset", "data", "dropped_bytes", "is_last")

@@ -109,6 +109,12 @@ class AsyncJobs:
             )
         )
 
+    def stacks(
+        self, job_id: JobId, *, epoch: Epoch | None = None, ranks: tuple[int, ...] | None = None
+    ) -> AsyncIterator[LogChunk]:
+        """Read what ranks were doing when their gang stalled: one chunk per rank, empty if not kept."""
+        return self._transport.stream(calls.stream_stacks(job_id, epoch=epoch, ranks=ranks))
+
     async def explain(self, job_id: JobId) -> Diagnosis:
         """Say why a job waits: every constraint and how many nodes it rules out."""
         return await self._transport.unary(calls.explain_job(job_id))

@@ -167,6 +167,16 @@ def stream_logs(
         tail_lines=tail_lines,
         follow=follow,
     )
+    return _logs(request)
+
+
+def stream_stacks(job_id: JobId, *, epoch: Epoch | None, ranks: tuple[int, ...] | None) -> Stream[LogChunk]:
+    """Read the stacks that are kept of one attempt."""
+    source = job_pb.LOG_SOURCE_STACKS
+    return _logs(_request(job_pb.StreamLogsRequest, job_id=job_id, epoch=epoch, ranks=ranks, source=source))
+
+
+def _logs(request: job_pb.StreamLogsRequest) -> Stream[LogChunk]:
     return Stream(_job("StreamLogs"), request, lambda reply: convert.LOG_CHUNK.from_proto(reply.chunk))
 
 

@@ -22,6 +22,7 @@ from gpusched.domain import (
     link,
     logs,
     node,
+    pulse,
     telemetry,
     topology,
     usage,
@@ -54,12 +55,14 @@ def _codec(domain: type[D], message: type[M], **options: Any) -> Codec[D, M]:
 IDENTITY = _codec(identity.Identity, job_pb2.Identity)
 ACTIVATION = _codec(job_spec.Activation, job_pb2.Activation)
 WARNING_SIGNAL = _codec(job_spec.WarningSignal, job_pb2.WarningSignal)
+STALL_POLICY = _codec(job_spec.StallPolicy, job_pb2.StallPolicy)
 SEGMENT = _codec(job_spec.Segment, job_pb2.Segment)
 JOB_SPEC = _codec(job_spec.JobSpec, job_pb2.JobSpec)
 GRANTED_DEVICE = _codec(allocation.GrantedDevice, job_pb2.GrantedDevice)
 NODE_ALLOCATION = _codec(allocation.NodeAllocation, job_pb2.NodeAllocation)
 ALLOCATION = _codec(allocation.Allocation, job_pb2.Allocation)
 TASK_EXIT = _codec(job.TaskExit, job_pb2.TaskExit)
+STALL = _codec(job.Stall, job_pb2.Stall)
 ATTEMPT = _codec(job.Attempt, job_pb2.Attempt)
 DEVICE_USE = _codec(telemetry.DeviceUse, job_pb2.DeviceUse)
 NODE_USE = _codec(telemetry.NodeUse, job_pb2.NodeUse)
@@ -104,6 +107,8 @@ JOB_ALLOCATED = _codec(events.JobAllocated, event_pb2.JobAllocated)
 TASKS_STARTED = _codec(events.TasksStarted, event_pb2.TasksStarted)
 TASK_FAILED = _codec(events.TaskFailed, event_pb2.TaskFailed)
 TASKS_ENDED = _codec(events.TasksEnded, event_pb2.TasksEnded)
+JOB_STALLED = _codec(events.JobStalled, event_pb2.JobStalled)
+STALL_ENDED = _codec(events.StallEnded, event_pb2.StallEnded)
 ATTEMPT_STOPPING = _codec(events.AttemptStopping, event_pb2.AttemptStopping)
 ATTEMPT_ENDED = _codec(events.AttemptEnded, event_pb2.AttemptEnded)
 JOB_REQUEUED = _codec(events.JobRequeued, event_pb2.JobRequeued)
@@ -128,6 +133,7 @@ COST_REPORT = _codec(usage.CostReport, report_pb2.GetCostResponse)
 
 ATTEMPT_ID = _codec(ids.AttemptId, agent_service_pb2.AttemptRef)
 HELLO = _codec(link.Hello, agent_service_pb2.Hello)
+QUIET_RANK = _codec(pulse.QuietRank, agent_service_pb2.QuietRank)
 HEARTBEAT = _codec(link.Heartbeat, agent_service_pb2.Heartbeat)
 REPORT = _codec(link.Report, agent_service_pb2.Report)
 COMMAND_TAKEN = _codec(link.CommandTaken, agent_service_pb2.CommandTaken)
@@ -138,6 +144,7 @@ LOG_REQUEST = _codec(link.LogRequest, agent_service_pb2.LogRequest, inline=("que
 LEASE_RENEWED = _codec(link.LeaseRenewed, agent_service_pb2.LeaseRenewed)
 LOG_CREDIT = _codec(link.LogCredit, agent_service_pb2.LogCredit)
 LOG_CANCEL = _codec(link.LogCancel, agent_service_pb2.LogCancel)
+DUMP_STACKS = _codec(commands.DumpStacks, agent_service_pb2.DumpStacks)
 STOP_TASKS = _codec(commands.StopTasks, agent_service_pb2.StopTasks)
 LAUNCH_TASKS = _codec(
     commands.LaunchTasks,
@@ -152,3 +159,12 @@ FROM_AGENT: OneOf[link.FromAgent, agent_service_pb2.ConnectRequest] = OneOf(
 FROM_HEAD: OneOf[link.FromHead, agent_service_pb2.ConnectResponse] = OneOf(
     agent_service_pb2.ConnectResponse, "message", link.FromHead, known=CODECS
 )
+
+
+def log_source_of(request: job_service_pb2.StreamLogsRequest) -> logs.LogSource | None:
+    """What a reader of logs asks for; None if it does not say, as older ones do not.
+
+    Raises:
+        InvalidSpec: Something that this version does not have.
+    """
+    return LOG_QUERY.from_proto(agent_service_pb2.LogRequest(source=request.source)).source

@@ -15,7 +15,7 @@ from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import PendingReason
 from gpusched.domain.launch_plan import LaunchPlan
 from gpusched.domain.link import FromAgent, FromHead
-from gpusched.domain.logs import LogChunk
+from gpusched.domain.logs import LogChunk, LogSource
 from gpusched.domain.node import Node
 from gpusched.domain.telemetry import NodeSample, NodeUse
 from gpusched.domain.topology import Topology
@@ -90,6 +90,7 @@ class JobHandlers(Protocol):
         since_us: int | None,
         tail_lines: int | None,
         follow: bool,
+        source: LogSource | None,
     ) -> AsyncIterator[LogChunk]: ...
     async def explain(self, who: Principal, job_id: JobId) -> Diagnosis: ...
 

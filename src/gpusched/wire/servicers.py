@@ -95,6 +95,7 @@ class JobService:
             since_us=_given(request, "since_us"),
             tail_lines=_given(request, "tail_lines"),
             follow=request.follow,
+            source=convert.log_source_of(request),
         )
         return _map(chunks, lambda chunk: job_pb.StreamLogsResponse(chunk=convert.LOG_CHUNK.to_proto(chunk)))
 

@@ -13,13 +13,14 @@ from gpusched.domain.errors import InvalidSpec
 from gpusched.domain.ids import Epoch, JobId, NodeName, RequestId
 from gpusched.domain.job import JobFilter
 from gpusched.domain.job_state import JobState
+from gpusched.domain.logs import LogSource
 from gpusched.domain.usage import GroupBy
 from gpusched.wire.methods import METHODS
 
 J7, N1, R = JobId(7), NodeName("n1"), RequestId("r-1")
 WHO = fake.PRINCIPALS["operator-token"]
 WHERE = JobFilter(states=(JobState.PENDING, JobState.RUNNING), user="ada", node=N1)
-NOTHING_ASKED = (None, None, None, None, False)
+NOTHING_ASKED = (None, None, None, None, False, None)
 
 # (RPC, how a client calls it, what the handlers are asked, what the caller gets)
 CALLS = [
@@ -41,10 +42,16 @@ CALLS = [
     (
         "StreamLogs",
         lambda c: c.jobs.logs(J7, epoch=Epoch(2), ranks=(0, 3), since_us=0, tail_lines=0, follow=True),
-        ("logs", J7, 2, (0, 3), 0, 0, True),
+        ("logs", J7, 2, (0, 3), 0, 0, True, None),
         list(fake.CHUNKS),
     ),
     ("StreamLogs", lambda c: c.jobs.logs(J7), ("logs", J7, *NOTHING_ASKED), list(fake.CHUNKS)),
+    (
+        "StreamLogs",
+        lambda c: c.jobs.stacks(J7, epoch=Epoch(2), ranks=(3,)),
+        ("logs", J7, 2, (3,), None, None, False, LogSource.STACKS),
+        list(fake.CHUNKS),
+    ),
     ("ExplainJob", lambda c: c.jobs.explain(J7), ("explain", J7), fake.DIAGNOSIS),
     ("ListNodes", lambda c: c.nodes.list(), ("list_nodes",), (fake.NODE,)),
     ("GetNode", lambda c: c.nodes.get(N1), ("get_node", N1), fake.NODE),
