@@ -115,7 +115,10 @@ def _show_version(ctx: click.Context, _param: click.Parameter, is_wanted: bool) 
 )
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version)
 @click.option(
-    "--head", "address", metavar="ADDRESS", help="The head; default: $GPUSCHED_ADDRESS, else the local one."
+    "--head",
+    "address",
+    metavar="ADDRESS",
+    help="The head, or several, separated by commas; default: $GPUSCHED_ADDRESS, else the local one.",
 )
 @click.pass_context
 def root(ctx: click.Context, address: str | None) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
 
 from gpusched.domain.clock import Clock
-from gpusched.domain.errors import StoreUnavailable
+from gpusched.domain.errors import NotLeading, StoreUnavailable, Unavailable
 from gpusched.domain.events import Recorded
 from gpusched.domain.ids import JobId, NodeName, RequestId
 from gpusched.domain.pulse import QuietRank
@@ -77,7 +77,7 @@ class Loop:
         self._alarm: asyncio.TimerHandle | None = None  # wakes the loop for a cycle that had to rest
         # One thread: the store sees one caller, and a commit never waits behind a reader.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
-        self._store_down: StoreUnavailable | None = None
+        self._store_down: Unavailable | None = None
         self._must_resend = False  # once the facts that waited for the store are taken
         self._in_doubt: tuple[Recorded, ...] = ()  # handed to the store, their fate not yet known
 
@@ -92,6 +92,7 @@ class Loop:
         Raises:
             Rejected: Refused; nothing was written.
             StoreUnavailable: Not accepted, or its commit's fate is unknown: retry with the same id.
+            NotLeading: Not accepted; ask the head that leads.
         """
         if self._store_down is not None:
             raise self._store_down
@@ -115,7 +116,11 @@ class Loop:
         self._stalls.heard(node, quiet)
 
     async def run(self) -> None:
-        """Tick until cancelled."""
+        """Tick until cancelled.
+
+        Raises:
+            NotLeading: Another head leads: what is in memory here is worth nothing any more.
+        """
         self._resend_all()
         checking = asyncio.create_task(self._check_regularly())
         try:
@@ -125,6 +130,10 @@ class Loop:
                 await asyncio.sleep(0)
                 self._wake.clear()
                 await self._tick()
+        except NotLeading as error:
+            self._store_down = error
+            self._refuse(self._asked, error)
+            raise
         finally:
             checking.cancel()
             if self._alarm is not None:
@@ -154,10 +163,11 @@ class Loop:
         try:
             await self._step(asked, told)
             await self._cycle()
+        except NotLeading as error:
+            self._refuse(asked, error)
+            raise
         except StoreUnavailable as error:
-            for entry in asked:
-                if not entry.answer.done():
-                    entry.answer.set_exception(error)
+            self._refuse(asked, error)
             # Facts are kept: nobody else remembers them for us.
             kept = [_Told(self._engine.repeatable(note.fact), note.committed) for note in told]
             self._told = kept + self._told
@@ -225,9 +235,7 @@ class Loop:
         log.error("store unavailable, refusing changes until it answers: %s", error)
         self._store_down = error
         while True:
-            for entry in self._asked:
-                if not entry.answer.done():  # the caller went away
-                    entry.answer.set_exception(error)
+            self._refuse(self._asked, error)
             self._asked.clear()
             try:
                 loaded: Loaded = await self._in_thread(self._store.load)
@@ -245,6 +253,11 @@ class Loop:
         # Not before the next step: a lease that ended meanwhile withdraws launches that must not go out.
         self._must_resend = True
         self._wake.set()
+
+    def _refuse(self, asked: list[_Asked], error: Unavailable) -> None:
+        for entry in asked:
+            if not entry.answer.done():  # the caller went away
+                entry.answer.set_exception(error)
 
     def _resend_all(self) -> None:
         for name in self._engine.state.nodes:

@@ -26,7 +26,7 @@ from gpusched.domain.topology import Topology
 from gpusched.domain.usage import CostReport, DeviceInterval, GroupBy
 from gpusched.wire import calls
 from gpusched.wire.async_transport import AsyncTransport
-from gpusched.wire.channel import RETRY_S, TIMEOUT_S, reach
+from gpusched.wire.channel import TIMEOUT_S, Reaches
 from gpusched.wire.handlers import JobView, NodeView, PlanPreview
 
 EVERY_JOB = JobFilter()
@@ -193,14 +193,15 @@ class AsyncClient:
     """A connection to a head, made when first used. Belongs to the event loop on which it was made.
 
     Args:
-        address: ``unix:///path/head.sock`` or ``host:port``; None: ``$GPUSCHED_ADDRESS``, else the
-            head of ``$GPUSCHED_HOME`` (``~/.gpusched``).
+        address: ``unix:///path/head.sock`` or ``host:port``, or those of several heads, separated by
+            commas: one leads, and the client finds it. None: ``$GPUSCHED_ADDRESS``, else the head of
+            ``$GPUSCHED_HOME`` (``~/.gpusched``).
         token: Shown with every call; None: ``$GPUSCHED_TOKEN``, ``$GPUSCHED_TOKEN_FILE``, else one
             fetched from the local head, and again when it has ended.
         ca_file: Whose certificates to trust (PEM); None: ``$GPUSCHED_CA_FILE``, else the system's.
             Heads on other machines are spoken to over TLS only.
         timeout_s: How long one call may take.
-        retry_s: How long to go on trying while nobody answers.
+        retry_s: How long to go on trying while nobody answers; None: 5 s, with several heads 30 s.
 
     Raises:
         ConfigInvalid: The address or the CA file cannot be used.
@@ -214,10 +215,10 @@ class AsyncClient:
         token: str | None = None,
         ca_file: Path | None = None,
         timeout_s: float = TIMEOUT_S,
-        retry_s: float = RETRY_S,
+        retry_s: float | None = None,
     ) -> None:
         self._transport = AsyncTransport(
-            reach(address, token=token, ca_file=ca_file, timeout_s=timeout_s, retry_s=retry_s)
+            Reaches(address, token=token, ca_file=ca_file, timeout_s=timeout_s, retry_s=retry_s)
         )
         self.jobs = AsyncJobs(self._transport)
         self.nodes = AsyncNodes(self._transport)
