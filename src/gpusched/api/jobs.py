@@ -27,6 +27,7 @@ from gpusched.engine.accounting import price_per_hour
 from gpusched.engine.commit import grant
 from gpusched.engine.inputs import CancelJob, HoldJob, ReleaseJob, RequeueJob, Submit
 from gpusched.engine.loop import Loop
+from gpusched.engine.state import ClusterState
 from gpusched.launch.plan import make_launch_plan
 from gpusched.placement.diagnose import check_feasible, diagnose
 from gpusched.placement.gang import place
@@ -162,12 +163,14 @@ class JobApi:
         if job.is_held:
             message = f"held: `gpusched job release {job_id}` lets it go. {message}"
         elif reason is PendingReason.PRIORITY:
-            message = f"{state.queue.ahead_of(job_id)} jobs go before it. {message}"
+            message = f"{self.loop.engine.ahead_of(job_id)} jobs go before it. {message}"
+        elif reason is PendingReason.QUOTA:
+            message = _quota_in_words(state, job.spec)
         diagnosis = replace(
             diagnosis,
             message=message,
             reason=reason,
-            jobs_ahead=state.queue.ahead_of(job_id),
+            jobs_ahead=self.loop.engine.ahead_of(job_id),
             forecast_start_us=self.loop.engine.outlook.forecasts.get(job_id),
         )
         if reason not in ASKING_LESS_HELPS:
@@ -243,9 +246,15 @@ class JobApi:
         if job.is_held:
             return PendingReason.HELD
         engine = self.loop.engine
-        is_next = engine.state.queue.ahead_of(job.job_id) == 0  # and no cycle has looked at it yet, perhaps
+        is_next = engine.ahead_of(job.job_id) == 0  # and no cycle has looked at it yet, perhaps
         unseen = PendingReason.RESOURCES if is_next else PendingReason.PRIORITY
         return engine.outlook.reasons.get(job.job_id, unseen)
+
+
+def _quota_in_words(state: ClusterState, spec: JobSpec) -> str:
+    held, most = state.gpus_held_by(spec.account), state.quotas.gpus_max[spec.account]
+    words = f"account {spec.account} holds {held} of its {most} GPUs; this job wants {spec.gpu_count}"
+    return f"{words}, after others of its account." if held + spec.gpu_count <= most else f"{words}."
 
 
 def check_request_id(request_id: RequestId) -> RequestId:

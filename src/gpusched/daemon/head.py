@@ -206,6 +206,8 @@ def _loop_settings(config: HeadConfig) -> LoopSettings:
             partitions=config.partitions,
             topology=config.topology.read(),
             cycle_depth_max=config.engine.cycle_depth_max,
+            ordering=config.ordering,
+            quotas=config.quotas,
         ),
         silence_max_s=config.engine.silence_max_s,
     )

@@ -30,6 +30,10 @@ class PendingQueue:
         """The first ``depth`` entries."""
         return [self._entries[job_id] for _, job_id in self._keys[:depth]]
 
+    def entry(self, job_id: JobId) -> QueueEntry:
+        """The entry of a job that is queued."""
+        return self._entries[job_id]
+
     def add(self, job: Job) -> None:
         """Queue a job; one that is queued already stays where it is."""
         if job.job_id not in self._entries:

@@ -19,6 +19,7 @@ from gpusched.domain.events import (
 from gpusched.domain.identity import Principal, Role
 from gpusched.domain.ids import JobId, NodeName
 from gpusched.domain.job import Job
+from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import EndReason, JobState
 from gpusched.domain.node import Node, Schedulability
 from gpusched.engine.inputs import (
@@ -65,6 +66,7 @@ def _submit(tx: Transaction, request: Submit) -> tuple[JobId, ...]:
     for spec in request.specs:
         require_valid(spec, state.partitions)
         check_feasible(state.snapshot, spec)
+        _check_quota(state, spec)
     if len(state.jobs) + len(request.specs) > PENDING_MAX:
         raise OverLimit(
             f"the queue holds {len(state.jobs)} unfinished jobs and at most {PENDING_MAX}: "
@@ -76,6 +78,15 @@ def _submit(tx: Transaction, request: Submit) -> tuple[JobId, ...]:
         tx.record(JobSubmitted(job_id=job_id, spec=spec, owner=request.who.identity))
         ids.append(job_id)
     return tuple(ids)
+
+
+def _check_quota(state: ClusterState, spec: JobSpec) -> None:
+    gpus_max = state.quotas.gpus_max.get(spec.account)
+    if gpus_max is not None and spec.gpu_count > gpus_max:
+        raise OverLimit(
+            f"job wants {spec.gpu_count} GPUs; account {spec.account} may hold {gpus_max} at a time: "
+            f"ask for at most {gpus_max}"
+        )
 
 
 def _job_of(state: ClusterState, who: Principal, job_id: JobId) -> Job:

@@ -47,6 +47,7 @@ from gpusched.engine.queue import PendingQueue
 from gpusched.placement.placement import NodePlacement
 from gpusched.placement.snapshot import ClusterSnapshot
 from gpusched.policy.plan import RunningEntry
+from gpusched.policy.quota import Quotas
 
 FIRST_JOB_ID = JobId(1)
 
@@ -57,6 +58,7 @@ class ClusterState:
 
     partitions: Partitions = field(default_factory=Partitions)
     topology: Topology = field(default_factory=Topology)
+    quotas: Quotas = field(default_factory=Quotas)
     jobs: dict[JobId, Job] = field(default_factory=dict)
     nodes: dict[NodeName, Node] = field(default_factory=dict)
     queue: PendingQueue = field(default_factory=PendingQueue)
@@ -110,6 +112,7 @@ class ClusterState:
         partitions: Partitions,
         *,
         topology: Topology | None = None,
+        quotas: Quotas | None = None,
         jobs: Iterable[Job] = (),
         nodes: Iterable[Node] = (),
         submitted: Iterable[tuple[JobId, JobSpec]] = (),
@@ -120,6 +123,7 @@ class ClusterState:
         state = cls(
             partitions=partitions,
             topology=topology or Topology(),
+            quotas=quotas or Quotas(),
             next_job_id=next_job_id,
             last_seq=last_seq,
         )
@@ -164,6 +168,11 @@ class ClusterState:
             if self._snapshot is not None:
                 self._snapshot.give_back(self._still_there(part))
         self.generation += 1
+
+    def gpus_held_by(self, account: str) -> int:
+        """GPUs that the running jobs of an account hold together."""
+        specs = (self.jobs[job_id].spec for job_id in self.running)
+        return sum(spec.gpu_count for spec in specs if spec.account == account)
 
     def put_node(self, node: Node) -> None:
         """Add or replace a node; the snapshot is rebuilt when next needed."""
