@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gpusched.cli.session import Session
 from gpusched.domain.allocation import Allocation, GrantedDevice, NodeAllocation
+from gpusched.domain.defrag import DefragPlan, JobMove
 from gpusched.domain.diagnosis import Constraint, Diagnosis, FieldChange, Relaxation, RuledOut
 from gpusched.domain.errors import NotFound
 from gpusched.domain.events import Recorded
@@ -169,6 +170,26 @@ def diagnosis() -> Diagnosis:
     )
 
 
+def defrag_plan() -> DefragPlan:
+    def move(job_id: int, user: str, gpus: int, to: str, lost_gpu_s: float | None) -> JobMove:
+        return JobMove(
+            job_id=job_id,
+            name="sweep",
+            user=user,
+            gpus=gpus,
+            from_nodes=("n1",),
+            to_nodes=(to,),
+            lost_gpu_s=lost_gpu_s,
+        )
+
+    return DefragPlan(
+        message="moving 2 jobs with 3 GPUs makes room",
+        gang_nodes=("n1", "n2"),
+        moves=(move(12, "ada", 1, "n3", 5400.0), move(15, "bob", 2, "n4", None)),
+        jobs_ahead=3,
+    )
+
+
 def node_views() -> tuple[NodeView, ...]:
     real = Device(
         uuid="GPU-n1-0",
@@ -197,6 +218,7 @@ def node_views() -> tuple[NodeView, ...]:
             sample=sample,
             jobs=(17,),
             gpus_allocated=2,
+            gpu_milli_allocated=2000,
             cpus_allocated=4,
             memory_allocated_bytes=8 << 30,
         ),
@@ -211,6 +233,7 @@ def node_views() -> tuple[NodeView, ...]:
             sample=None,
             jobs=(),
             gpus_allocated=0,
+            gpu_milli_allocated=0000,
             cpus_allocated=0,
             memory_allocated_bytes=0,
         ),
@@ -219,6 +242,7 @@ def node_views() -> tuple[NodeView, ...]:
             sample=None,
             jobs=(),
             gpus_allocated=0,
+            gpu_milli_allocated=0000,
             cpus_allocated=0,
             memory_allocated_bytes=0,
         ),
@@ -293,8 +317,12 @@ class FakeJobs:
     def release(self, job_id):
         self._change("release", job_id)
 
-    def requeue(self, job_id):
-        self._change("requeue", job_id)
+    def requeue(self, job_id, *, hold=False):
+        self._change("requeue_held" if hold else "requeue", job_id)
+
+    def plan_defrag(self, gang):
+        self.asked.append(("plan_defrag", gang))
+        return defrag_plan()
 
     def watch(self, job_ids, after_seq=0) -> Iterator[Recorded]:
         return iter(self.events)

@@ -14,7 +14,10 @@ from pathlib import Path
 
 from gpusched.agent.declared import declare_devices
 from gpusched.agent.facts import Declared, read_facts
+from gpusched.agent.health.monitor import HealthMonitor
+from gpusched.agent.health.settings import HealthSettings
 from gpusched.agent.home import claimed_home
+from gpusched.agent.host import read_boot_id
 from gpusched.agent.metering import Meters
 from gpusched.agent.nvml import NvmlReader, open_nvml
 from gpusched.agent.outbox import Outbox
@@ -55,6 +58,7 @@ class AgentSettings:
     devices: str | None = None  # declared; None: read by NVML
     declared: Declared = field(default_factory=Declared)
     on_stop: OnStop = OnStop.LEAVE
+    health: HealthSettings = field(default_factory=HealthSettings)
 
 
 async def run_agent(settings: AgentSettings) -> None:
@@ -81,7 +85,17 @@ async def run_agent(settings: AgentSettings) -> None:
         runner = Runner(settings.home, settings.node, cgroup_parent=own_cgroup())
         await runner.start()
         stack.push_async_callback(runner.close)
-        agent = _Agent(settings, heads, devices, runner, meters)
+        outbox = Outbox()
+        health = HealthMonitor(
+            settings.node,
+            read_boot_id(),
+            devices,
+            settings.health,
+            meters=meters,
+            in_use=runner.devices_in_use,
+            tell=outbox.put,
+        )
+        agent = _Agent(settings, heads, devices, runner, meters=meters, outbox=outbox, health=health)
         working = asyncio.create_task(agent.work())
         waiting = asyncio.create_task(stopped.wait())
         await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -116,11 +130,14 @@ class _Agent:
         heads: Heads,
         devices: tuple[Device, ...],
         runner: Runner,
+        *,
         meters: Meters,
+        outbox: Outbox,
+        health: HealthMonitor,
     ) -> None:
         self._settings, self._heads, self._devices = settings, heads, devices
         self._runner, self._meters = runner, meters
-        self._outbox = Outbox()
+        self._outbox, self._health = outbox, health
         real = frozenset(device.uuid for device in devices if not device.declared)
         self._vitals = Vitals(runner, real)
 
@@ -129,6 +146,7 @@ class _Agent:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._collect_reports())
                 tasks.create_task(self._stay_connected())
+                tasks.create_task(self._health.run())
         except ExceptionGroup as group:
             raise _first_of(group) from None
 
@@ -181,6 +199,7 @@ class _Agent:
                 outbox=self._outbox,
                 meters=self._meters,
                 vitals=self._vitals,
+                health=self._health,
             )
             await session.run()
 

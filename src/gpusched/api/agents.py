@@ -125,7 +125,7 @@ class AgentApi:
         match message:
             case Heartbeat():
                 if self._may_grant():
-                    channel.outgoing.put_nowait(LeaseRenewed(message.seq))
+                    channel.outgoing.put_nowait(LeaseRenewed(message.seq, self._loop.clock.now_us()))
                 self._loop.heard_quiet(node, map(kept_quiet, message.quiet))
                 if message.sample.node == node:
                     self._latest.put(kept_sample(message.sample))

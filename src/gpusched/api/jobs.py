@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
+from gpusched.api.defrag import plan_defrag
 from gpusched.api.find import find_job
 from gpusched.api.output import FIRST_EPOCH, JobOutput
 from gpusched.api.relaxations import ASKING_LESS_HELPS, relaxations_of
@@ -13,13 +14,14 @@ from gpusched.api.reports import job_cost
 from gpusched.api.visibility import event_seen_by, owns, seen_by
 from gpusched.api.watch import EventHub
 from gpusched.domain.check_spec import require_valid
+from gpusched.domain.defrag import DefragPlan
 from gpusched.domain.diagnosis import Diagnosis
 from gpusched.domain.errors import InsufficientResources, InvalidSpec, Violation
 from gpusched.domain.events import JobEnded, JobEvent, Recorded
 from gpusched.domain.identity import Identity, Principal, Role
 from gpusched.domain.ids import Epoch, JobId, RequestId
 from gpusched.domain.job import Job, JobFilter
-from gpusched.domain.job_spec import JobSpec
+from gpusched.domain.job_spec import WHOLE_MILLI, JobSpec
 from gpusched.domain.job_state import JobState, PendingReason
 from gpusched.domain.logs import LogChunk, LogQuery, LogSource
 from gpusched.domain.usage import RateBook
@@ -31,6 +33,7 @@ from gpusched.engine.state import ClusterState
 from gpusched.launch.plan import make_launch_plan
 from gpusched.placement.diagnose import check_feasible, diagnose
 from gpusched.placement.gang import place
+from gpusched.policy.retry import retry_spec
 from gpusched.store.reader import Reader
 from gpusched.wire.handlers import JobView, Page, PlanPreview
 
@@ -75,9 +78,10 @@ class JobApi:
         """Lift a hold."""
         await self.loop.ask(ReleaseJob(who=who, request_id=check_request_id(request_id), job_id=job_id))
 
-    async def requeue(self, who: Principal, request_id: RequestId, job_id: JobId) -> None:
+    async def requeue(self, who: Principal, request_id: RequestId, job_id: JobId, *, hold: bool) -> None:
         """End the attempt and queue the job again."""
-        await self.loop.ask(RequeueJob(who=who, request_id=check_request_id(request_id), job_id=job_id))
+        request_id = check_request_id(request_id)
+        await self.loop.ask(RequeueJob(who=who, request_id=request_id, job_id=job_id, hold=hold))
 
     async def plan(self, who: Principal, spec: JobSpec) -> PlanPreview:
         """What a submission would get now: the real placement on a copy of the cluster."""
@@ -152,7 +156,7 @@ class JobApi:
         """Why a job waits; for one that doesn't, where it is."""
         job = seen_by(who, await find_job(self.reader, job_id))
         state = self.loop.engine.state
-        diagnosis = diagnose(state.snapshot, job.spec)
+        diagnosis = diagnose(state.snapshot, retry_spec(state.snapshot, job.spec, job.failed_on))
         if job.state is not JobState.PENDING:
             ended = f": {job.end_detail or job.end_reason}" if job.end_reason is not None else ""
             stall = None if job.attempt is None or job.state.is_terminal else job.attempt.stall
@@ -160,7 +164,13 @@ class JobApi:
             return replace(diagnosis, reason=None, message=f"job {job_id} is {job.state}{stalled}{ended}")
         reason = self._pending_reason(job)
         message = diagnosis.message
-        if job.is_held:
+        if job.is_held and job.held_until_us is not None:
+            wait_s = max(0, job.held_until_us - self.loop.clock.now_us()) // 1_000_000
+            message = (
+                f"it failed again and is queued in {wait_s} s, for restart {job.restarts} of "
+                f"{job.spec.restart_limit}: `gpusched job release {job_id}` does not wait. {message}"
+            )
+        elif job.is_held:
             message = f"held: `gpusched job release {job_id}` lets it go. {message}"
         elif reason is PendingReason.PRIORITY:
             message = f"{self.loop.engine.ahead_of(job_id)} jobs go before it. {message}"
@@ -177,6 +187,10 @@ class JobApi:
             return diagnosis
         less = await relaxations_of(self.loop.engine, job_id, job.spec, self.loop.clock.now_us())
         return replace(diagnosis, relaxations=less)
+
+    async def plan_defrag(self, who: Principal, gang: JobId | JobSpec) -> DefragPlan:
+        """Which of the jobs that ``who`` may end would have to move so that a gang fits."""
+        return await plan_defrag(self.loop.engine, who, gang, self.loop.clock.now_us())
 
     async def watch(
         self, who: Principal, job_ids: Sequence[JobId], after_seq: int
@@ -244,7 +258,7 @@ class JobApi:
         if job.state is not JobState.PENDING:
             return None
         if job.is_held:
-            return PendingReason.HELD
+            return PendingReason.HELD if job.held_until_us is None else PendingReason.RESTART_DELAY
         engine = self.loop.engine
         is_next = engine.ahead_of(job.job_id) == 0  # and no cycle has looked at it yet, perhaps
         unseen = PendingReason.RESOURCES if is_next else PendingReason.PRIORITY
@@ -253,8 +267,9 @@ class JobApi:
 
 def _quota_in_words(state: ClusterState, spec: JobSpec) -> str:
     held, most = state.gpus_held_by(spec.account), state.quotas.gpus_max[spec.account]
-    words = f"account {spec.account} holds {held} of its {most} GPUs; this job wants {spec.gpu_count}"
-    return f"{words}, after others of its account." if held + spec.gpu_count <= most else f"{words}."
+    wanted = spec.gpu_milli_total / WHOLE_MILLI
+    words = f"account {spec.account} holds {held:g} of its {most} GPUs; this job wants {wanted:g}"
+    return f"{words}, after others of its account." if held + wanted <= most else f"{words}."
 
 
 def check_request_id(request_id: RequestId) -> RequestId:

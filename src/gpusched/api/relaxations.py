@@ -22,7 +22,7 @@ async def relaxations_of(engine: Engine, job_id: JobId, spec: JobSpec, now_us: i
     """Look for the nearest smaller requests, beside the event loop: it may take a fraction of a second."""
     state = engine.state
     what_if = WhatIf(
-        snapshot=state.snapshot.copy(),
+        snapshot=state.snapshot.detached(),
         partitions=state.partitions,
         running=tuple(state.running.values()),
         now_us=now_us,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -181,10 +182,12 @@ def release(session: Session, *, job_ids: tuple[int, ...]) -> int:
 
 @job.command("requeue")
 @_JOB_IDS
+@click.option("--hold", is_flag=True, help="Not to start again until released.")
 @pass_session
-def requeue(session: Session, *, job_ids: tuple[int, ...]) -> int:
+def requeue(session: Session, *, job_ids: tuple[int, ...], hold: bool) -> int:
     """End the running attempt of jobs and queue them again."""
-    return _act_on_each(job_ids, session.client.jobs.requeue, "requeued")
+    act = partial(session.client.jobs.requeue, hold=hold)
+    return _act_on_each(job_ids, act, "requeued and held" if hold else "requeued")
 
 
 @job.command("watch")

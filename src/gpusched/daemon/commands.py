@@ -93,6 +93,12 @@ def head(home: Path | None, config: Path | None, tcp: str | None) -> None:
     help="What the site says of this machine, like rack=r1; topology levels can read it.",
 )
 @click.option(
+    "--health",
+    "health_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="TOML file: what to check on this node, and its hooks.",
+)
+@click.option(
     "--on-stop",
     type=click.Choice(["leave", "end"]),
     default="leave",
@@ -107,6 +113,7 @@ def agent(
     cpus: int | None,
     memory_gib: int | None,
     labels: tuple[str, ...],
+    health_file: Path | None,
     on_stop: str,
 ) -> None:
     """Run a node's agent: reads devices, starts and supervises ranks.
@@ -119,6 +126,7 @@ def agent(
     from gpusched.agent.declared import parse_labels
     from gpusched.agent.facts import Declared
     from gpusched.agent.main import AgentSettings, OnStop, run_agent
+    from gpusched.daemon.agent_config import load_health
 
     _log_to_stderr(f"agent {name}")
     settings = AgentSettings(
@@ -132,6 +140,7 @@ def agent(
             labels=parse_labels(labels),
         ),
         on_stop=OnStop(on_stop),
+        health=load_health(health_file),
     )
     asyncio.run(run_agent(settings))
 

@@ -205,6 +205,7 @@ def _loop_settings(config: HeadConfig) -> LoopSettings:
             cluster=config.cluster,
             partitions=config.partitions,
             topology=config.topology.read(),
+            health=config.health.read(),
             cycle_depth_max=config.engine.cycle_depth_max,
             ordering=config.ordering,
             quotas=config.quotas,

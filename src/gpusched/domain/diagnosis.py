@@ -18,12 +18,19 @@ class Constraint(StrEnum):
     SCHEDULABLE = "schedulable"  # neither cordoned nor draining
     GPU_MODEL = "gpu_model"
     GPU_MEMORY = "gpu_mem"
+    MIG_PROFILE = "mig_profile"
+    GPU_FRACTION = "gpu_fraction"  # has no shareable GPU
     GPUS = "gpus_per_node"  # more than the node has
     CPUS = "cpus"
     MEMORY = "mem"
+    DISK = "tmp"
+    GRES = "gres"
     GPUS_FREE = "gpus_free"  # has them, not free now
     CPUS_FREE = "cpus_free"
     MEMORY_FREE = "mem_free"
+    DISK_FREE = "tmp_free"
+    GRES_FREE = "gres_free"
+    LICENSES = "licenses"  # too few are free in the cluster: no node can help
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gpusched.domain.commands import Queued
-from gpusched.domain.events import AgentReport
+from gpusched.domain.events import AgentReport, HealthReport
 from gpusched.domain.ids import AttemptId
 from gpusched.domain.logs import LogChunk, LogQuery
 from gpusched.domain.node import NodeFacts
@@ -35,7 +35,7 @@ class Report:
     """A fact, repeated over reconnects until ``ReportTaken`` comes back for its id."""
 
     report_id: int
-    fact: AgentReport
+    fact: AgentReport | HealthReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,7 @@ class LeaseRenewed:
     """
 
     seq: int
+    now_us: int | None = None  # the head's wall clock: for noticing skew, and nothing else
 
 
 @dataclass(frozen=True, slots=True)

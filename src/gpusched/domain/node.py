@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from gpusched.domain.health import BY_HEALTH, HEALTHY, NodeHealth
 from gpusched.domain.ids import DeviceUuid, NodeName
 
 WHOLE_MILLI = 1000
@@ -34,7 +35,7 @@ class PeerLink:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """One schedulable GPU. What could not be read is None, never 0."""
+    """One schedulable GPU or MIG slice. What could not be read is None, never 0."""
 
     uuid: DeviceUuid
     model: str  # NVML's product name, or the declared one: "NVIDIA H100 80GB HBM3"
@@ -44,6 +45,9 @@ class Device:
     numa_node: int | None = None
     cpu_ids: tuple[int, ...] = ()  # CPUs near it, empty if unknown
     mig_enabled: bool | None = None
+    mig_profile: str | None = None  # "1g.10gb": a MIG slice of it; None: a whole GPU
+    mig_parent: DeviceUuid | None = None  # the GPU that a slice is cut from, which is no device itself
+    shareable: bool = False  # several jobs may hold thousandths of it; they share it without isolation
     driver_version: str | None = None
     peers: tuple[PeerLink, ...] = ()
 
@@ -64,6 +68,8 @@ class NodeFacts:
     kernel: str | None = None
     numa_cpu_ids: tuple[tuple[int, ...], ...] = ()  # CPUs of each NUMA node
     labels: tuple[tuple[str, str], ...] = ()  # what the site says of the machine: ("rack", "r1")
+    disk_bytes: int | None = None  # of local scratch disk; None: the agent does not say
+    gres: tuple[tuple[str, int], ...] = ()  # generic counters: ("fpga", 2)
 
 
 class Schedulability(StrEnum):
@@ -86,6 +92,8 @@ class Node:
     reason: str | None = None  # why it is cordoned or unreachable
     drain_deadline_us: int | None = None
     lost_at_us: int | None = None
+    cordoned_by: str | None = None  # who decided that it is not open
+    health: NodeHealth = HEALTHY
 
     @property
     def name(self) -> NodeName:
@@ -96,3 +104,8 @@ class Node:
     def accepts_work(self) -> bool:
         """Whether the cycle may place something here."""
         return self.reachable and self.schedulability is Schedulability.OPEN
+
+    @property
+    def is_out_by_health(self) -> bool:
+        """Whether policy, and no operator, keeps it from work."""
+        return self.schedulability is not Schedulability.OPEN and self.cordoned_by == BY_HEALTH

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from gpusched.domain.commands import LaunchTasks, Queued
 from gpusched.domain.errors import Rejected, RequestIdReused
 from gpusched.domain.events import Recorded
+from gpusched.domain.health import HealthRules
 from gpusched.domain.identity import Principal
 from gpusched.domain.ids import AttemptId, JobId, NodeName, RequestId
 from gpusched.domain.job_state import PendingReason
@@ -31,6 +32,7 @@ from gpusched.policy.memo import CycleMemo
 from gpusched.policy.order import OrderSettings, arrange
 from gpusched.policy.plan import QueueEntry
 from gpusched.policy.quota import Quotas
+from gpusched.policy.retry import retry_spec
 
 Answer = tuple[JobId, ...] | Rejected
 
@@ -61,6 +63,8 @@ class EngineSettings:
     cluster: str = "gpusched"
     partitions: Partitions = field(default_factory=Partitions)
     topology: Topology = field(default_factory=Topology)
+    health: HealthRules = field(default_factory=HealthRules)
+    licenses: tuple[tuple[str, int], ...] = ()  # that the cluster has, by name
     cycle_depth_max: int = 10_000  # pending jobs that one cycle looks at
     ordering: OrderSettings = field(default_factory=OrderSettings)
     quotas: Quotas = field(default_factory=Quotas)
@@ -75,6 +79,8 @@ class Engine:
             settings.partitions,
             topology=settings.topology,
             quotas=settings.quotas,
+            health_rules=settings.health,
+            licenses=settings.licenses,
             jobs=loaded.jobs,
             nodes=loaded.nodes,
             submitted=loaded.submitted,
@@ -124,7 +130,7 @@ class Engine:
         queue = self._queue(depth, now_us)
         plan = make_plan(
             state.snapshot,
-            queue,
+            [self._retried(entry) for entry in queue],
             tuple(state.running.values()),
             now_us,
             depth_max=depth,
@@ -153,6 +159,11 @@ class Engine:
         if self.outlook.places is None:
             return self.state.queue.ahead_of(job_id)
         return self.outlook.places.get(job_id)
+
+    def _retried(self, entry: QueueEntry) -> QueueEntry:
+        if not entry.failed_on:
+            return entry
+        return replace(entry, spec=retry_spec(self.state.snapshot, entry.spec, entry.failed_on))
 
     def committed(self, tick: Tick) -> None:
         """The tick's batch is durable: its commands are now in the outbox, its acks out of it."""

@@ -20,7 +20,7 @@ from gpusched.domain.events import Recorded
 from gpusched.domain.ids import JobId, NodeName, RequestId
 from gpusched.domain.pulse import QuietRank
 from gpusched.engine.core import Engine, EngineSettings, Tick, is_urgent, subject_of
-from gpusched.engine.inputs import Fact, Request
+from gpusched.engine.inputs import DelayPassed, Fact, Request
 from gpusched.engine.liveness import Liveness
 from gpusched.engine.pace import CyclePace
 from gpusched.engine.ports import CommandSink, EventFeed, Loaded, RequestRecord, Store
@@ -149,7 +149,10 @@ class Loop:
                 wall_us=self.clock.now_us(),
             ):
                 self.tell(fact)
-            state = self._engine.state
+            state, now_us = self._engine.state, self.clock.now_us()
+            for job_id, until_us in state.delayed.items():
+                if now_us >= until_us:
+                    self.tell(DelayPassed(job_id))
             for fact in self._stalls.check(state.jobs[job_id] for job_id in state.running):
                 self.tell(fact)
             if self._told:

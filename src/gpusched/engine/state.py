@@ -14,6 +14,7 @@ from gpusched.domain.events import (
     AttemptEnded,
     AttemptStopping,
     Event,
+    HealthEvent,
     JobAllocated,
     JobEnded,
     JobHeld,
@@ -35,16 +36,20 @@ from gpusched.domain.events import (
     TasksEnded,
     TasksStarted,
 )
+from gpusched.domain.health import HealthRules
 from gpusched.domain.ids import JobId, NodeName
 from gpusched.domain.job import Attempt, Job, Stall
-from gpusched.domain.job_spec import JobSpec
-from gpusched.domain.job_state import JobState, next_state
+from gpusched.domain.job_spec import WHOLE_MILLI, JobSpec
+from gpusched.domain.job_state import INFRASTRUCTURE_REASONS, JobState, next_state
 from gpusched.domain.node import Node, Schedulability
 from gpusched.domain.partition import Partitions
 from gpusched.domain.topology import Topology
+from gpusched.engine import restarts
 from gpusched.engine.demand import Demand
+from gpusched.engine.health_fold import health_after, rebooted, with_fault
 from gpusched.engine.queue import PendingQueue
-from gpusched.placement.placement import NodePlacement
+from gpusched.placement.placement import Counts, NodePlacement
+from gpusched.placement.request import counters_of
 from gpusched.placement.snapshot import ClusterSnapshot
 from gpusched.policy.plan import RunningEntry
 from gpusched.policy.quota import Quotas
@@ -59,29 +64,34 @@ class ClusterState:
     partitions: Partitions = field(default_factory=Partitions)
     topology: Topology = field(default_factory=Topology)
     quotas: Quotas = field(default_factory=Quotas)
+    health_rules: HealthRules = field(default_factory=HealthRules)
+    licenses: Counts = ()  # that the cluster has
     jobs: dict[JobId, Job] = field(default_factory=dict)
     nodes: dict[NodeName, Node] = field(default_factory=dict)
     queue: PendingQueue = field(default_factory=PendingQueue)
     demand: Demand = field(default_factory=Demand)
     running: dict[JobId, RunningEntry] = field(default_factory=dict)
     jobs_on: dict[NodeName, set[JobId]] = field(default_factory=dict)
+    delayed: dict[JobId, int] = field(default_factory=dict)  # held jobs that the head releases, and when
     leased_ports: set[tuple[str, int]] = field(default_factory=set)  # (address, port)
     next_job_id: JobId = FIRST_JOB_ID
     last_seq: int = 0
+    at_us: int = 0  # of the last event
     generation: int = 0  # of the cluster: nodes and what is free on them
     queue_version: int = 0  # of the queue: a cycle without either change finds nothing new
     _snapshot: ClusterSnapshot | None = None
-    _overbooked: set[NodeName] = field(default_factory=set)  # came back with less memory than is granted
+    _overbooked: set[NodeName] = field(default_factory=set)  # came back with less than is granted there
 
     @property
     def snapshot(self) -> ClusterSnapshot:
         """Nodes and what is free on them now. Rebuilt only after a node changed."""
         if self._snapshot is None:
             self._snapshot = ClusterSnapshot.of(
-                self.nodes.values(), self.partitions, self.generation, self.topology
+                self.nodes.values(), self.partitions, self.generation, self.topology, self.licenses
             )
             self._overbooked.clear()
             for entry in self.running.values():
+                self._snapshot.owe_licenses(entry.licenses)
                 for part in entry.nodes:
                     self._take_again(self._snapshot, self._still_there(part))
         self._snapshot.generation = self.generation
@@ -89,17 +99,23 @@ class ClusterState:
         return self._snapshot
 
     def _take_again(self, snapshot: ClusterSnapshot, part: NodePlacement) -> None:
-        """Hold a grant in a new snapshot, as much of its memory as is left there."""
-        left_bytes = int(snapshot.memory_free[snapshot.index[part.node]])
-        if part.memory_bytes > left_bytes:
+        """Hold a grant in a new snapshot, as much of what is counted as is left there."""
+        node = snapshot.index[part.node]
+        counters = ((name, min(amount, snapshot.counter_free(name, node))) for name, amount in part.counters)
+        left = replace(
+            part,
+            memory_bytes=min(part.memory_bytes, int(snapshot.memory_free[node])),
+            counters=tuple((name, amount) for name, amount in counters if amount > 0),
+        )
+        if left != part:
             self._overbooked.add(part.node)
-            part = replace(part, memory_bytes=left_bytes)
-        snapshot.take(part)
+        snapshot.take(left)
 
     def _still_there(self, part: NodePlacement) -> NodePlacement:
-        """What of a grant exists in its node's present facts: a lost card stays granted, not placed."""
-        facts = self.nodes[part.node].facts
-        fitted, cpu_ids = {device.uuid for device in facts.devices}, set(facts.cpu_ids)
+        """What of a grant is in service: a card that is lost or out stays granted, not placed."""
+        node = self.nodes[part.node]
+        fitted = {device.uuid for device in node.facts.devices} - node.health.devices_out
+        cpu_ids = set(node.facts.cpu_ids)
         return replace(
             part,
             devices=tuple(uuid for uuid in part.devices if uuid in fitted),
@@ -113,6 +129,8 @@ class ClusterState:
         *,
         topology: Topology | None = None,
         quotas: Quotas | None = None,
+        health_rules: HealthRules | None = None,
+        licenses: Counts = (),
         jobs: Iterable[Job] = (),
         nodes: Iterable[Node] = (),
         submitted: Iterable[tuple[JobId, JobSpec]] = (),
@@ -124,6 +142,8 @@ class ClusterState:
             partitions=partitions,
             topology=topology or Topology(),
             quotas=quotas or Quotas(),
+            health_rules=health_rules or HealthRules(),
+            licenses=licenses,
             next_job_id=next_job_id,
             last_seq=last_seq,
         )
@@ -132,11 +152,19 @@ class ClusterState:
         for job in jobs:
             state.jobs[job.job_id] = job
             if job.state is JobState.PENDING:
+                state.note_delay(job)
                 if not job.is_held:
                     state.queue.add(job)
             else:
                 state.hold_resources(job)
         return state
+
+    def note_delay(self, job: Job) -> None:
+        """Note when the head is to release a job, if it is."""
+        if job.held_until_us is None:
+            self.delayed.pop(job.job_id, None)
+        else:
+            self.delayed[job.job_id] = job.held_until_us
 
     def hold_resources(self, job: Job) -> None:
         """Note what a started job holds. ``job.attempt`` must be set."""
@@ -144,12 +172,21 @@ class ClusterState:
         allocation = job.attempt.allocation
         limit = job.spec.time_limit_s
         parts = tuple(
-            NodePlacement(part.node, tuple(d.uuid for d in part.devices), part.cpu_ids, part.memory_bytes)
+            NodePlacement(
+                part.node,
+                tuple(device.uuid for device in part.devices),
+                part.cpu_ids,
+                part.memory_bytes,
+                job.spec.gpu_milli,
+                counters_of(job.spec.disk_bytes, job.spec.gres),
+            )
             for part in allocation.nodes
         )
         ends_by_us = None if limit is None else allocation.granted_at_us + limit * 1_000_000
-        self.running[job.job_id] = RunningEntry(job.job_id, parts, ends_by_us)
+        self.running[job.job_id] = RunningEntry(job.job_id, parts, ends_by_us, job.spec.licenses)
         self.leased_ports.add((allocation.nodes[0].address, allocation.master_port))
+        if self._snapshot is not None:
+            self._snapshot.take_licenses(job.spec.licenses)
         for part in parts:
             self.jobs_on.setdefault(part.node, set()).add(job.job_id)
             if self._snapshot is not None:
@@ -161,7 +198,10 @@ class ClusterState:
         assert job.attempt is not None
         allocation = job.attempt.allocation
         self.leased_ports.discard((allocation.nodes[0].address, allocation.master_port))
-        for part in self.running.pop(job.job_id).nodes:
+        held = self.running.pop(job.job_id)
+        if self._snapshot is not None:
+            self._snapshot.give_back_licenses(held.licenses)
+        for part in held.nodes:
             self.jobs_on[part.node].discard(job.job_id)
             if part.node in self._overbooked:
                 self._snapshot = None  # what it holds of each grant there is not what was granted
@@ -169,10 +209,10 @@ class ClusterState:
                 self._snapshot.give_back(self._still_there(part))
         self.generation += 1
 
-    def gpus_held_by(self, account: str) -> int:
-        """GPUs that the running jobs of an account hold together."""
+    def gpus_held_by(self, account: str) -> float:
+        """GPUs that the running jobs of an account hold together; a share of one counts as its part."""
         specs = (self.jobs[job_id].spec for job_id in self.running)
-        return sum(spec.gpu_count for spec in specs if spec.account == account)
+        return sum(spec.gpu_milli_total for spec in specs if spec.account == account) / WHOLE_MILLI
 
     def put_node(self, node: Node) -> None:
         """Add or replace a node; the snapshot is rebuilt when next needed."""
@@ -197,7 +237,7 @@ def apply(state: ClusterState, recorded: Recorded) -> Job | Node:
     Raises:
         InvalidTransition: The event asks for a move that no job can make: a bug.
     """
-    state.last_seq = recorded.seq
+    state.last_seq, state.at_us = recorded.seq, recorded.at_us
     event = recorded.event
     if isinstance(event, NodeEvent):
         node = _node_after(state.nodes.get(event.node), event, recorded.at_us)
@@ -217,26 +257,42 @@ def _node_after(node: Node | None, event: NodeEvent, at_us: int) -> Node:
     if isinstance(event, NodeJoined):
         if node is None:
             return Node(facts=event.facts, joined_at_us=at_us)
-        return replace(node, facts=event.facts)
+        is_same_boot = event.facts.boot_id == node.facts.boot_id
+        return replace(node, facts=event.facts, health=node.health if is_same_boot else rebooted(node.health))
     assert node is not None, f"{type(event).__name__} of {event.node}, which never joined"
+    if isinstance(event, HealthEvent):
+        return replace(node, health=health_after(node.health, event, at_us))
     match event:
         case NodeLost():
-            return replace(node, reachable=False, lost_at_us=at_us)
+            return replace(node, reachable=False, lost_at_us=at_us, health=with_fault(node.health, at_us))
         case NodeReturned():
             return replace(node, reachable=True, lost_at_us=None)
         case NodeCordoned():
-            return replace(node, schedulability=Schedulability.CORDONED, reason=event.reason)
+            return replace(
+                node,
+                schedulability=Schedulability.CORDONED,
+                reason=event.reason,
+                cordoned_by=event.by,
+                drain_deadline_us=None,
+            )
         case NodeDrainStarted():
             return replace(
                 node,
                 schedulability=Schedulability.DRAINING,
                 reason=event.reason,
+                cordoned_by=event.by,
                 drain_deadline_us=event.deadline_us,
             )
         case NodeDrained():
             return replace(node, schedulability=Schedulability.DRAINED, drain_deadline_us=None)
         case NodeResumed():
-            return replace(node, schedulability=Schedulability.OPEN, reason=None, drain_deadline_us=None)
+            return replace(
+                node,
+                schedulability=Schedulability.OPEN,
+                reason=None,
+                cordoned_by=None,
+                drain_deadline_us=None,
+            )
         case _:
             assert_never(event)
 
@@ -260,10 +316,12 @@ def _submit(state: ClusterState, event: JobSubmitted, at_us: int) -> None:
 def _apply_to_job(state: ClusterState, job: Job, event: Event, at_us: int) -> None:
     match event:
         case JobHeld():
-            state.jobs[job.job_id] = replace(job, is_held=True)
+            state.jobs[job.job_id] = job = restarts.held(job, event, at_us)
+            state.note_delay(job)
             _dequeue(state, job)
         case JobReleased():
-            state.jobs[job.job_id] = job = replace(job, is_held=False)
+            state.jobs[job.job_id] = job = restarts.released(job, event)
+            state.note_delay(job)
             _enqueue(state, job)
         case JobAllocated():
             _allocate(state, job, event)
@@ -274,11 +332,15 @@ def _apply_to_job(state: ClusterState, job: Job, event: Event, at_us: int) -> No
             _end_attempt(state, job, event, at_us)
         case JobRequeued():
             state.jobs[job.job_id] = job = replace(
-                job, state=next_state(job.state, JobState.PENDING), started_at_us=None, ended_at_us=None
+                restarts.counted(job),
+                state=next_state(job.state, JobState.PENDING),
+                started_at_us=None,
+                ended_at_us=None,
             )
             _enqueue(state, job)
         case JobEnded():
             next_state(job.state, event.state)
+            state.delayed.pop(job.job_id, None)
             _dequeue(state, job)
             state.jobs[job.job_id] = replace(
                 job,
@@ -344,6 +406,7 @@ def _attempt_progress(
                 stop_by=event.by,
                 exit_code=event.exit_code,
             )
+            job = _blamed(job, event.node)
             if job.state is not JobState.COMPLETING:
                 job = replace(job, state=next_state(job.state, JobState.COMPLETING))
         case TasksStarted():
@@ -353,16 +416,24 @@ def _attempt_progress(
                 job = replace(job, state=JobState.RUNNING)
         case TasksEnded():
             attempt = replace(attempt, nodes_ended=attempt.nodes_ended | {event.node})
+            if event.cause in INFRASTRUCTURE_REASONS:
+                job = _blamed(job, event.node)
             if attempt.nodes_ended.issuperset(attempt.node_names) and job.state is not JobState.COMPLETING:
                 job = replace(job, state=next_state(job.state, JobState.COMPLETING))
     return replace(job, attempt=attempt)
+
+
+def _blamed(job: Job, node: NodeName | None) -> Job:
+    if node is None or node in job.failed_on:
+        return job
+    return replace(job, failed_on=(*job.failed_on, node))
 
 
 def _end_attempt(state: ClusterState, job: Job, event: AttemptEnded, at_us: int) -> None:
     assert job.attempt is not None
     state.free_resources(job)
     state.jobs[job.job_id] = replace(
-        job,
+        restarts.forgiven(job, at_us),
         attempt=replace(
             job.attempt,
             stop_reason=event.reason,

@@ -16,6 +16,12 @@ UUID, as indices move when a card is lost (CUDA Programming Guide, "CUDA Environ
 Variables"). Declared devices do not exist: where a node has only those, or none, the list is
 empty and CUDA finds no device, which is the truth. Of MIG slices CUDA shows a process only the
 first in the list, so with those each rank is shown its own share alone, as index 0.
+
+A share of a device (``gpu_fraction``) is a promise of the scheduler's books and of nothing else: the
+driver switches between the processes of all who share it, and any of them can use all its memory. So
+a rank is told its share (``GPUSCHED_GPU_MILLI``, thousandths of each of its devices) and has to keep
+to it itself, for example by ``torch.cuda.set_per_process_memory_fraction``. No variable of MPS is set:
+where no MPS server runs they do nothing, and would look as if they did.
 """
 
 from __future__ import annotations
@@ -23,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gpusched.domain.allocation import GrantedDevice
-from gpusched.domain.job_spec import JobSpec, Launcher
+from gpusched.domain.job_spec import Launcher
 from gpusched.launch.attempt import AttemptContext
 from gpusched.launch.ranks import Task, devices_by_local_rank
 from gpusched.launch.slurm import slurm_variables
@@ -49,17 +55,18 @@ def task_environment(context: AttemptContext, task: Task) -> tuple[tuple[str, st
         **slurm_variables(context, task),
         **_gpusched_variables(context, task),
     }
-    return tuple(sorted((_defaults(context.spec, task) | dict(context.spec.env) | decided).items()))
+    return tuple(sorted((_defaults(context, task) | dict(context.spec.env) | decided).items()))
 
 
-def _defaults(spec: JobSpec, task: Task) -> dict[str, str]:
+def _defaults(context: AttemptContext, task: Task) -> dict[str, str]:
     variables = {
         "PATH": PATH_DEFAULT,
         "LANG": "C.UTF-8",
         "TMPDIR": "/tmp",  # noqa: S108 (the system's own default, said aloud)
         "PYTHONUNBUFFERED": "1",  # or the log of a quiet rank lags by 8 KiB
-        "OMP_NUM_THREADS": str(spec.cpus_per_task),
+        "OMP_NUM_THREADS": str(context.spec.cpus_per_task),
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        "GPUSCHED_CHECKPOINT_DIR": f"{context.spec.workdir.rstrip('/')}/checkpoints/{context.job_id}",
     }
     if task.part.interface is not None:
         # "=" makes NCCL match the whole name; alone, "eth1" would match eth10 too (NCCL
@@ -100,7 +107,9 @@ def _torch_variables(context: AttemptContext, task: Task) -> dict[str, str]:
 
 
 def _gpusched_variables(context: AttemptContext, task: Task) -> dict[str, str]:
+    share = {"GPUSCHED_GPU_MILLI": str(context.spec.gpu_milli)} if task.devices else {}
     return {
+        **share,
         "GPUSCHED_ATTEMPT": f"{context.cluster}/{task.part.node}/{context.attempt_id}",
         "GPUSCHED_JOB_ID": str(context.job_id),
         "GPUSCHED_EPOCH": str(context.epoch),

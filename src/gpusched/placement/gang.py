@@ -13,10 +13,11 @@ from gpusched.placement.describe import counted
 from gpusched.placement.devices import choose_cpus, choose_devices
 from gpusched.placement.domains import Shortfall
 from gpusched.placement.fit import fit_empty, fit_fitted, fit_now
-from gpusched.placement.inventory import BoolColumn, IntColumn, Inventory
+from gpusched.placement.inventory import BoolColumn, IntColumn
+from gpusched.placement.licenses import check_licenses, say_short_licenses
 from gpusched.placement.placement import NodePlacement, Placement
 from gpusched.placement.request import NodeRequest, node_request
-from gpusched.placement.score import best, node_keys
+from gpusched.placement.score import best
 from gpusched.placement.snapshot import ClusterSnapshot
 from gpusched.placement.topology import check_room, choose_nodes, gang_ask, leaf_key, wishes_in_words
 from gpusched.placement.tree import in_rank_order, ring_cost
@@ -24,7 +25,9 @@ from gpusched.placement.tree import in_rank_order, ring_cost
 
 def fits(snapshot: ClusterSnapshot, spec: JobSpec, *, avoid: BoolColumn | None = None) -> bool:
     """Tell whether ``place`` with the same arguments would find a placement."""
-    return _has_room(snapshot, spec, _candidates(snapshot, node_request(spec), avoid))
+    return snapshot.has_licenses(spec.licenses) and _has_room(
+        snapshot, spec, _candidates(snapshot, node_request(spec), avoid)
+    )
 
 
 def _has_room(snapshot: ClusterSnapshot, spec: JobSpec, candidates: IntColumn) -> bool:
@@ -39,7 +42,10 @@ def _has_room(snapshot: ClusterSnapshot, spec: JobSpec, candidates: IntColumn) -
 
 
 def could_fit(snapshot: ClusterSnapshot, spec: JobSpec) -> bool:
-    """Tell whether the nodes that accept work could hold the gang if nothing ran."""
+    """Tell whether the nodes that accept work, and the licences, could hold the gang if nothing ran."""
+    totals = snapshot.inventory.licenses
+    if any(totals.get(name, 0) < count for name, count in spec.licenses):
+        return False
     candidates = np.flatnonzero(fit_empty(snapshot.inventory, node_request(spec)))
     return _has_room(snapshot, spec, candidates)
 
@@ -47,7 +53,7 @@ def could_fit(snapshot: ClusterSnapshot, spec: JobSpec) -> bool:
 def place(snapshot: ClusterSnapshot, spec: JobSpec, *, avoid: BoolColumn | None = None) -> Placement:
     """Choose the nodes, devices and CPUs of a whole gang; the snapshot stays as it is.
 
-    The best-scored nodes win (``score.node_keys``), ties go to the first name: equal inputs give
+    The best-scored nodes win (``packing.Packing``), ties go to the first name: equal inputs give
     equal placements. Whenever enough nodes fit, a placement is found. What a job wishes of the
     topology goes before the score (``topology.choose_nodes``).
 
@@ -62,12 +68,13 @@ def place(snapshot: ClusterSnapshot, spec: JobSpec, *, avoid: BoolColumn | None 
     Raises:
         InfeasibleRequest: Fewer than ``spec.nodes`` nodes are large enough, even up and empty, or too
             few of them where the job wishes them to be.
-        InsufficientResources: Enough such nodes exist but too few are up, open and free now.
+        InsufficientResources: Enough such nodes exist but too few are up, open and free now, or too few
+            licences are.
         InvalidSpec: The job's segments can't be kept whatever is free.
     """
     placement = find(snapshot, spec, avoid=avoid)
     if placement is None:
-        _refuse(snapshot.inventory, spec, len(_candidates(snapshot, node_request(spec), avoid)))
+        _refuse(snapshot, spec, len(_candidates(snapshot, node_request(spec), avoid)))
     return placement
 
 
@@ -79,7 +86,7 @@ def find(snapshot: ClusterSnapshot, spec: JobSpec, *, avoid: BoolColumn | None =
     """
     request = node_request(spec)
     candidates = _candidates(snapshot, request, avoid)
-    if len(candidates) < spec.nodes:
+    if len(candidates) < spec.nodes or not snapshot.has_licenses(spec.licenses):
         return None
     chosen = _choose(snapshot, spec, candidates)
     if isinstance(chosen, Shortfall):
@@ -88,7 +95,21 @@ def find(snapshot: ClusterSnapshot, spec: JobSpec, *, avoid: BoolColumn | None =
     return Placement(
         tuple(_part(snapshot, request, node) for node in ordered),
         ring_cost(snapshot.inventory.tree, ordered),
+        spec.licenses,
     )
+
+
+def place_part(snapshot: ClusterSnapshot, request: NodeRequest) -> tuple[int, tuple[int, ...]] | None:
+    """Choose the node and the devices of one part, as ``place`` does for a job of one node without wishes.
+
+    Returns:
+        Its row and its device columns; None if no node can hold it now.
+    """
+    candidates = _candidates(snapshot, request, None)
+    if not len(candidates):
+        return None
+    node = int(candidates[best(_keys(snapshot, request, candidates), 1)[0]])
+    return node, _devices(snapshot, request, node)
 
 
 def _candidates(snapshot: ClusterSnapshot, request: NodeRequest, avoid: BoolColumn | None) -> IntColumn:
@@ -98,36 +119,58 @@ def _candidates(snapshot: ClusterSnapshot, request: NodeRequest, avoid: BoolColu
 
 def _choose(snapshot: ClusterSnapshot, spec: JobSpec, candidates: IntColumn) -> IntColumn | Shortfall:
     tree = snapshot.inventory.tree
-    keys = node_keys(snapshot, node_request(spec), candidates)
-    if tree.levels:
-        is_idle = snapshot.gpus_free == snapshot.inventory.gpus_total
-        keys.append(leaf_key(tree, is_idle, candidates))
+    keys = _keys(snapshot, node_request(spec), candidates)
     ask = gang_ask(tree, spec)
     if ask is None:
         return candidates[best(keys, spec.nodes)]
     return choose_nodes(tree, ask, candidates, keys)
 
 
+def _keys(snapshot: ClusterSnapshot, request: NodeRequest, candidates: IntColumn) -> list[IntColumn]:
+    """By what nodes are chosen, in order of weight: each (M,), higher is better."""
+    tree = snapshot.inventory.tree
+    keys = [snapshot.scores.of(snapshot, request, candidates)]
+    if tree.levels:
+        is_idle = snapshot.gpus_free == snapshot.inventory.gpus_total
+        keys.append(leaf_key(tree, is_idle, candidates))
+    return keys
+
+
 def _part(snapshot: ClusterSnapshot, request: NodeRequest, node: int) -> NodePlacement:
     inventory = snapshot.inventory
     shape = inventory.shapes[node]
-    columns: tuple[int, ...] = ()
-    if request.gpus > 0:
-        matching = inventory.matching_classes(request.gpu_model, request.gpu_memory_bytes)
-        is_free = snapshot.milli_free[node] == WHOLE_MILLI
-        free = np.flatnonzero(is_free & matching[inventory.device_class[node]])
-        columns = choose_devices(shape, tuple(free.tolist()), request.gpus)
+    columns = _devices(snapshot, request, node)
     near = tuple(shape.near_cpus[column] for column in columns)
     return NodePlacement(
         node=inventory.names[node],
         devices=tuple(inventory.uuids[node][column] for column in columns),
         cpu_ids=choose_cpus(snapshot.cpu_bits_free[node], near, shape.numa_cpus, request.cpus),
         memory_bytes=request.memory_bytes,
+        gpu_milli=request.gpu_milli,
+        counters=request.counters,
     )
 
 
-def _refuse(inventory: Inventory, spec: JobSpec, fitting: int) -> NoReturn:
+def _devices(snapshot: ClusterSnapshot, request: NodeRequest, node: int) -> tuple[int, ...]:
+    if request.gpus == 0:
+        return ()
+    if request.is_part:
+        return (snapshot.scores.device(snapshot, request, node),)
+    inventory, milli = snapshot.inventory, snapshot.milli_free[node]
+    classes = inventory.device_class[node]
+    suits = inventory.matching_classes(request)[classes] & (milli == WHOLE_MILLI)
+    unshared = suits & ~inventory.shareable_classes[classes]
+    if np.count_nonzero(unshared) >= request.gpus:  # leave what can be shared to those who share
+        suits = unshared
+    return choose_devices(inventory.shapes[node], tuple(np.flatnonzero(suits).tolist()), request.gpus)
+
+
+def _refuse(snapshot: ClusterSnapshot, spec: JobSpec, fitting: int) -> NoReturn:
+    inventory = snapshot.inventory
     check_room(inventory, spec)
+    check_licenses(inventory, spec)
+    if short := say_short_licenses(snapshot, spec):
+        raise InsufficientResources(f"{short}: wait")
     large_enough = int(np.count_nonzero(fit_fitted(inventory, node_request(spec))))
     wants = f"job wants {counted(spec.nodes, 'node')}"
     if fitting >= spec.nodes:

@@ -15,7 +15,7 @@ from gpusched.domain.diagnosis import FieldChange
 from gpusched.domain.job_spec import JobSpec, Segment
 from gpusched.placement.describe import counted, in_bytes, in_time
 from gpusched.placement.fit import fit_now
-from gpusched.placement.request import node_request
+from gpusched.placement.request import is_model_match, node_request
 from gpusched.placement.snapshot import ClusterSnapshot
 
 ANY_LIMIT_S = 365 * 86_400
@@ -223,9 +223,9 @@ def _gpu_model(snapshot: ClusterSnapshot, spec: JobSpec) -> Ladder:
 def _free_models(snapshot: ClusterSnapshot, wanted: str) -> str:
     inventory = snapshot.inventory
     free: dict[str, int] = {}
-    for number in np.flatnonzero(~inventory.matching_classes(wanted, None)[:-1]).tolist():
-        model = inventory.classes[number].model
-        free[model] = free.get(model, 0) + int(snapshot.gpus_free_by_class[number].sum())
+    for known, row in zip(inventory.classes, snapshot.gpus_free_by_class, strict=True):
+        if known.mig_profile is None and not is_model_match(wanted, known.model):
+            free[known.model] = free.get(known.model, 0) + int(row.sum())
     most = sorted(((number, model) for model, number in free.items() if number > 0), reverse=True)
     words = ", ".join(f"{number} {model}" for number, model in most[:_MODELS_NAMED])
     return f" ({words} free)" if words else ""

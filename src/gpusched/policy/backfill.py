@@ -34,7 +34,7 @@ from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import PendingReason
 from gpusched.placement.fit import fit_empty
 from gpusched.placement.gang import could_fit
-from gpusched.placement.inventory import IntColumn
+from gpusched.placement.inventory import BoolColumn, IntColumn
 from gpusched.placement.placement import Placement
 from gpusched.placement.request import NodeRequest, node_request
 from gpusched.placement.snapshot import ClusterSnapshot
@@ -121,8 +121,9 @@ class _Cycle:
         asked = memo.asked_of(now.inventory, queue)
         self.rows, self.nodes = asked.rows, asked.nodes
         self.available = memo.count_empty()[self.rows] >= self.nodes  # (Q,) enough nodes are up and open
-        for position in np.flatnonzero(self.available & asked.has_wishes).tolist():
-            self.available[position] = could_fit(now, queue[position].spec)  # and near enough
+        self.wanting = asked.wants_more  # (Q,) enough nodes may still not be enough
+        for position in np.flatnonzero(self.available & self.wanting).tolist():
+            self.available[position] = could_fit(now, queue[position].spec)
         self.starts: list[Start] = []
 
     def plan(self) -> Plan:
@@ -179,7 +180,8 @@ class _Cycle:
             if placement is not None:
                 self._start(position, placement)
                 continue
-            if not spec.has_topology_wishes:  # what a wish kept out says nothing of a gang without it
+            # What a wish or a licence kept out says nothing of a gang without it.
+            if not (spec.has_topology_wishes or spec.licenses):
                 refusals.add(request, nodes)
             refused += 1
             if refused >= _REFUSED_MAX and len(self.starts) > started:
@@ -190,7 +192,7 @@ class _Cycle:
     def _worth_trying(self, head: Head, positions: IntColumn) -> deque[int]:
         """Leave out entries that too few nodes have room for, now or beside the head."""
         enough = self.memo.count_now(self.now)[self.rows] >= self.nodes
-        positions = positions[(enough & self.available)[positions]]
+        positions = positions[(enough & self.available & self._licensed())[positions]]
         limits = (ends_by(self.queue[position].spec, self.now_us) for position in positions.tolist())
         allowed = np.fromiter((head.allows_until(limit) for limit in limits), dtype=bool)
         if not allowed.all():
@@ -199,12 +201,20 @@ class _Cycle:
             allowed |= beside + spare >= self.nodes[positions]
         return deque(positions[allowed].tolist())
 
+    def _licensed(self) -> BoolColumn:
+        """(Q,) entries for which enough licences are free."""
+        licensed = np.ones(len(self.queue), dtype=bool)
+        for position in np.flatnonzero(self.wanting).tolist():
+            licensed[position] = self.now.has_licenses(self.queue[position].spec.licenses)
+        return licensed
+
     def _start(self, position: int, placement: Placement) -> None:
         take(self.now, placement)
         entry = self.queue[position]
         self.gate.charge(entry.spec)
         self.starts.append(Start(entry.job_id, placement))
-        self.running.append(RunningEntry(entry.job_id, placement.nodes, ends_by(entry.spec, self.now_us)))
+        ends_by_us = ends_by(entry.spec, self.now_us)
+        self.running.append(RunningEntry(entry.job_id, placement.nodes, ends_by_us, placement.licenses))
 
     def _plan(
         self, seen: int, of_head: Mapping[JobId, PendingReason], forecasts: Mapping[JobId, int]

@@ -132,7 +132,7 @@ class ForecastMemo:
     def _add(self, entry: RunningEntry, inventory: Inventory) -> None:
         place = bisect_left(self._order, _key(entry))
         self._order.insert(place, _key(entry))
-        self._held.insert(place, hold(inventory, entry.nodes))
+        self._held.insert(place, hold(inventory, entry.nodes, entry.licenses))
 
     def _remove(self, entry: RunningEntry) -> None:
         place = bisect_left(self._order, _key(entry))

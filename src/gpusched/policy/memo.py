@@ -23,7 +23,7 @@ from gpusched.policy.plan import QueueEntry
 
 _UNUSED_MAX = 4_096  # requests and jobs kept beyond twice those of the queue
 
-_Known = tuple[QueueEntry, int, int, bool]  # a job, the row of its request, its nodes, its topology wishes
+_Known = tuple[QueueEntry, int, int, bool]  # a job, the row of its request, its nodes, whether it wants more
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Asked:
 
     rows: IntColumn  # (Q,) whose count is whose
     nodes: IntColumn  # (Q,)
-    has_wishes: BoolColumn  # (Q,) of the topology
+    wants_more: BoolColumn  # (Q,) than enough nodes: that they be near each other, or licences
 
 
 class CycleMemo:
@@ -66,15 +66,16 @@ class CycleMemo:
             for entry in queue
         ]
         self._count_fresh(inventory)
-        _, rows, nodes, has_wishes = zip(*asked, strict=True) if asked else ((), (), (), ())
+        _, rows, nodes, wants_more = zip(*asked, strict=True) if asked else ((), (), (), ())
         return Asked(
-            np.array(rows, dtype=np.int64), np.array(nodes, dtype=np.int64), np.array(has_wishes, dtype=bool)
+            np.array(rows, dtype=np.int64), np.array(nodes, dtype=np.int64), np.array(wants_more, dtype=bool)
         )
 
     def _meet(self, entry: QueueEntry) -> _Known:
         spec = entry.spec
         row = self._row.setdefault(node_request(spec), len(self._row))
-        self._known[entry.job_id] = known = (entry, row, spec.nodes, spec.has_topology_wishes)
+        wants_more = spec.has_topology_wishes or bool(spec.licenses)
+        self._known[entry.job_id] = known = (entry, row, spec.nodes, wants_more)
         return known
 
     def _count_fresh(self, inventory: Inventory) -> None:

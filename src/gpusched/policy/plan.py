@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gpusched.domain.ids import JobId
+from gpusched.domain.ids import JobId, NodeName
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import PendingReason
-from gpusched.placement.placement import NodePlacement, Placement
+from gpusched.placement.placement import Counts, NodePlacement, Placement
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,7 @@ class QueueEntry:
 
     job_id: JobId
     spec: JobSpec
+    failed_on: tuple[NodeName, ...] = ()  # nodes whose fault ended its attempts
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class RunningEntry:
     job_id: JobId
     nodes: tuple[NodePlacement, ...]
     ends_by_us: int | None
+    licenses: Counts = ()  # of the whole cluster
 
 
 @dataclass(frozen=True, slots=True)

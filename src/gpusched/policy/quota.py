@@ -11,9 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from gpusched.domain.errors import ConfigInvalid
-from gpusched.domain.job_spec import JobSpec
-
-WHOLE = 1000  # milli of one GPU
+from gpusched.domain.job_spec import WHOLE_MILLI, JobSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,13 +107,13 @@ class AccountGate:
     def __init__(self, quotas: Quotas, held: Iterable[JobSpec]) -> None:
         self._tree = QueueTree(
             {
-                account: Queue(name=account, deserved_milli=None, limit_milli=gpus * WHOLE)
+                account: Queue(name=account, deserved_milli=None, limit_milli=gpus * WHOLE_MILLI)
                 for account, gpus in quotas.gpus_max.items()
             }
         )
         self._bounded = quotas.gpus_max.keys()
         self._waiting: set[str] = set()
-        for spec in held:
+        for spec in held if self._bounded else ():
             self.charge(spec)
 
     @property
@@ -129,7 +127,7 @@ class AccountGate:
             return True
         if spec.account in self._waiting:
             return False
-        if self._tree.admits(spec.account, spec.gpu_count * WHOLE, preemptible=False):
+        if self._tree.admits(spec.account, spec.gpu_milli_total, preemptible=False):
             return True
         self._waiting.add(spec.account)
         return False
@@ -137,4 +135,4 @@ class AccountGate:
     def charge(self, spec: JobSpec) -> None:
         """Count a job as holding its GPUs, or as having them kept for it."""
         if spec.account in self._bounded:
-            self._tree.charge(spec.account, spec.gpu_count * WHOLE, preemptible=False)
+            self._tree.charge(spec.account, spec.gpu_milli_total, preemptible=False)

@@ -1,4 +1,5 @@
 from gpusched.v1 import event_pb2 as _event_pb2
+from gpusched.v1 import health_pb2 as _health_pb2
 from gpusched.v1 import job_pb2 as _job_pb2
 from gpusched.v1 import job_service_pb2 as _job_service_pb2
 from gpusched.v1 import node_pb2 as _node_pb2
@@ -69,16 +70,20 @@ class Heartbeat(_message.Message):
     def __init__(self, sample: _Optional[_Union[_node_pb2.NodeSample, _Mapping]] = ..., seq: _Optional[int] = ..., quiet: _Optional[_Iterable[_Union[QuietRank, _Mapping]]] = ...) -> None: ...
 
 class Report(_message.Message):
-    __slots__ = ("report_id", "tasks_started", "task_failed", "tasks_ended")
+    __slots__ = ("report_id", "tasks_started", "task_failed", "tasks_ended", "health_observed", "repair_ended")
     REPORT_ID_FIELD_NUMBER: _ClassVar[int]
     TASKS_STARTED_FIELD_NUMBER: _ClassVar[int]
     TASK_FAILED_FIELD_NUMBER: _ClassVar[int]
     TASKS_ENDED_FIELD_NUMBER: _ClassVar[int]
+    HEALTH_OBSERVED_FIELD_NUMBER: _ClassVar[int]
+    REPAIR_ENDED_FIELD_NUMBER: _ClassVar[int]
     report_id: int
     tasks_started: _event_pb2.TasksStarted
     task_failed: _event_pb2.TaskFailed
     tasks_ended: _event_pb2.TasksEnded
-    def __init__(self, report_id: _Optional[int] = ..., tasks_started: _Optional[_Union[_event_pb2.TasksStarted, _Mapping]] = ..., task_failed: _Optional[_Union[_event_pb2.TaskFailed, _Mapping]] = ..., tasks_ended: _Optional[_Union[_event_pb2.TasksEnded, _Mapping]] = ...) -> None: ...
+    health_observed: _health_pb2.HealthObserved
+    repair_ended: _event_pb2.RepairEnded
+    def __init__(self, report_id: _Optional[int] = ..., tasks_started: _Optional[_Union[_event_pb2.TasksStarted, _Mapping]] = ..., task_failed: _Optional[_Union[_event_pb2.TaskFailed, _Mapping]] = ..., tasks_ended: _Optional[_Union[_event_pb2.TasksEnded, _Mapping]] = ..., health_observed: _Optional[_Union[_health_pb2.HealthObserved, _Mapping]] = ..., repair_ended: _Optional[_Union[_event_pb2.RepairEnded, _Mapping]] = ...) -> None: ...
 
 class CommandTaken(_message.Message):
     __slots__ = ("seq",)
@@ -121,10 +126,12 @@ class Welcome(_message.Message):
     def __init__(self, cluster: _Optional[str] = ..., heartbeat_interval_s: _Optional[float] = ..., lease_s: _Optional[float] = ...) -> None: ...
 
 class LeaseRenewed(_message.Message):
-    __slots__ = ("seq",)
+    __slots__ = ("seq", "now_us")
     SEQ_FIELD_NUMBER: _ClassVar[int]
+    NOW_US_FIELD_NUMBER: _ClassVar[int]
     seq: int
-    def __init__(self, seq: _Optional[int] = ...) -> None: ...
+    now_us: int
+    def __init__(self, seq: _Optional[int] = ..., now_us: _Optional[int] = ...) -> None: ...
 
 class LaunchTasks(_message.Message):
     __slots__ = ("launch",)
@@ -146,6 +153,18 @@ class StopTasks(_message.Message):
     reason: str
     def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., node: _Optional[str] = ..., kill_wait_s: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
+class RepairNode(_message.Message):
+    __slots__ = ("node", "number", "reset", "check")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    RESET_FIELD_NUMBER: _ClassVar[int]
+    CHECK_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    number: int
+    reset: _containers.RepeatedScalarFieldContainer[str]
+    check: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, node: _Optional[str] = ..., number: _Optional[int] = ..., reset: _Optional[_Iterable[str]] = ..., check: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class DumpStacks(_message.Message):
     __slots__ = ("job_id", "epoch", "node")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
@@ -157,16 +176,18 @@ class DumpStacks(_message.Message):
     def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., node: _Optional[str] = ...) -> None: ...
 
 class Command(_message.Message):
-    __slots__ = ("seq", "launch_tasks", "stop_tasks", "dump_stacks")
+    __slots__ = ("seq", "launch_tasks", "stop_tasks", "dump_stacks", "repair_node")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     LAUNCH_TASKS_FIELD_NUMBER: _ClassVar[int]
     STOP_TASKS_FIELD_NUMBER: _ClassVar[int]
     DUMP_STACKS_FIELD_NUMBER: _ClassVar[int]
+    REPAIR_NODE_FIELD_NUMBER: _ClassVar[int]
     seq: int
     launch_tasks: LaunchTasks
     stop_tasks: StopTasks
     dump_stacks: DumpStacks
-    def __init__(self, seq: _Optional[int] = ..., launch_tasks: _Optional[_Union[LaunchTasks, _Mapping]] = ..., stop_tasks: _Optional[_Union[StopTasks, _Mapping]] = ..., dump_stacks: _Optional[_Union[DumpStacks, _Mapping]] = ...) -> None: ...
+    repair_node: RepairNode
+    def __init__(self, seq: _Optional[int] = ..., launch_tasks: _Optional[_Union[LaunchTasks, _Mapping]] = ..., stop_tasks: _Optional[_Union[StopTasks, _Mapping]] = ..., dump_stacks: _Optional[_Union[DumpStacks, _Mapping]] = ..., repair_node: _Optional[_Union[RepairNode, _Mapping]] = ...) -> None: ...
 
 class ReportTaken(_message.Message):
     __slots__ = ("report_id",)

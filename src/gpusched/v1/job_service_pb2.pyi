@@ -141,12 +141,14 @@ class ReleaseJobResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class RequeueJobRequest(_message.Message):
-    __slots__ = ("request_id", "job_id")
+    __slots__ = ("request_id", "job_id", "hold")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    HOLD_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     job_id: int
-    def __init__(self, request_id: _Optional[str] = ..., job_id: _Optional[int] = ...) -> None: ...
+    hold: bool
+    def __init__(self, request_id: _Optional[str] = ..., job_id: _Optional[int] = ..., hold: _Optional[bool] = ...) -> None: ...
 
 class RequeueJobResponse(_message.Message):
     __slots__ = ()
@@ -217,3 +219,43 @@ class ExplainJobResponse(_message.Message):
     DIAGNOSIS_FIELD_NUMBER: _ClassVar[int]
     diagnosis: _job_pb2.Diagnosis
     def __init__(self, diagnosis: _Optional[_Union[_job_pb2.Diagnosis, _Mapping]] = ...) -> None: ...
+
+class PlanDefragRequest(_message.Message):
+    __slots__ = ("job_id", "spec")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    job_id: int
+    spec: _job_pb2.JobSpec
+    def __init__(self, job_id: _Optional[int] = ..., spec: _Optional[_Union[_job_pb2.JobSpec, _Mapping]] = ...) -> None: ...
+
+class JobMove(_message.Message):
+    __slots__ = ("job_id", "name", "user", "gpus", "from_nodes", "to_nodes", "lost_gpu_s")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    GPUS_FIELD_NUMBER: _ClassVar[int]
+    FROM_NODES_FIELD_NUMBER: _ClassVar[int]
+    TO_NODES_FIELD_NUMBER: _ClassVar[int]
+    LOST_GPU_S_FIELD_NUMBER: _ClassVar[int]
+    job_id: int
+    name: str
+    user: str
+    gpus: int
+    from_nodes: _containers.RepeatedScalarFieldContainer[str]
+    to_nodes: _containers.RepeatedScalarFieldContainer[str]
+    lost_gpu_s: float
+    def __init__(self, job_id: _Optional[int] = ..., name: _Optional[str] = ..., user: _Optional[str] = ..., gpus: _Optional[int] = ..., from_nodes: _Optional[_Iterable[str]] = ..., to_nodes: _Optional[_Iterable[str]] = ..., lost_gpu_s: _Optional[float] = ...) -> None: ...
+
+class PlanDefragResponse(_message.Message):
+    __slots__ = ("message", "gang_nodes", "moves", "is_fewest", "jobs_ahead")
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    GANG_NODES_FIELD_NUMBER: _ClassVar[int]
+    MOVES_FIELD_NUMBER: _ClassVar[int]
+    IS_FEWEST_FIELD_NUMBER: _ClassVar[int]
+    JOBS_AHEAD_FIELD_NUMBER: _ClassVar[int]
+    message: str
+    gang_nodes: _containers.RepeatedScalarFieldContainer[str]
+    moves: _containers.RepeatedCompositeFieldContainer[JobMove]
+    is_fewest: bool
+    jobs_ahead: int
+    def __init__(self, message: _Optional[str] = ..., gang_nodes: _Optional[_Iterable[str]] = ..., moves: _Optional[_Iterable[_Union[JobMove, _Mapping]]] = ..., is_fewest: _Optional[bool] = ..., jobs_ahead: _Optional[int] = ...) -> None: ...

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from gpusched.domain.defrag import DefragPlan
 from gpusched.domain.diagnosis import Diagnosis
 from gpusched.domain.events import Recorded
 from gpusched.domain.ids import Epoch, JobId, NodeName, RequestId
@@ -107,9 +108,9 @@ class Jobs:
         """Lift a hold."""
         self._transport.unary(calls.release_job(job_id, request_id))
 
-    def requeue(self, job_id: JobId, *, request_id: RequestId | None = None) -> None:
-        """End the running attempt and queue the job again."""
-        self._transport.unary(calls.requeue_job(job_id, request_id))
+    def requeue(self, job_id: JobId, *, hold: bool = False, request_id: RequestId | None = None) -> None:
+        """End the running attempt and queue the job again; with ``hold``, not to start until released."""
+        self._transport.unary(calls.requeue_job(job_id, request_id, hold=hold))
 
     def watch(self, job_ids: Sequence[JobId], after_seq: int = 0) -> Iterator[Recorded]:
         """Follow the events of jobs: those in the log first, then as they happen.
@@ -162,6 +163,10 @@ class Jobs:
     def explain(self, job_id: JobId) -> Diagnosis:
         """Say why a job waits: every constraint and how many nodes it rules out."""
         return self._transport.unary(calls.explain_job(job_id))
+
+    def plan_defrag(self, gang: JobId | JobSpec) -> DefragPlan:
+        """Say which running jobs would have to move so that a pending or imagined gang fits; moves none."""
+        return self._transport.unary(calls.plan_defrag(gang))
 
     def wait(self, job_id: JobId) -> JobView:
         """Return the job when it is terminal, however long that takes."""

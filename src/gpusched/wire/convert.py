@@ -12,8 +12,10 @@ from typing import Any
 from gpusched.domain import (
     allocation,
     commands,
+    defrag,
     diagnosis,
     events,
+    health,
     identity,
     ids,
     job,
@@ -27,7 +29,15 @@ from gpusched.domain import (
     topology,
     usage,
 )
-from gpusched.v1 import agent_service_pb2, event_pb2, job_pb2, job_service_pb2, node_pb2, node_service_pb2
+from gpusched.v1 import (
+    agent_service_pb2,
+    event_pb2,
+    health_pb2,
+    job_pb2,
+    job_service_pb2,
+    node_pb2,
+    node_service_pb2,
+)
 from gpusched.v1 import report_service_pb2 as report_pb2
 from gpusched.wire.codec import Codec, D, M, OneOf
 from gpusched.wire.handlers import JobView, NodeView, PlanPreview
@@ -75,6 +85,8 @@ RULED_OUT = _codec(diagnosis.RuledOut, job_pb2.RuledOut)
 FIELD_CHANGE = _codec(diagnosis.FieldChange, job_pb2.FieldChange)
 RELAXATION = _codec(diagnosis.Relaxation, job_pb2.Relaxation)
 DIAGNOSIS = _codec(diagnosis.Diagnosis, job_pb2.Diagnosis)
+JOB_MOVE = _codec(defrag.JobMove, job_service_pb2.JobMove)
+DEFRAG_PLAN = _codec(defrag.DefragPlan, job_service_pb2.PlanDefragResponse)
 JOB_FILTER = _codec(job.JobFilter, job_service_pb2.ListJobsRequest, leaves=("page_size", "page_token"))
 PLAN_PREVIEW = _codec(PlanPreview, job_service_pb2.PlanJobResponse)
 LOG_CHUNK = _codec(logs.LogChunk, job_service_pb2.LogChunk)
@@ -87,10 +99,24 @@ DEVICE = _codec(node.Device, node_pb2.Device)
 NODE_FACTS = _codec(node.NodeFacts, node_pb2.NodeFacts, names={"numa_cpu_ids": "numa_nodes"})
 DEVICE_SAMPLE = _codec(telemetry.DeviceSample, node_pb2.DeviceSample, names={"process_pids": "processes"})
 NODE_SAMPLE = _codec(telemetry.NodeSample, node_pb2.NodeSample)
+CONDITION = _codec(health.Condition, health_pb2.Condition)
+SIGHTING = _codec(health.Sighting, health_pb2.Sighting)
+HEALTH_OBSERVED = _codec(health.HealthObserved, health_pb2.HealthObserved)
+FINDING = _codec(health.Finding, health_pb2.Finding)
+OUTAGE = _codec(health.Outage, health_pb2.Outage)
+REPAIR = _codec(health.Repair, health_pb2.Repair)
+NODE_HEALTH = _codec(health.NodeHealth, health_pb2.NodeHealth)
 NODE = _codec(
     node.Node,
     node_pb2.Node,
-    leaves=("sample", "job_ids", "gpus_allocated", "cpus_allocated", "memory_allocated_bytes"),
+    leaves=(
+        "sample",
+        "job_ids",
+        "gpus_allocated",
+        "cpus_allocated",
+        "memory_allocated_bytes",
+        "gpu_milli_allocated",
+    ),
 )
 NODE_VIEW = _codec(NodeView, node_pb2.Node, inline=("node",), names={"jobs": "job_ids"})
 
@@ -120,6 +146,16 @@ NODE_CORDONED = _codec(events.NodeCordoned, event_pb2.NodeCordoned)
 NODE_DRAIN_STARTED = _codec(events.NodeDrainStarted, event_pb2.NodeDrainStarted)
 NODE_DRAINED = _codec(events.NodeDrained, event_pb2.NodeDrained)
 NODE_RESUMED = _codec(events.NodeResumed, event_pb2.NodeResumed)
+HEALTH_REPORTED = _codec(events.HealthReported, event_pb2.HealthReported)
+HEALTH_CLEARED = _codec(events.HealthCleared, event_pb2.HealthCleared)
+HEALTH_JUDGED = _codec(events.HealthJudged, event_pb2.HealthJudged)
+OUTAGE_BEGAN = _codec(events.OutageBegan, event_pb2.OutageBegan)
+OUTAGES_ENDED = _codec(events.OutagesEnded, event_pb2.OutagesEnded)
+REPAIR_STARTED = _codec(events.RepairStarted, event_pb2.RepairStarted)
+REPAIR_ENDED = _codec(events.RepairEnded, event_pb2.RepairEnded)
+NODE_FAULTED = _codec(events.NodeFaulted, event_pb2.NodeFaulted)
+BREAKER_TRIPPED = _codec(events.BreakerTripped, event_pb2.BreakerTripped)
+BREAKER_RESET = _codec(events.BreakerReset, event_pb2.BreakerReset)
 RECORDED = _codec(events.Recorded, event_pb2.Event, names={"event": "fact"})
 
 # ── reports ───────────────────────────────────────────────────────────────────────────
@@ -151,6 +187,7 @@ LAUNCH_TASKS = _codec(
     agent_service_pb2.LaunchTasks,
     implied={"job_id": "launch.job_id", "epoch": "launch.epoch", "node": "launch.node"},
 )
+REPAIR_NODE = _codec(commands.RepairNode, agent_service_pb2.RepairNode)
 QUEUED = _codec(commands.Queued, agent_service_pb2.Command, names={"command": "order"})
 
 FROM_AGENT: OneOf[link.FromAgent, agent_service_pb2.ConnectRequest] = OneOf(

@@ -148,6 +148,27 @@ def test_a_job_that_waits_is_told_what_less_would_start_it_and_that_much_does(cl
     client.jobs.cancel(running)
 
 
+def test_a_gang_gets_the_room_that_a_defragmentation_plan_promises(client: Client) -> None:
+    half = shell("sleep 300", gpus_per_node=2, kill_wait_s=1, requeue=True)
+    first, second, third = (client.jobs.submit(half) for _ in range(3))  # two share a node
+    until(lambda: client.jobs.get(third).job.state is JobState.RUNNING, "the jobs to run")
+    client.jobs.cancel(second)
+    client.jobs.wait(second)
+    gang = client.jobs.submit(shell("true", gpus_per_node=4))
+    plan = client.jobs.plan_defrag(gang)
+    (move,) = plan.moves
+    assert (move.job_id in (first, third), plan.is_fewest, plan.jobs_ahead) == (True, True, 0)
+    assert client.jobs.plan_defrag(client.jobs.get(gang).job.spec).gang_nodes == plan.gang_nodes
+    client.jobs.requeue(move.job_id, hold=True)
+    ran = client.jobs.wait(gang).job
+    assert (ran.state, ran.attempt and ran.attempt.node_names) == (JobState.COMPLETED, plan.gang_nodes)
+    client.jobs.release(move.job_id)
+    until(lambda: client.jobs.get(move.job_id).job.state is JobState.RUNNING, "the moved job to run again")
+    for job_id in (first, third):
+        client.jobs.cancel(job_id)
+        client.jobs.wait(job_id)
+
+
 def test_requeue_runs_a_second_attempt_with_its_own_epoch(client: Client) -> None:
     script = 'echo "attempt $GPUSCHED_EPOCH"; [ "$GPUSCHED_EPOCH" = 2 ] || sleep 300'
     job_id = client.jobs.submit(shell(script, kill_wait_s=1))

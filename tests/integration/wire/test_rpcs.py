@@ -37,7 +37,8 @@ CALLS = [
     ("CancelJob", lambda c: c.jobs.cancel(J7, request_id=R), ("cancel", R, J7), None),
     ("HoldJob", lambda c: c.jobs.hold(J7, request_id=R), ("hold", R, J7), None),
     ("ReleaseJob", lambda c: c.jobs.release(J7, request_id=R), ("release", R, J7), None),
-    ("RequeueJob", lambda c: c.jobs.requeue(J7, request_id=R), ("requeue", R, J7), None),
+    ("RequeueJob", lambda c: c.jobs.requeue(J7, request_id=R), ("requeue", R, J7, False), None),
+    ("RequeueJob", lambda c: c.jobs.requeue(J7, hold=True, request_id=R), ("requeue", R, J7, True), None),
     ("WatchJob", lambda c: c.jobs.watch([J7], 2), ("watch", (J7,), 2), list(fake.EVENTS)),
     (
         "StreamLogs",
@@ -53,6 +54,8 @@ CALLS = [
         list(fake.CHUNKS),
     ),
     ("ExplainJob", lambda c: c.jobs.explain(J7), ("explain", J7), fake.DIAGNOSIS),
+    ("PlanDefrag", lambda c: c.jobs.plan_defrag(J7), ("plan_defrag", J7), fake.DEFRAG_PLAN),
+    ("PlanDefrag", lambda c: c.jobs.plan_defrag(fake.SPEC), ("plan_defrag", fake.SPEC), fake.DEFRAG_PLAN),
     ("ListNodes", lambda c: c.nodes.list(), ("list_nodes",), (fake.NODE,)),
     ("GetNode", lambda c: c.nodes.get(N1), ("get_node", N1), fake.NODE),
     ("CordonNode", lambda c: c.nodes.cordon(N1, "fan", request_id=R), ("cordon", R, N1, "fan"), None),
