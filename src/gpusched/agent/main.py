@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -13,11 +14,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from gpusched.agent.declared import declare_devices
+from gpusched.agent.entrance import Entrance
 from gpusched.agent.facts import Declared, read_facts
 from gpusched.agent.health.monitor import HealthMonitor
 from gpusched.agent.health.settings import HealthSettings
 from gpusched.agent.home import claimed_home
 from gpusched.agent.host import read_boot_id
+from gpusched.agent.membership import Joining
 from gpusched.agent.metering import Meters
 from gpusched.agent.nvml import NvmlReader, open_nvml
 from gpusched.agent.outbox import Outbox
@@ -31,7 +34,6 @@ from gpusched.domain.hostlist import NODE_NAME
 from gpusched.domain.ids import NodeName
 from gpusched.domain.node import Device
 from gpusched.wire.address import Address, default_addresses, parse_addresses
-from gpusched.wire.agent_link import connect_agent
 from gpusched.wire.heads import Heads
 
 log = logging.getLogger(__name__)
@@ -58,6 +60,7 @@ class AgentSettings:
     devices: str | None = None  # declared; None: read by NVML
     declared: Declared = field(default_factory=Declared)
     on_stop: OnStop = OnStop.LEAVE
+    joining: Callable[[], Joining] | None = None  # None: a member already, or on the head's machine
     health: HealthSettings = field(default_factory=HealthSettings)
 
 
@@ -137,6 +140,7 @@ class _Agent:
     ) -> None:
         self._settings, self._heads, self._devices = settings, heads, devices
         self._runner, self._meters = runner, meters
+        self._entrance = Entrance(settings.node, settings.home, settings.joining)
         self._outbox, self._health = outbox, health
         real = frozenset(device.uuid for device in devices if not device.declared)
         self._vitals = Vitals(runner, real)
@@ -184,7 +188,7 @@ class _Agent:
             wait_s = min(wait_s * 2, RECONNECT_MAX_S)
 
     async def _serve_once(self, head: Address) -> None:
-        async with connect_agent(head, self._settings.node) as link:
+        async with self._entrance.opened(head) as (link, renewal):
             facts = read_facts(
                 self._settings.node,
                 head.text,
@@ -199,6 +203,7 @@ class _Agent:
                 outbox=self._outbox,
                 meters=self._meters,
                 vitals=self._vitals,
+                renewal=renewal,
                 health=self._health,
             )
             await session.run()

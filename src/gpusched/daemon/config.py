@@ -49,12 +49,20 @@ class ListenTable(_Table):
     tcp: str = "127.0.0.1:7460"  # "" listens on the unix socket alone
     tls_cert: Path | None = Field(default=None, strict=False)  # PEM; needed for any address but loopback
     tls_key: Path | None = Field(default=None, strict=False)
+    agents: str = ""  # for agents of other machines, which show a certificate of the cluster's CA
+    names: list[str] = []  # more host names and addresses of this head, for its certificate
 
 
 class StoreTable(_Table):
     """``[store]``: the database."""
 
     url: str = "sqlite:///gpusched.db"  # a relative SQLite path is under the home
+
+
+class IdentityTable(_Table):
+    """``[identity]``: what members hold."""
+
+    certificate_lifetime_s: int = Field(default=14 * 86_400, ge=10, le=365 * 86_400)  # of a node
 
 
 class LeaderTable(_Table):
@@ -193,6 +201,7 @@ class HeadConfig(_Table):
     operators: list[str] = []  # users who act on every job and node, besides root and the head's own
     listen: ListenTable = ListenTable()
     store: StoreTable = StoreTable()
+    identity: IdentityTable = IdentityTable()
     engine: EngineTable = EngineTable()
     leader: LeaderTable = LeaderTable()
     partition: list[PartitionTable] = [PartitionTable(name="main")]
