@@ -21,9 +21,10 @@ from gpusched.domain.events import JobEnded, JobEvent, Recorded
 from gpusched.domain.identity import Identity, Principal, Role
 from gpusched.domain.ids import Epoch, JobId, RequestId
 from gpusched.domain.job import Job, JobFilter
-from gpusched.domain.job_spec import WHOLE_MILLI, JobSpec
+from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import JobState, PendingReason
 from gpusched.domain.logs import LogChunk, LogQuery, LogSource
+from gpusched.domain.node import WHOLE_MILLI
 from gpusched.domain.usage import RateBook
 from gpusched.engine.accounting import price_per_hour
 from gpusched.engine.commit import grant

@@ -22,9 +22,9 @@ from gpusched.domain.health import BY_HEALTH
 from gpusched.domain.identity import Principal, Role
 from gpusched.domain.ids import JobId, NodeName
 from gpusched.domain.job import Job
-from gpusched.domain.job_spec import WHOLE_MILLI, JobSpec
+from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import EndReason, JobState
-from gpusched.domain.node import Node, Schedulability
+from gpusched.domain.node import WHOLE_MILLI, Node, Schedulability
 from gpusched.engine.inputs import (
     CancelJob,
     CordonNode,

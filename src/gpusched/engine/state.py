@@ -39,9 +39,9 @@ from gpusched.domain.events import (
 from gpusched.domain.health import HealthRules
 from gpusched.domain.ids import JobId, NodeName
 from gpusched.domain.job import Attempt, Job, Stall
-from gpusched.domain.job_spec import WHOLE_MILLI, JobSpec
+from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import INFRASTRUCTURE_REASONS, JobState, next_state
-from gpusched.domain.node import Node, Schedulability
+from gpusched.domain.node import WHOLE_MILLI, Node, Schedulability
 from gpusched.domain.partition import Partitions
 from gpusched.domain.topology import Topology
 from gpusched.engine import restarts

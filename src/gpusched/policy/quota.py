@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from gpusched.domain.errors import ConfigInvalid
-from gpusched.domain.job_spec import WHOLE_MILLI, JobSpec
+from gpusched.domain.job_spec import JobSpec
+from gpusched.domain.node import WHOLE_MILLI
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
