@@ -23,7 +23,7 @@ from gpusched.domain.ids import Epoch, JobId, RequestId
 from gpusched.domain.job import Job, JobFilter
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import JobState, PendingReason
-from gpusched.domain.logs import LogChunk, LogQuery, LogSource
+from gpusched.domain.logs import LogChunk, LogPosition, LogQuery, LogSource
 from gpusched.domain.node import WHOLE_MILLI
 from gpusched.domain.usage import RateBook
 from gpusched.engine.accounting import price_per_hour
@@ -239,6 +239,7 @@ class JobApi:
         tail_lines: int | None,
         follow: bool,
         source: LogSource | None,
+        positions: tuple[LogPosition, ...],
     ) -> AsyncIterator[LogChunk]:
         """What is kept of one attempt, merged over its nodes. With ``follow`` a pending job is waited for."""
         query = LogQuery(
@@ -249,6 +250,7 @@ class JobApi:
             tail_lines=tail_lines,
             follow=follow,
             source=source,
+            positions=positions,
         )
         return self.output.stream(who, query, epoch)
 

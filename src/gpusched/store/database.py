@@ -186,7 +186,7 @@ def open_store(url: str, leadership: Leadership | None = None) -> SqlStore:
     with ExitStack() as stack:
         if leadership is None:
             leadership = stack.enter_context(_take_lead(url, place))
-        engine = writer_engine(parsed)
+        engine = writer_engine(parsed, name=f"epoch {leadership.epoch}")
         stack.callback(engine.dispose)
         with store_errors(place), engine.begin() as connection:
             leadership.require(connection)
