@@ -44,7 +44,8 @@ def check_feasible(snapshot: ClusterSnapshot, spec: JobSpec) -> None:
     if large_enough < spec.nodes:
         raise InfeasibleRequest(_say(inventory, request, spec.nodes, large_enough))
     check_licenses(inventory, spec)
-    check_room(inventory, spec)
+    if spec.has_topology_wishes:
+        check_room(inventory, spec)
 
 
 def _fitting(inventory: Inventory, request: NodeRequest) -> int:
