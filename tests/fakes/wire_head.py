@@ -22,6 +22,7 @@ from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import PendingReason
 from gpusched.domain.link import Hello, Welcome
 from gpusched.domain.logs import LogChunk
+from gpusched.domain.membership import CertificateGiven, JoinTokenMade, Trust
 from gpusched.domain.node import Device, Node, NodeFacts
 from gpusched.domain.topology import NodePath, Topology, TopologyLevel
 from gpusched.domain.usage import ChargeLine, CostReport, DeviceInterval, GroupBy, UsageClass
@@ -74,7 +75,7 @@ EVENTS = (
     Recorded(4, 101, JobReleased(job_id=JobId(7), by="ada")),
 )
 CHUNKS = (
-    LogChunk(global_rank=0, node=N1, offset=0, data=b"\xff one\n"),
+    LogChunk(global_rank=0, node=N1, offset=0, data=b"\xff one\n", epoch=Epoch(3)),
     LogChunk(global_rank=0, node=N1, offset=6, data=b"", is_last=True),
 )
 FABRIC = Topology((TopologyLevel("leaf", 50_000.0),), (NodePath("n1", ("l1",)),))
@@ -188,10 +189,11 @@ class JobsInMemory:
         events = tuple(event for event in EVENTS if event.seq > after_seq)
         return self.memory.stream("watch", who, tuple(job_ids), after_seq, items=events)
 
-    def logs(self, who, job_id, *, epoch, ranks, since_us, tail_lines, follow, source):
-        return self.memory.stream(
-            "logs", who, job_id, epoch, ranks, since_us, tail_lines, follow, source, items=CHUNKS
-        )
+    def logs(self, who, job_id, *, epoch, ranks, since_us, tail_lines, follow, source, positions):
+        begun = {position.global_rank: position.offset for position in positions}
+        chunks = tuple(chunk for chunk in CHUNKS if chunk.offset >= begun.get(chunk.global_rank, 0))
+        asked = (epoch, ranks, since_us, tail_lines, follow, source, positions)
+        return self.memory.stream("logs", who, job_id, *asked, items=chunks)
 
     async def explain(self, who, job_id):
         return await self.memory.answer("explain", who, job_id, value=DIAGNOSIS)
@@ -259,6 +261,25 @@ class ReportsInMemory:
         return await self.memory.answer("cost", who, group_by, start_us, end_us, value=REPORT)
 
 
+class MembersInMemory:
+    def __init__(self, memory):
+        self.memory = memory
+
+    async def trust(self):
+        return await self.memory.answer("trust", value=Trust("test", b"PEM", None))
+
+    async def create_token(self, who, digest, node, lifetime_s):
+        made = JoinTokenMade("sha256:00", 1)
+        return await self.memory.answer("create_token", who, digest, node, lifetime_s, value=made)
+
+    async def join(self, token, node, signing_request):
+        given = CertificateGiven(b"certificate", b"trusted")
+        return await self.memory.answer("join", token, node, signing_request, value=given)
+
+    async def revoke(self, who, node):
+        return await self.memory.answer("revoke", who, node, value=1)
+
+
 def authenticate(token: str) -> Principal:
     try:
         return PRINCIPALS[token]
@@ -284,6 +305,7 @@ class Head:
             nodes=NodesInMemory(self.memory),
             agents=self.agents,
             reports=ReportsInMemory(self.memory),
+            members=MembersInMemory(self.memory),
         )
         server = Server(handlers, self._authenticate, (self.unix, self.tcp), **options)
         await server.start()

@@ -6,18 +6,21 @@ import asyncio
 import logging
 import signal
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from gpusched.agent.declared import declare_devices
+from gpusched.agent.declared import declare_devices, share_devices
+from gpusched.agent.entrance import Entrance
 from gpusched.agent.facts import Declared, read_facts
 from gpusched.agent.health.monitor import HealthMonitor
 from gpusched.agent.health.settings import HealthSettings
 from gpusched.agent.home import claimed_home
 from gpusched.agent.host import read_boot_id
+from gpusched.agent.membership import Joining
 from gpusched.agent.metering import Meters
 from gpusched.agent.nvml import NvmlReader, open_nvml
 from gpusched.agent.outbox import Outbox
@@ -31,7 +34,6 @@ from gpusched.domain.hostlist import NODE_NAME
 from gpusched.domain.ids import NodeName
 from gpusched.domain.node import Device
 from gpusched.wire.address import Address, default_addresses, parse_addresses
-from gpusched.wire.agent_link import connect_agent
 from gpusched.wire.heads import Heads
 
 log = logging.getLogger(__name__)
@@ -56,8 +58,10 @@ class AgentSettings:
     home: Path
     address: str | None = None  # of the head, or of several, by commas; None: the local one
     devices: str | None = None  # declared; None: read by NVML
+    is_shareable: bool = False  # several jobs may hold shares of each of its GPUs
     declared: Declared = field(default_factory=Declared)
     on_stop: OnStop = OnStop.LEAVE
+    joining: Callable[[], Joining] | None = None  # None: a member already, or on the head's machine
     health: HealthSettings = field(default_factory=HealthSettings)
 
 
@@ -80,6 +84,8 @@ async def run_agent(settings: AgentSettings) -> None:
         if reader is not None:
             stack.enter_context(reader)
         devices = _devices(settings, reader)
+        if settings.is_shareable:
+            devices = share_devices(devices)
         sampler = Sampler(settings.node, reader, [device.uuid for device in devices if device.declared])
         meters = Meters(sampler)
         runner = Runner(settings.home, settings.node, cgroup_parent=own_cgroup())
@@ -137,6 +143,7 @@ class _Agent:
     ) -> None:
         self._settings, self._heads, self._devices = settings, heads, devices
         self._runner, self._meters = runner, meters
+        self._entrance = Entrance(settings.node, settings.home, settings.joining)
         self._outbox, self._health = outbox, health
         real = frozenset(device.uuid for device in devices if not device.declared)
         self._vitals = Vitals(runner, real)
@@ -181,10 +188,10 @@ class _Agent:
             # A stream that lived was a good one: start over with short waits.
             wait_s = RECONNECT_FIRST_S if time.monotonic() - began > RECONNECT_MAX_S else wait_s
             await asyncio.sleep(wait_s)
-            wait_s = min(wait_s * 2, RECONNECT_MAX_S)
+            wait_s = min(wait_s * 2, RECONNECT_MAX_S / len(self._heads))  # a round of all takes as long
 
     async def _serve_once(self, head: Address) -> None:
-        async with connect_agent(head, self._settings.node) as link:
+        async with self._entrance.opened(head) as (link, renewal):
             facts = read_facts(
                 self._settings.node,
                 head.text,
@@ -199,6 +206,7 @@ class _Agent:
                 outbox=self._outbox,
                 meters=self._meters,
                 vitals=self._vitals,
+                renewal=renewal,
                 health=self._health,
             )
             await session.run()

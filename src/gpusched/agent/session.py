@@ -15,6 +15,7 @@ from typing import Protocol
 
 from gpusched.agent.metering import Meters
 from gpusched.agent.outbox import Outbox
+from gpusched.agent.renewal import Renewal
 from gpusched.agent.runner import Runner
 from gpusched.agent.shim.lease import boot_time_us
 from gpusched.agent.vitals import Vitals
@@ -33,10 +34,12 @@ from gpusched.domain.link import (
     LogCredit,
     LogData,
     LogRequest,
+    RankTokens,
     ReportTaken,
     Welcome,
 )
-from gpusched.domain.node import NodeFacts
+from gpusched.domain.membership import CertificateGiven
+from gpusched.domain.node import WHOLE_MILLI, NodeFacts
 
 log = logging.getLogger(__name__)
 
@@ -84,8 +87,9 @@ class Session:
         meters: Meters,
         vitals: Vitals,
         health: Health,
+        renewal: Renewal | None = None,
     ) -> None:
-        self._link, self._facts = link, facts
+        self._link, self._facts, self._renewal = link, facts, renewal
         self._runner, self._outbox, self._meters, self._vitals = runner, outbox, meters, vitals
         self._health = health
         self._log_streams: dict[int, _LogStream] = {}
@@ -98,6 +102,7 @@ class Session:
 
         Raises:
             GpuschedError: The stream broke, or the head refused it.
+            CertificateRenewed: Open the next stream with the new certificate.
         """
         hello_us = boot_time_us()
         await self._link.send(Hello(self._facts, self._runner.held_attempts()))
@@ -111,6 +116,8 @@ class Session:
                         self._runner.lease.renew(hello_us + self._lease_us)
                         beat = self._send_heartbeats(message.heartbeat_interval_s)
                         background.append(tasks.create_task(beat))
+                        if self._renewal is not None:
+                            background.append(tasks.create_task(self._ask_renewal(self._renewal)))
                     case Queued():
                         tasks.create_task(self._carry_out(message))
                     case LogRequest():
@@ -124,8 +131,16 @@ class Session:
             for stream_id in list(self._log_streams):
                 self._cancel_logs(stream_id)
 
-    async def _take(self, message: LeaseRenewed | ReportTaken | LogCredit | LogCancel) -> None:
+    async def _ask_renewal(self, renewal: Renewal) -> None:
+        await self._link.send(await renewal.due())
+
+    async def _take(
+        self, message: LeaseRenewed | ReportTaken | LogCredit | LogCancel | CertificateGiven | RankTokens
+    ) -> None:
         match message:
+            case CertificateGiven():
+                if self._renewal is not None:
+                    self._renewal.take(message)
             case LeaseRenewed():
                 sent = self._sent_us.pop(message.seq, None)
                 if sent is not None:
@@ -148,7 +163,9 @@ class Session:
         async with self._at_once:
             match queued.command:
                 case LaunchTasks(launch=launch):
-                    await self._meters.start(AttemptId(launch.job_id, launch.epoch), launch.devices)
+                    # What NVML measures of a device is everybody's who shares it: of one, nothing.
+                    own = () if launch.gpu_milli < WHOLE_MILLI else launch.devices
+                    await self._meters.start(AttemptId(launch.job_id, launch.epoch), own)
                     await self._runner.launch(launch)
                 case DumpStacks() as dump:
                     await self._runner.dump_stacks(AttemptId(dump.job_id, dump.epoch))

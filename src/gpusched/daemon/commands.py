@@ -23,7 +23,12 @@ config_option = click.option(
 )
 
 
-def _home(given: Path | None) -> Path:
+def home_of(given: Path | None) -> Path:
+    """The head's home: as given, else from the environment.
+
+    Raises:
+        ConfigInvalid: Its path is not UTF-8.
+    """
     from gpusched.domain.errors import ConfigInvalid
     from gpusched.wire.address import default_home
 
@@ -52,8 +57,10 @@ def head(home: Path | None, config: Path | None, tcp: str | None) -> None:
         gpusched head --config /etc/gpusched/head.toml
     """
     from gpusched.daemon.config import find_config
+    from gpusched.wire.tls_version import require_tls_1_3
 
-    place = _home(home)
+    require_tls_1_3()
+    place = home_of(home)
     settings = find_config(place, config)
     from gpusched.daemon.head import Serving, run_head  # takes longest: not for a file that is wrong
 
@@ -86,12 +93,36 @@ def head(home: Path | None, config: Path | None, tcp: str | None) -> None:
 @click.option("--cpus", type=click.IntRange(1, 65_536), help="Declare CPUs instead of counting them.")
 @click.option("--memory-gib", type=click.IntRange(1, 1 << 23), help="Declare memory instead of reading it.")
 @click.option(
+    "--shareable",
+    is_flag=True,
+    help="Let jobs share each GPU in fractions. They take turns on it; nothing isolates them.",
+)
+@click.option(
+    "--disk-gib",
+    type=click.IntRange(0, 1 << 23),
+    help="Declare local disk instead of reading the size of /tmp.",
+)
+@click.option(
+    "--gres",
+    "counters",
+    multiple=True,
+    metavar="NAME=COUNT",
+    help="Something else that jobs may ask for and hold: fpga=2.",
+)
+@click.option(
     "--label",
     "labels",
     multiple=True,
     metavar="NAME=VALUE",
     help="What the site says of this machine, like rack=r1; topology levels can read it.",
 )
+@click.option(
+    "--join",
+    "join_from",
+    metavar="FILE",
+    help="Join the cluster first, with the token in FILE; -: standard input, env: $GPUSCHED_JOIN_TOKEN.",
+)
+@click.option("--ca-fingerprint", metavar="sha256:HEX", help="Whom to believe when joining. [with --join]")
 @click.option(
     "--health",
     "health_file",
@@ -112,7 +143,12 @@ def agent(
     devices: str | None,
     cpus: int | None,
     memory_gib: int | None,
+    shareable: bool,
+    disk_gib: int | None,
+    counters: tuple[str, ...],
     labels: tuple[str, ...],
+    join_from: str | None,
+    ca_fingerprint: str | None,
     health_file: Path | None,
     on_stop: str,
 ) -> None:
@@ -121,25 +157,31 @@ def agent(
     \b
     Examples:
         gpusched agent --name n1
-        gpusched agent --name laptop --devices 4xH100
+        gpusched agent --name laptop --devices 4xH100 --shareable
+        gpusched agent --name n7 --head head1:7460 --join n7.token --ca-fingerprint sha256:...
     """
-    from gpusched.agent.declared import parse_labels
+    from gpusched.agent.declared import parse_counters, parse_labels
     from gpusched.agent.facts import Declared
     from gpusched.agent.main import AgentSettings, OnStop, run_agent
+    from gpusched.agent.membership import joining_with
     from gpusched.daemon.agent_config import load_health
 
     _log_to_stderr(f"agent {name}")
     settings = AgentSettings(
         node=NodeName(name),
-        home=_home(home) / "agents" / name,
+        home=home_of(home) / "agents" / name,
         address=address,
         devices=devices,
         declared=Declared(
             cpus=cpus,
             memory_bytes=None if memory_gib is None else memory_gib << 30,
             labels=parse_labels(labels),
+            disk_bytes=None if disk_gib is None else disk_gib << 30,
+            gres=parse_counters(counters),
         ),
+        is_shareable=shareable,
         on_stop=OnStop(on_stop),
+        joining=joining_with(join_from, ca_fingerprint),
         health=load_health(health_file),
     )
     asyncio.run(run_agent(settings))
@@ -154,6 +196,11 @@ def agent(
     metavar="SPEC",
     help="Devices of each node. [default: read by NVML on one node; without NVML, 4 declared H100 each]",
 )
+@click.option(
+    "--shareable",
+    is_flag=True,
+    help="Let jobs share each GPU in fractions. They take turns on it; nothing isolates them.",
+)
 @click.option("--cpus", type=click.IntRange(1, 65_536), help="CPUs of each node. [default: this machine's]")
 @click.option("--tcp", metavar="HOST:PORT", help="Overrides listen.tcp.")
 def up(
@@ -161,6 +208,7 @@ def up(
     config: Path | None,
     nodes: int,
     devices: str | None,
+    shareable: bool,
     cpus: int | None,
     tcp: str | None,
 ) -> None:
@@ -173,7 +221,15 @@ def up(
     """
     from gpusched.daemon.up import UpSettings, run_up
 
-    settings = UpSettings(home=_home(home), config=config, nodes=nodes, devices=devices, cpus=cpus, tcp=tcp)
+    settings = UpSettings(
+        home=home_of(home),
+        config=config,
+        nodes=nodes,
+        devices=devices,
+        is_shareable=shareable,
+        cpus=cpus,
+        tcp=tcp,
+    )
     sys.exit(asyncio.run(run_up(settings)))
 
 
@@ -190,4 +246,4 @@ def token(home: Path | None) -> None:
     from gpusched.wire.address import TOKEN_SOCKET
     from gpusched.wire.token_socket import fetch_token
 
-    click.echo(fetch_token(_home(home) / TOKEN_SOCKET))
+    click.echo(fetch_token(home_of(home) / TOKEN_SOCKET))

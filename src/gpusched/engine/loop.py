@@ -111,6 +111,16 @@ class Loop:
         """Note a sign of life of a node. Writes nothing."""
         self._liveness.heard(node, self.clock.monotonic_us())
 
+    async def in_store(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a call on the store's thread, between commits: for records that are no part of the log.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+        """
+        if self._store_down is not None:
+            raise self._store_down
+        return await self._in_thread(call, *args, **kwargs)
+
     def heard_quiet(self, node: NodeName, quiet: Iterable[QuietRank]) -> None:
         """Note which ranks of a node showed no work in its last heartbeat. Writes nothing."""
         self._stalls.heard(node, quiet)

@@ -101,19 +101,37 @@ class LogData(_message.Message):
     error: str
     def __init__(self, stream_id: _Optional[int] = ..., chunk: _Optional[_Union[_job_service_pb2.LogChunk, _Mapping]] = ..., error: _Optional[str] = ...) -> None: ...
 
+class CertificateWanted(_message.Message):
+    __slots__ = ("signing_request",)
+    SIGNING_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    signing_request: bytes
+    def __init__(self, signing_request: _Optional[bytes] = ...) -> None: ...
+
+class RankTokensWanted(_message.Message):
+    __slots__ = ("job_id", "epoch")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    job_id: int
+    epoch: int
+    def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ...) -> None: ...
+
 class ConnectRequest(_message.Message):
-    __slots__ = ("hello", "heartbeat", "report", "command_taken", "log_data")
+    __slots__ = ("hello", "heartbeat", "report", "command_taken", "log_data", "certificate_wanted", "rank_tokens_wanted")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     REPORT_FIELD_NUMBER: _ClassVar[int]
     COMMAND_TAKEN_FIELD_NUMBER: _ClassVar[int]
     LOG_DATA_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_WANTED_FIELD_NUMBER: _ClassVar[int]
+    RANK_TOKENS_WANTED_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     heartbeat: Heartbeat
     report: Report
     command_taken: CommandTaken
     log_data: LogData
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., command_taken: _Optional[_Union[CommandTaken, _Mapping]] = ..., log_data: _Optional[_Union[LogData, _Mapping]] = ...) -> None: ...
+    certificate_wanted: CertificateWanted
+    rank_tokens_wanted: RankTokensWanted
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., command_taken: _Optional[_Union[CommandTaken, _Mapping]] = ..., log_data: _Optional[_Union[LogData, _Mapping]] = ..., certificate_wanted: _Optional[_Union[CertificateWanted, _Mapping]] = ..., rank_tokens_wanted: _Optional[_Union[RankTokensWanted, _Mapping]] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("cluster", "heartbeat_interval_s", "lease_s")
@@ -196,7 +214,7 @@ class ReportTaken(_message.Message):
     def __init__(self, report_id: _Optional[int] = ...) -> None: ...
 
 class LogRequest(_message.Message):
-    __slots__ = ("stream_id", "job_id", "epoch", "ranks", "since_us", "tail_lines", "follow", "source", "credit")
+    __slots__ = ("stream_id", "job_id", "epoch", "ranks", "since_us", "tail_lines", "follow", "source", "positions", "credit")
     STREAM_ID_FIELD_NUMBER: _ClassVar[int]
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -205,6 +223,7 @@ class LogRequest(_message.Message):
     TAIL_LINES_FIELD_NUMBER: _ClassVar[int]
     FOLLOW_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
+    POSITIONS_FIELD_NUMBER: _ClassVar[int]
     CREDIT_FIELD_NUMBER: _ClassVar[int]
     stream_id: int
     job_id: int
@@ -214,8 +233,9 @@ class LogRequest(_message.Message):
     tail_lines: int
     follow: bool
     source: _job_service_pb2.LogSource
+    positions: _containers.RepeatedCompositeFieldContainer[_job_service_pb2.LogPosition]
     credit: int
-    def __init__(self, stream_id: _Optional[int] = ..., job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., ranks: _Optional[_Iterable[int]] = ..., since_us: _Optional[int] = ..., tail_lines: _Optional[int] = ..., follow: _Optional[bool] = ..., source: _Optional[_Union[_job_service_pb2.LogSource, str]] = ..., credit: _Optional[int] = ...) -> None: ...
+    def __init__(self, stream_id: _Optional[int] = ..., job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., ranks: _Optional[_Iterable[int]] = ..., since_us: _Optional[int] = ..., tail_lines: _Optional[int] = ..., follow: _Optional[bool] = ..., source: _Optional[_Union[_job_service_pb2.LogSource, str]] = ..., positions: _Optional[_Iterable[_Union[_job_service_pb2.LogPosition, _Mapping]]] = ..., credit: _Optional[int] = ...) -> None: ...
 
 class LogCredit(_message.Message):
     __slots__ = ("stream_id", "chunks")
@@ -231,8 +251,34 @@ class LogCancel(_message.Message):
     stream_id: int
     def __init__(self, stream_id: _Optional[int] = ...) -> None: ...
 
+class CertificateGiven(_message.Message):
+    __slots__ = ("certificate", "trusted")
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    TRUSTED_FIELD_NUMBER: _ClassVar[int]
+    certificate: bytes
+    trusted: bytes
+    def __init__(self, certificate: _Optional[bytes] = ..., trusted: _Optional[bytes] = ...) -> None: ...
+
+class RankToken(_message.Message):
+    __slots__ = ("global_rank", "token")
+    GLOBAL_RANK_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    global_rank: int
+    token: str
+    def __init__(self, global_rank: _Optional[int] = ..., token: _Optional[str] = ...) -> None: ...
+
+class RankTokens(_message.Message):
+    __slots__ = ("job_id", "epoch", "tokens")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    job_id: int
+    epoch: int
+    tokens: _containers.RepeatedCompositeFieldContainer[RankToken]
+    def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., tokens: _Optional[_Iterable[_Union[RankToken, _Mapping]]] = ...) -> None: ...
+
 class ConnectResponse(_message.Message):
-    __slots__ = ("welcome", "command", "report_taken", "log_request", "log_cancel", "log_credit", "lease_renewed")
+    __slots__ = ("welcome", "command", "report_taken", "log_request", "log_cancel", "log_credit", "lease_renewed", "certificate_given", "rank_tokens")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     COMMAND_FIELD_NUMBER: _ClassVar[int]
     REPORT_TAKEN_FIELD_NUMBER: _ClassVar[int]
@@ -240,6 +286,8 @@ class ConnectResponse(_message.Message):
     LOG_CANCEL_FIELD_NUMBER: _ClassVar[int]
     LOG_CREDIT_FIELD_NUMBER: _ClassVar[int]
     LEASE_RENEWED_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_GIVEN_FIELD_NUMBER: _ClassVar[int]
+    RANK_TOKENS_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     command: Command
     report_taken: ReportTaken
@@ -247,4 +295,6 @@ class ConnectResponse(_message.Message):
     log_cancel: LogCancel
     log_credit: LogCredit
     lease_renewed: LeaseRenewed
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., command: _Optional[_Union[Command, _Mapping]] = ..., report_taken: _Optional[_Union[ReportTaken, _Mapping]] = ..., log_request: _Optional[_Union[LogRequest, _Mapping]] = ..., log_cancel: _Optional[_Union[LogCancel, _Mapping]] = ..., log_credit: _Optional[_Union[LogCredit, _Mapping]] = ..., lease_renewed: _Optional[_Union[LeaseRenewed, _Mapping]] = ...) -> None: ...
+    certificate_given: CertificateGiven
+    rank_tokens: RankTokens
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., command: _Optional[_Union[Command, _Mapping]] = ..., report_taken: _Optional[_Union[ReportTaken, _Mapping]] = ..., log_request: _Optional[_Union[LogRequest, _Mapping]] = ..., log_cancel: _Optional[_Union[LogCancel, _Mapping]] = ..., log_credit: _Optional[_Union[LogCredit, _Mapping]] = ..., lease_renewed: _Optional[_Union[LeaseRenewed, _Mapping]] = ..., certificate_given: _Optional[_Union[CertificateGiven, _Mapping]] = ..., rank_tokens: _Optional[_Union[RankTokens, _Mapping]] = ...) -> None: ...

@@ -20,10 +20,12 @@ from gpusched.domain.ids import Epoch, JobId, NodeName, RequestId
 from gpusched.domain.job import JobFilter
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.logs import LogChunk
+from gpusched.domain.membership import CertificateGiven, JoinTokenMade, Trust
 from gpusched.domain.node import NodeFacts
 from gpusched.domain.topology import Topology
 from gpusched.domain.usage import CostReport, DeviceInterval, GroupBy
 from gpusched.v1 import job_service_pb2 as job_pb
+from gpusched.v1 import member_service_pb2 as member_pb
 from gpusched.v1 import node_service_pb2 as node_pb
 from gpusched.v1 import report_service_pb2 as report_pb
 from gpusched.wire import convert
@@ -48,20 +50,17 @@ class Unary(Generic[R]):
 class Stream(Generic[R]):
     """One request, many replies.
 
-    ``next_request`` gives, from the last reply got, the request that goes on from there after the
-    connection was lost. Without it a stream that has begun is lost with its connection.
+    ``next_request`` is called with every reply, and gives the request that goes on from there after
+    the connection was lost.
     """
 
     method: Method
     request: Message
     read: Callable[[Any], R]
-    next_request: Callable[[Any], Message] | None = None
-    cannot_resume: bool = False
+    next_request: Callable[[Any], Message]
 
     def after(self, reply: Message) -> Stream[R]:
         """The call that goes on after ``reply``."""
-        if self.next_request is None:
-            return self if self.cannot_resume else replace(self, cannot_resume=True)
         return replace(self, request=self.next_request(reply))
 
 
@@ -187,7 +186,25 @@ def stream_stacks(job_id: JobId, *, epoch: Epoch | None, ranks: tuple[int, ...] 
 
 
 def _logs(request: job_pb.StreamLogsRequest) -> Stream[LogChunk]:
-    return Stream(_job("StreamLogs"), request, lambda reply: convert.LOG_CHUNK.from_proto(reply.chunk))
+    rest = job_pb.StreamLogsRequest()
+    rest.CopyFrom(request)
+    positions: dict[int, job_pb.LogPosition] = {}
+
+    def go_on(reply: job_pb.StreamLogsResponse) -> Message:
+        chunk = reply.chunk
+        if chunk.global_rank not in positions:
+            positions[chunk.global_rank] = rest.positions.add(global_rank=chunk.global_rank)
+        positions[chunk.global_rank].offset = chunk.offset + len(chunk.data)
+        if chunk.HasField("epoch"):
+            rest.epoch = chunk.epoch  # the last attempt may be another one by then
+        return rest
+
+    return Stream(
+        _job("StreamLogs"),
+        request,
+        lambda reply: convert.LOG_CHUNK.from_proto(reply.chunk),
+        next_request=go_on,
+    )
 
 
 # ── nodes ─────────────────────────────────────────────────────────────────────────────
@@ -268,6 +285,34 @@ def get_cost(group_by: GroupBy, start_us: int | None, end_us: int | None) -> Una
     return Unary(_report("GetCost"), request, convert.COST_REPORT.from_proto)
 
 
+# ── members ───────────────────────────────────────────────────────────────────────────
+
+
+def get_trust() -> Unary[Trust]:
+    """Read whom the cluster trusts."""
+    return Unary(_member("GetTrust"), member_pb.GetTrustRequest(), convert.TRUST.from_proto)
+
+
+def create_join_token(digest: bytes, node: NodeName | None, lifetime_s: int) -> Unary[JoinTokenMade]:
+    """Let in whoever shows the token of this SHA-256."""
+    request = _request(member_pb.CreateJoinTokenRequest, digest=digest, node=node, lifetime_s=lifetime_s)
+    return Unary(_member("CreateJoinToken"), request, convert.JOIN_TOKEN_MADE.from_proto)
+
+
+def join_node(token: str, node: NodeName, signing_request: bytes) -> Unary[CertificateGiven]:
+    """Ask to be let in."""
+    request = _request(member_pb.JoinNodeRequest, token=token, node=node, signing_request=signing_request)
+    return Unary(
+        _member("JoinNode"), request, lambda reply: CertificateGiven(reply.certificate, reply.trusted)
+    )
+
+
+def revoke_node(node: NodeName) -> Unary[int]:
+    """Make a node's certificates worthless."""
+    request = _request(member_pb.RevokeNodeRequest, node=node)
+    return Unary(_member("RevokeNode"), request, lambda reply: int(reply.revoked))
+
+
 # ── making requests ───────────────────────────────────────────────────────────────────
 
 
@@ -277,6 +322,10 @@ def _job(name: str) -> Method:
 
 def _node(name: str) -> Method:
     return METHODS[f"/gpusched.v1.NodeService/{name}"]
+
+
+def _member(name: str) -> Method:
+    return METHODS[f"/gpusched.v1.MemberService/{name}"]
 
 
 def _report(name: str) -> Method:

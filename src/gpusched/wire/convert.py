@@ -23,6 +23,7 @@ from gpusched.domain import (
     launch_plan,
     link,
     logs,
+    membership,
     node,
     pulse,
     telemetry,
@@ -35,6 +36,7 @@ from gpusched.v1 import (
     health_pb2,
     job_pb2,
     job_service_pb2,
+    member_service_pb2,
     node_pb2,
     node_service_pb2,
 )
@@ -90,6 +92,7 @@ DEFRAG_PLAN = _codec(defrag.DefragPlan, job_service_pb2.PlanDefragResponse)
 JOB_FILTER = _codec(job.JobFilter, job_service_pb2.ListJobsRequest, leaves=("page_size", "page_token"))
 PLAN_PREVIEW = _codec(PlanPreview, job_service_pb2.PlanJobResponse)
 LOG_CHUNK = _codec(logs.LogChunk, job_service_pb2.LogChunk)
+LOG_POSITION = _codec(logs.LogPosition, job_service_pb2.LogPosition)
 LOG_QUERY = _codec(logs.LogQuery, agent_service_pb2.LogRequest, leaves=("stream_id", "credit"))
 
 # ── nodes ─────────────────────────────────────────────────────────────────────────────
@@ -165,6 +168,11 @@ CHARGE_LINE = _codec(usage.ChargeLine, report_pb2.ChargeLine)
 COST_QUERY = _codec(CostQuery, report_pb2.GetCostRequest)
 COST_REPORT = _codec(usage.CostReport, report_pb2.GetCostResponse)
 
+# ── members ───────────────────────────────────────────────────────────────────────────
+
+TRUST = _codec(membership.Trust, member_service_pb2.GetTrustResponse)
+JOIN_TOKEN_MADE = _codec(membership.JoinTokenMade, member_service_pb2.CreateJoinTokenResponse)
+
 # ── the agent's stream ────────────────────────────────────────────────────────────────
 
 ATTEMPT_ID = _codec(ids.AttemptId, agent_service_pb2.AttemptRef)
@@ -180,6 +188,11 @@ LOG_REQUEST = _codec(link.LogRequest, agent_service_pb2.LogRequest, inline=("que
 LEASE_RENEWED = _codec(link.LeaseRenewed, agent_service_pb2.LeaseRenewed)
 LOG_CREDIT = _codec(link.LogCredit, agent_service_pb2.LogCredit)
 LOG_CANCEL = _codec(link.LogCancel, agent_service_pb2.LogCancel)
+CERTIFICATE_WANTED = _codec(link.CertificateWanted, agent_service_pb2.CertificateWanted)
+CERTIFICATE_GIVEN = _codec(membership.CertificateGiven, agent_service_pb2.CertificateGiven)
+RANK_TOKENS_WANTED = _codec(link.RankTokensWanted, agent_service_pb2.RankTokensWanted)
+RANK_TOKEN = _codec(link.RankToken, agent_service_pb2.RankToken)
+RANK_TOKENS = _codec(link.RankTokens, agent_service_pb2.RankTokens)
 DUMP_STACKS = _codec(commands.DumpStacks, agent_service_pb2.DumpStacks)
 STOP_TASKS = _codec(commands.StopTasks, agent_service_pb2.StopTasks)
 LAUNCH_TASKS = _codec(
