@@ -24,7 +24,7 @@ from benchmarks.fgd_replay import ALLOCATION_AT, FRAGMENTATION_AT, ByArrival, Ou
 from benchmarks.fgd_trace import Trace, TraceInvalid, read_trace, read_trace_of_folder, synthetic_trace
 from benchmarks.machine import commit, this_machine
 from benchmarks.report import say
-from gpusched.placement.packing import FutureValue
+from gpusched.placement.shared_packing import FutureValue
 
 POLICIES: dict[str, Policy] = {
     "ours": FutureValue,

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.fgd_trace import Arrivals, Trace
-from gpusched.placement.columns import Packer, Scoring
 from gpusched.placement.fragmentation import FragmentTables, RequestMix
+from gpusched.placement.shared_columns import Packer, Scoring
 from gpusched.placement.shared_nodes import Shape, SharedNodes
 
 ALLOCATION_AT = (100, 110, 130)

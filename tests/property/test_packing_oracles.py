@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpusched.placement.columns import Packer
 from gpusched.placement.fragmentation import FragmentTables, RequestMix
-from gpusched.placement.packing import FINALITY, PATIENCE, FutureValue
+from gpusched.placement.shared_columns import Packer
 from gpusched.placement.shared_nodes import WHOLE, Shape, SharedNodes
+from gpusched.placement.shared_packing import FINALITY, PATIENCE, FutureValue
 
 MODELS = ("A", "B", "C")
 

@@ -15,7 +15,7 @@ from gpusched.placement.fit import constraint_masks, fit_empty, fit_fitted, fit_
 from gpusched.placement.gang import place
 from gpusched.placement.inventory import _shape
 from gpusched.placement.request import node_request
-from gpusched.placement.score import best, pack_score
+from gpusched.placement.score import best, fullness
 
 
 def is_fitting(device, spec):
@@ -89,11 +89,11 @@ def test_a_node_fits_now_exactly_when_every_constraint_is_met(case):
 
 @given(clusters)
 @settings(max_examples=200, deadline=None)
-def test_pack_score_orders_nodes_as_the_written_rule_does(case):
+def test_fullness_orders_nodes_as_the_written_rule_does(case):
     nodes, jobs, spec = case
     snapshot = snapshot_of(*nodes)
     held = occupy(snapshot, jobs, place)
-    score = pack_score(snapshot, node_request(spec), np.arange(len(nodes)))
+    score = fullness(snapshot, node_request(spec), np.arange(len(nodes)))
 
     def rule(node):
         parts = [part for placement in held for part in placement.nodes if part.node == node.name]
@@ -105,11 +105,11 @@ def test_pack_score_orders_nodes_as_the_written_rule_does(case):
     assert sorted(range(len(nodes)), key=lambda row: (-score[row], row)) == by_rule
 
 
-@given(st.lists(st.integers(-5, 5), min_size=1, max_size=40), st.data())
-def test_best_takes_the_highest_scores_and_the_first_of_equal_ones(scores, data):
-    count = data.draw(st.integers(1, len(scores)))
-    expected = sorted(sorted(range(len(scores)), key=lambda row: (-scores[row], row))[:count])
-    assert best(np.array(scores), count).tolist() == expected
+@given(st.lists(st.tuples(*[st.integers(-2, 2)] * 3), min_size=1, max_size=40), st.data())
+def test_best_takes_the_highest_by_the_first_key_that_differs_and_the_first_of_equal_ones(keys, data):
+    count = data.draw(st.integers(1, len(keys)))
+    expected = sorted(sorted(range(len(keys)), key=lambda row: ([-key for key in keys[row]], row))[:count])
+    assert best([np.array(column) for column in zip(*keys, strict=True)], count).tolist() == expected
 
 
 @given(

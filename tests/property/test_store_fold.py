@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from postgres import BACKENDS, fresh_store_url, postgres_server  # noqa: F401
 from store_histories import History
 
+from gpusched.domain.events import JobSubmitted
 from gpusched.domain.job import JobFilter
 from gpusched.domain.partition import Partitions
 from gpusched.engine.accounting import fold_spans
@@ -60,6 +61,11 @@ def test_what_is_loaded_is_the_fold_of_what_was_committed(backend, request, tick
         last_seq=len(history.log),
         last_command_seq=history.last_command_seq,
         next_job_id=folded.next_job_id,
+        submitted=tuple(
+            (event.job_id, event.spec)
+            for event in (recorded.event for recorded in log)
+            if isinstance(event, JobSubmitted)
+        ),
     )
     assert folded.jobs.items() <= {job.job_id: job for job in jobs}.items()
     folded_attempts, folded_nodes = fold_spans(log)

@@ -69,6 +69,7 @@ class Engine:
             topology=settings.topology,
             jobs=loaded.jobs,
             nodes=loaded.nodes,
+            submitted=loaded.submitted,
             next_job_id=loaded.next_job_id,
             last_seq=loaded.last_seq,
         )

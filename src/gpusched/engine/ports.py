@@ -10,6 +10,7 @@ from gpusched.domain.commands import Queued
 from gpusched.domain.events import Recorded
 from gpusched.domain.ids import JobId, RequestId
 from gpusched.domain.job import Job
+from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.node import Node
 
 
@@ -52,6 +53,7 @@ class Loaded:
     last_seq: int
     last_command_seq: int
     next_job_id: JobId
+    submitted: tuple[tuple[JobId, JobSpec], ...] = ()  # the last ``demand.RECENT``, oldest first
 
 
 class Store(Protocol):

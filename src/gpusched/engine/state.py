@@ -35,10 +35,12 @@ from gpusched.domain.events import (
 )
 from gpusched.domain.ids import JobId, NodeName
 from gpusched.domain.job import Attempt, Job
+from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import JobState, next_state
 from gpusched.domain.node import Node, Schedulability
 from gpusched.domain.partition import Partitions
 from gpusched.domain.topology import Topology
+from gpusched.engine.demand import Demand
 from gpusched.engine.queue import PendingQueue
 from gpusched.placement.placement import NodePlacement
 from gpusched.placement.snapshot import ClusterSnapshot
@@ -56,6 +58,7 @@ class ClusterState:
     jobs: dict[JobId, Job] = field(default_factory=dict)
     nodes: dict[NodeName, Node] = field(default_factory=dict)
     queue: PendingQueue = field(default_factory=PendingQueue)
+    demand: Demand = field(default_factory=Demand)
     running: dict[JobId, RunningEntry] = field(default_factory=dict)
     jobs_on: dict[NodeName, set[JobId]] = field(default_factory=dict)
     leased_ports: set[tuple[str, int]] = field(default_factory=set)  # (address, port)
@@ -78,6 +81,7 @@ class ClusterState:
                 for part in entry.nodes:
                     self._take_again(self._snapshot, self._still_there(part))
         self._snapshot.generation = self.generation
+        self._snapshot.expect(self.demand.mix)
         return self._snapshot
 
     def _take_again(self, snapshot: ClusterSnapshot, part: NodePlacement) -> None:
@@ -106,6 +110,7 @@ class ClusterState:
         topology: Topology | None = None,
         jobs: Iterable[Job] = (),
         nodes: Iterable[Node] = (),
+        submitted: Iterable[tuple[JobId, JobSpec]] = (),
         next_job_id: JobId = FIRST_JOB_ID,
         last_seq: int = 0,
     ) -> ClusterState:
@@ -116,6 +121,7 @@ class ClusterState:
             next_job_id=next_job_id,
             last_seq=last_seq,
         )
+        state.demand = Demand.of(submitted)
         state.nodes = {node.name: node for node in nodes}
         for job in jobs:
             state.jobs[job.job_id] = job
@@ -234,6 +240,7 @@ def _submit(state: ClusterState, event: JobSubmitted, at_us: int) -> None:
     )
     state.jobs[job.job_id] = job
     state.next_job_id = JobId(max(state.next_job_id, job.job_id + 1))
+    state.demand.note(job.job_id, job.spec)
     if not job.is_held:
         state.queue.add(job)
         state.queue_version += 1

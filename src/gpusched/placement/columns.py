@@ -1,94 +1,67 @@
-"""Places requests one at a time on shared GPUs, by scores that are kept between decisions.
+"""Scores kept between decisions and cycles: only rows that changed are scored again.
 
-A placement changes one node, so one entry of every column of scores. A column is brought up to date
-when its shape comes again: on average as many rows as there are shapes are scored, whatever N. The
-decision itself is an argmax: O(N), about 2 µs for 1,000 nodes.
+A row of a snapshot carries a stamp that is new after every change, so what was scored holds for as long as
+the stamp does, on any copy, forwards and back. A decision compares stamps, O(N), and scores the rows whose
+stamps differ: on average as many as there are shapes of requests, whatever N.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass
 
 import numpy as np
 
-from gpusched.placement.shared_nodes import BoolColumn, FloatColumn, IntColumn, Shape, SharedNodes
+from gpusched.placement.inventory import IntColumn, Inventory
+from gpusched.placement.mix import RequestMix, shape_of
+from gpusched.placement.packing import FreeColumns, FutureValue
+from gpusched.placement.request import NodeRequest
 
-
-class Scoring(Protocol):
-    """What a policy says about nodes; ``packing.FutureValue`` is ours."""
-
-    def score(self, shape: Shape, rows: IntColumn) -> FloatColumn:
-        """Score (M,) rows that all can hold the shape; higher is better."""
-        ...
-
-    def devices(self, shape: Shape, row: int) -> tuple[int, ...]:
-        """Choose the GPUs on a node that can hold the shape."""
-        ...
-
-    def note_placed(self, shape: Shape, row: int) -> None:
-        """Take note that the shape was placed on a node."""
-        ...
+KEPT_MAX_BYTES = 64 << 20
+_ROW_BYTES = 16
 
 
 @dataclass(slots=True)
 class _Column:
-    """Scores of one shape, memory apart: -inf where it does not fit; ``seen`` changes are in it."""
-
-    allowed: BoolColumn
-    score: FloatColumn
-    seen: int
+    score: IntColumn  # (N,)
+    stamps: IntColumn  # (N,) of the row when it was scored; -1: never
 
 
-class Packer:
-    """Takes requests as they come; a request that fits somewhere is never refused."""
+class KeptScores:
+    """What ``FutureValue`` says of nodes, remembered by shape. It saves work and never changes a score."""
 
-    __slots__ = ("_changed", "_columns", "_key", "_nodes", "_scoring")
+    __slots__ = ("_columns", "_inventory", "_kept_max", "_value", "mix")
 
-    def __init__(self, nodes: SharedNodes, scoring: Scoring) -> None:
-        self._nodes = nodes
-        self._scoring = scoring
-        self._changed: list[int] = []
-        self._columns: dict[Shape, _Column] = {}
-        self._key: dict[Shape, Shape] = {}
+    def __init__(self, inventory: Inventory, mix: RequestMix) -> None:
+        self.mix = mix
+        self._inventory = inventory
+        self._kept_max = max(8, KEPT_MAX_BYTES // (_ROW_BYTES * max(1, len(inventory.names))))
+        self._value: FutureValue | None = None  # tabulated when it is first asked
+        self._columns: dict[NodeRequest, _Column] = {}  # the one not used for longest first
 
-    def place(self, shape: Shape) -> tuple[int, tuple[int, ...]] | None:
-        """Take what ``shape`` asks for on the best node, the first of equals.
+    @property
+    def value(self) -> FutureValue:
+        """The value of nodes to the mix."""
+        if self._value is None:
+            self._value = FutureValue(self._inventory, self.mix)
+        return self._value
 
-        Returns:
-            Row of the node and the GPUs taken there; None if no node has what it takes.
-        """
-        score = self._scores(shape)
-        row = int(score.argmax())
-        if score[row] == -np.inf:
-            return None
-        devices = self._scoring.devices(shape, row)
-        self._nodes.take(row, shape, devices)
-        self._scoring.note_placed(shape, row)
-        self._changed.append(row)
-        return row, devices
+    def growth(self, free: FreeColumns, request: NodeRequest, rows: IntColumn) -> IntColumn:
+        """(M,) growth of the value of nodes on all of which ``request`` fits, as ``FutureValue.growth``."""
+        if not self.mix.wants_gpus:
+            return np.zeros(len(rows), dtype=np.int64)
+        column = self._column(shape_of(request))
+        stale = rows[column.stamps[rows] != free.stamps[rows]]
+        if len(stale):
+            column.score[stale] = self.value.growth(free, request, stale)
+            column.stamps[stale] = free.stamps[stale]
+        return column.score[rows]
 
-    def _scores(self, shape: Shape) -> FloatColumn:
-        # Few shapes differ in memory alone, and no score depends on it: they share a column.
-        key = self._key.get(shape)
-        if key is None:
-            key = self._key[shape] = replace(shape, memory_mib=0)
-        score = self._fresh(key)
-        if shape.memory_mib:
-            score = np.where(self._nodes.memory >= shape.memory_mib, score, -np.inf)
-        return score
-
-    def _fresh(self, key: Shape) -> FloatColumn:
-        column = self._columns.get(key)
+    def _column(self, shape: NodeRequest) -> _Column:
+        column = self._columns.pop(shape, None)
         if column is None:
-            empty = np.full(len(self._nodes.cpu), -np.inf)
-            column = self._columns[key] = _Column(self._nodes.allowed(key), empty, 0)
-            rows = np.arange(len(empty))
-        else:
-            rows = np.array(list(set(self._changed[column.seen :])), dtype=np.int64)
-        column.seen = len(self._changed)
-        column.score[rows] = -np.inf
-        rows = rows[self._nodes.fits(key, rows) & column.allowed[rows]]
-        if len(rows):
-            column.score[rows] = self._scoring.score(key, rows)
-        return column.score
+            if len(self._columns) >= self._kept_max:
+                del self._columns[next(iter(self._columns))]
+            size = len(self._inventory.names)
+            column = _Column(np.zeros(size, dtype=np.int64), np.full(size, -1))
+        self._columns[shape] = column
+        return column

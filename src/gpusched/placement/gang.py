@@ -16,9 +16,9 @@ from gpusched.placement.fit import fit_empty, fit_fitted, fit_now
 from gpusched.placement.inventory import BoolColumn, IntColumn, Inventory
 from gpusched.placement.placement import NodePlacement, Placement
 from gpusched.placement.request import NodeRequest, node_request
-from gpusched.placement.score import best, pack_score
+from gpusched.placement.score import best, node_keys
 from gpusched.placement.snapshot import ClusterSnapshot
-from gpusched.placement.topology import check_room, choose_nodes, gang_ask, keep_leaves_whole, wishes_in_words
+from gpusched.placement.topology import check_room, choose_nodes, gang_ask, leaf_key, wishes_in_words
 from gpusched.placement.tree import in_rank_order, ring_cost
 
 
@@ -47,7 +47,7 @@ def could_fit(snapshot: ClusterSnapshot, spec: JobSpec) -> bool:
 def place(snapshot: ClusterSnapshot, spec: JobSpec, *, avoid: BoolColumn | None = None) -> Placement:
     """Choose the nodes, devices and CPUs of a whole gang; the snapshot stays as it is.
 
-    The best-scored nodes win (``score.pack_score``), ties go to the first name: equal inputs give
+    The best-scored nodes win (``score.node_keys``), ties go to the first name: equal inputs give
     equal placements. Whenever enough nodes fit, a placement is found. What a job wishes of the
     topology goes before the score (``topology.choose_nodes``).
 
@@ -86,18 +86,14 @@ def _candidates(snapshot: ClusterSnapshot, request: NodeRequest, avoid: BoolColu
 
 def _choose(snapshot: ClusterSnapshot, spec: JobSpec, candidates: IntColumn) -> IntColumn | Shortfall:
     tree = snapshot.inventory.tree
-    scores = pack_score(snapshot, node_request(spec), candidates)
+    keys = node_keys(snapshot, node_request(spec), candidates)
     if tree.levels:
         is_idle = snapshot.gpus_free == snapshot.inventory.gpus_total
-        scores = keep_leaves_whole(tree, is_idle, candidates, scores)
+        keys.append(leaf_key(tree, is_idle, candidates))
     ask = gang_ask(tree, spec)
     if ask is None:
-        return candidates[best(scores, spec.nodes)]
-    fitting = np.zeros(len(snapshot.names), dtype=bool)
-    fitting[candidates] = True
-    score = np.zeros(len(snapshot.names), dtype=np.int64)
-    score[candidates] = scores
-    return choose_nodes(tree, ask, fitting, score)
+        return candidates[best(keys, spec.nodes)]
+    return choose_nodes(tree, ask, candidates, keys)
 
 
 def _part(snapshot: ClusterSnapshot, request: NodeRequest, node: int) -> NodePlacement:

@@ -57,6 +57,7 @@ def give_back(snapshot: ClusterSnapshot, holdings: Sequence[Holding]) -> None:
     nodes = np.concatenate([holding.nodes for holding in holdings])
     np.add.at(snapshot.memory_free, nodes, np.concatenate([holding.memory for holding in holdings]))
     np.minimum(snapshot.memory_free, snapshot.inventory.memory_total, out=snapshot.memory_free)
+    snapshot.stamp(nodes)
     _give_back_cpus(snapshot, nodes.tolist(), chain.from_iterable(holding.cpu_bits for holding in holdings))
     device_nodes = np.concatenate([holding.device_nodes for holding in holdings])
     columns = np.concatenate([holding.device_columns for holding in holdings])

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from gpusched.domain.ids import NodeName
 from gpusched.domain.job_spec import JobSpec
+from gpusched.domain.node import WHOLE_MILLI
 
 _WORD = re.compile(r"[a-z0-9]+")
 
@@ -17,6 +18,7 @@ class NodeRequest:
     """What one node must give. Hashable: jobs with equal requests fit the same nodes."""
 
     gpus: int
+    gpu_milli: int = WHOLE_MILLI  # of each GPU, in thousandths
     cpus: int
     memory_bytes: int
     gpu_model: str | None
@@ -24,6 +26,11 @@ class NodeRequest:
     partition: str | None
     nodelist: tuple[NodeName, ...]
     exclude: tuple[NodeName, ...]
+
+    @property
+    def is_part(self) -> bool:
+        """Whether it wants a part of one GPU."""
+        return self.gpus > 0 and self.gpu_milli < WHOLE_MILLI
 
 
 def node_request(spec: JobSpec) -> NodeRequest:

@@ -1,6 +1,8 @@
-"""Which of the nodes that fit to take: packing scores, exact integers, ties to the first name."""
+"""Which of the nodes that fit to take: keys in order of weight, exact integers, ties to the first name."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -9,8 +11,23 @@ from gpusched.placement.request import NodeRequest
 from gpusched.placement.snapshot import ClusterSnapshot
 
 
-def pack_score(snapshot: ClusterSnapshot, request: NodeRequest, candidates: IntColumn) -> IntColumn:
-    """Score nodes so that the fullest one wins and whole nodes stay whole for wide gangs.
+def node_keys(snapshot: ClusterSnapshot, request: NodeRequest, candidates: IntColumn) -> list[IntColumn]:
+    """Say by what nodes are chosen: what they leave to the usual mix, and among equals the fullest.
+
+    Args:
+        snapshot: What is free.
+        request: What each node must give.
+        candidates: (M,) rows of nodes that fit.
+
+    Returns:
+        Keys of (M,) integers, higher is better; a later one decides where all before it are equal.
+    """
+    growth = snapshot.scores.growth(snapshot, request, candidates)
+    return [growth, fullness(snapshot, request, candidates)]
+
+
+def fullness(snapshot: ClusterSnapshot, request: NodeRequest, candidates: IntColumn) -> IntColumn:
+    """Order nodes so that the fullest one wins and whole nodes stay whole for wide gangs.
 
     A GPU job prefers the node with the fewest free GPUs (best fit). A job without GPUs prefers
     nodes that have none, then those with the fewest free. Then the node with the most CPUs in use.
@@ -21,7 +38,7 @@ def pack_score(snapshot: ClusterSnapshot, request: NodeRequest, candidates: IntC
         candidates: (M,) rows of nodes that fit.
 
     Returns:
-        (M,) scores, higher is better. Integers: no two nodes differ by rounding alone.
+        (M,) integers, higher is fuller: no two nodes differ by rounding alone.
     """
     inventory = snapshot.inventory
     gpus_free = snapshot.gpus_free[candidates]
@@ -35,13 +52,20 @@ def pack_score(snapshot: ClusterSnapshot, request: NodeRequest, candidates: IntC
     return score
 
 
-def best(score: IntColumn, count: int) -> IntColumn:
-    """Positions of the ``count`` highest scores, ascending; equal scores go to the lower position.
+def best(keys: Sequence[IntColumn], count: int) -> IntColumn:
+    """Positions of the ``count`` best by the first key, of equal ones by the next; then the lower position.
 
-    O(M) in the number of scores, not O(M log M).
+    Args:
+        keys: Each (M,), higher is better.
+        count: How many, 1 to M.
+
+    Returns:
+        (count,) positions, ascending. O(M) per key, not O(M log M).
     """
-    if count == 1:
-        return np.array([score.argmax()])
-    # Distinct keys: a partition of equal ones would be in no defined order.
-    keys = np.arange(len(score)) - score * len(score)
-    return np.sort(np.argpartition(keys, count - 1)[:count])
+    key, *finer = keys
+    least = key.max() if count == 1 else np.partition(key, len(key) - count)[len(key) - count]
+    above, equal = np.flatnonzero(key > least), np.flatnonzero(key == least)
+    wanted = count - len(above)
+    if finer and wanted < len(equal):
+        equal = equal[best([column[equal] for column in finer], wanted)]
+    return np.sort(np.concatenate((above, equal[:wanted])))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import count
 
 import numpy as np
 
@@ -11,8 +12,12 @@ from gpusched.domain.ids import DeviceUuid, NodeName
 from gpusched.domain.node import WHOLE_MILLI, Node
 from gpusched.domain.partition import Partitions
 from gpusched.domain.topology import Topology
+from gpusched.placement.columns import KeptScores
 from gpusched.placement.inventory import IntColumn, Inventory, build_inventory, cpu_set
+from gpusched.placement.mix import NOTHING_KNOWN, RequestMix
 from gpusched.placement.placement import NodePlacement
+
+_STAMPS = count(1)
 
 
 class ClusterSnapshot:
@@ -31,6 +36,9 @@ class ClusterSnapshot:
         memory_free: (N,) bytes of host memory nobody holds.
         milli_free: (N, G) thousandths of each device that nobody holds: 1000 for a whole one, 0 where
             there is no device.
+        stamps: (N,) a number that a row gets anew with every change: equal stamps, equal rows, also
+            between copies.
+        scores: How nodes are scored, shared by all copies.
     """
 
     __slots__ = (
@@ -42,6 +50,8 @@ class ClusterSnapshot:
         "inventory",
         "memory_free",
         "milli_free",
+        "scores",
+        "stamps",
     )
 
     def __init__(
@@ -55,6 +65,8 @@ class ClusterSnapshot:
         cpus_free: IntColumn,
         memory_free: IntColumn,
         cpu_bits_free: list[int],
+        stamps: IntColumn,
+        scores: KeptScores,
     ) -> None:
         self.inventory = inventory
         self.generation = generation
@@ -64,6 +76,8 @@ class ClusterSnapshot:
         self.cpus_free = cpus_free
         self.memory_free = memory_free
         self.cpu_bits_free = cpu_bits_free
+        self.stamps = stamps
+        self.scores = scores
 
     @classmethod
     def of(
@@ -88,6 +102,8 @@ class ClusterSnapshot:
             cpus_free=inventory.cpus_total.copy(),
             memory_free=inventory.memory_total.copy(),
             cpu_bits_free=list(inventory.cpu_bits),
+            stamps=np.zeros(len(inventory.names), dtype=np.int64),
+            scores=KeptScores(inventory, NOTHING_KNOWN),
         )
 
     def copy(self) -> ClusterSnapshot:
@@ -101,6 +117,8 @@ class ClusterSnapshot:
             cpus_free=self.cpus_free.copy(),
             memory_free=self.memory_free.copy(),
             cpu_bits_free=self.cpu_bits_free.copy(),
+            stamps=self.stamps.copy(),
+            scores=self.scores,
         )
 
     @property
@@ -150,6 +168,15 @@ class ClusterSnapshot:
             raise StalePlan(f"node {part.node} never lent {part.memory_bytes} bytes of memory")
         self._move(node, columns, held, part.memory_bytes, sign=1)
 
+    def stamp(self, rows: int | IntColumn) -> None:
+        """Mark rows as changed; whoever writes a column calls it."""
+        self.stamps[rows] = next(_STAMPS)
+
+    def expect(self, mix: RequestMix) -> None:
+        """Score from now on by what nodes leave to this mix; copies made before keep theirs."""
+        if mix is not self.scores.mix and mix != self.scores.mix:
+            self.scores = KeptScores(self.inventory, mix)
+
     def _locate(self, part: NodePlacement) -> tuple[int, list[int]]:
         node = self.index.get(part.node)
         if node is None:
@@ -173,6 +200,7 @@ class ClusterSnapshot:
         self.cpus_free[node] += sign * cpus.bit_count()
         self.cpu_bits_free[node] ^= cpus
         self.memory_free[node] += sign * memory_bytes
+        self.stamp(node)
 
 
 def _column_of(uuid: DeviceUuid, here: tuple[DeviceUuid, ...], part: NodePlacement) -> int:

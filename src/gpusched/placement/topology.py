@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from gpusched.domain.errors import InfeasibleRequest
@@ -65,14 +67,16 @@ def _segment(tree: Tree, spec: JobSpec, name: str, size: int) -> Segment:
     return Segment(level, size // spec.tasks_per_node)
 
 
-def choose_nodes(tree: Tree, ask: GangAsk, fitting: BoolColumn, score: IntColumn) -> IntColumn | Shortfall:
-    """Choose the nodes of a gang: domains as ``ask`` wishes, inside a leaf the best-scored.
+def choose_nodes(
+    tree: Tree, ask: GangAsk, candidates: IntColumn, keys: Sequence[IntColumn]
+) -> IntColumn | Shortfall:
+    """Choose the nodes of a gang: domains as ``ask`` wishes, inside a leaf the best by ``keys``.
 
     Args:
         tree: Where the nodes hang; those that hang nowhere serve only wishes that need not be kept.
         ask: The gang, counted in nodes.
-        fitting: (N,) nodes that could take one node's part.
-        score: (N,) higher is better; read for fitting nodes only.
+        candidates: (M,) rows of nodes that could take one node's part, ascending.
+        keys: Each (M,), higher is better (``score.best``).
 
     Returns:
         (ask.count,) rows, or what is missing.
@@ -80,16 +84,17 @@ def choose_nodes(tree: Tree, ask: GangAsk, fitting: BoolColumn, score: IntColumn
     Raises:
         InvalidSpec: The segments can't be kept whatever is free.
     """
-    counts = place_on_tree(tree, tree.leaf_room(fitting.astype(np.int64)), ask)
+    fitting = np.zeros(len(tree.leaf_of), dtype=np.int64)
+    fitting[candidates] = 1
+    counts = place_on_tree(tree, tree.leaf_room(fitting), ask)
     if isinstance(counts, Shortfall):
-        nodes = np.flatnonzero(fitting)
-        if _must_be_kept(ask) or len(nodes) < ask.count:
+        if _must_be_kept(ask) or len(candidates) < ask.count:
             return counts
-        return nodes[best(score[nodes], ask.count)]
-    chosen = []
+        return candidates[best(keys, ask.count)]
+    leaf_of, chosen = tree.leaf_of[candidates], []
     for leaf in np.flatnonzero(counts):
-        here = np.flatnonzero(fitting & (tree.leaf_of == leaf))
-        chosen.append(here[best(score[here], int(counts[leaf]))])
+        here = np.flatnonzero(leaf_of == leaf)
+        chosen.append(candidates[here[best([key[here] for key in keys], int(counts[leaf]))]])
     return np.concatenate(chosen)
 
 
@@ -97,21 +102,20 @@ def _must_be_kept(ask: GangAsk) -> bool:
     return ask.required is not None or bool(ask.segments)
 
 
-def keep_leaves_whole(tree: Tree, is_idle: BoolColumn, candidates: IntColumn, scores: IntColumn) -> IntColumn:
-    """Let equal scores go to the leaf with the fewest idle nodes, so that the others stay whole for gangs.
+def leaf_key(tree: Tree, is_idle: BoolColumn, candidates: IntColumn) -> IntColumn:
+    """Prefer leaves with few idle nodes, so that the others stay whole for gangs.
 
     Args:
         tree: Where the nodes hang.
         is_idle: (N,) nodes of which no GPU is held.
-        candidates: (M,) rows that are scored.
-        scores: (M,) higher is better.
+        candidates: (M,) rows of nodes.
 
     Returns:
-        (M,) scores in the same order, except where they were equal.
+        (M,) higher is better: 0 where a leaf has no idle node, or the node hangs nowhere.
     """
     idle = np.append(tree.leaf_room(is_idle.astype(np.int64)), 0)
-    finer: IntColumn = scores * (len(is_idle) + 1) - idle[tree.leaf_of[candidates]]
-    return finer
+    key: IntColumn = -idle[tree.leaf_of[candidates]]
+    return key
 
 
 def check_room(inventory: Inventory, spec: JobSpec) -> None:

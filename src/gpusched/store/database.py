@@ -13,6 +13,7 @@ from gpusched.domain.commands import Queued
 from gpusched.domain.errors import LogCorrupt
 from gpusched.domain.ids import JobId, RequestId
 from gpusched.domain.job_state import JobState
+from gpusched.engine.demand import RECENT
 from gpusched.engine.ports import Batch, Loaded, RequestRecord
 from gpusched.store import schema
 from gpusched.store.codec import COMMANDS, JOB, JOB_IDS, NODE
@@ -25,6 +26,11 @@ from gpusched.store.writer_lock import FileLock, take_advisory_lock
 _UNFINISHED = [state.value for state in JobState if not state.is_terminal]
 _LOAD_JOBS = (
     select(schema.jobs.c.body).where(schema.jobs.c.state.in_(_UNFINISHED)).order_by(schema.jobs.c.job_id)
+)
+_LOAD_SUBMITTED = (
+    select(schema.jobs.c.body)
+    .where(schema.jobs.c.job_id >= bindparam("first"))
+    .order_by(schema.jobs.c.job_id)
 )
 _LOAD_NODES = select(schema.nodes.c.body).order_by(schema.nodes.c.name)
 _LOAD_OUTBOX = select(schema.outbox.c.seq, schema.outbox.c.kind, schema.outbox.c.payload).order_by(
@@ -74,6 +80,13 @@ class SqlStore:
                 last_seq=last_seq,
                 last_command_seq=counters.last_command_seq,
                 next_job_id=JobId(counters.next_job_id),
+                submitted=tuple(
+                    (job.job_id, job.spec)
+                    for job in map(
+                        JOB.decode,
+                        connection.scalars(_LOAD_SUBMITTED, {"first": counters.next_job_id - RECENT}),
+                    )
+                ),
             )
 
     def commit(self, batch: Batch) -> None:

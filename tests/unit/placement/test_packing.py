@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from gpusched.domain.errors import InfeasibleRequest, StalePlan
-from gpusched.placement.columns import Packer
 from gpusched.placement.fragmentation import RequestMix
-from gpusched.placement.packing import FutureValue
+from gpusched.placement.shared_columns import Packer
 from gpusched.placement.shared_nodes import WHOLE, Shape, SharedNodes
+from gpusched.placement.shared_packing import FutureValue
 
 
 def cluster(*nodes):
