@@ -7,7 +7,16 @@ import sys
 from benchmarks.report import RESULTS
 from benchmarks.run_all import run_all
 
-BENCHMARKS = ("accepts", "end_to_end", "first_line", "restart", "agent_footprint", "scale", "cycle")
+BENCHMARKS = (
+    "accepts",
+    "end_to_end",
+    "first_line",
+    "restart",
+    "agent_footprint",
+    "scale",
+    "cycle",
+    "simulate",
+)
 
 if __name__ == "__main__":
     sys.exit(run_all("benchmarks", BENCHMARKS, sys.argv[1:], RESULTS))

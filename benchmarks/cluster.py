@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 
@@ -96,6 +97,11 @@ class Head:
             _stop(self._process)
             self._reap()
 
+    def wait(self, deadline_s: float) -> int:
+        """Its exit code, once it has ended by itself."""
+        assert self._process is not None, "the head is not running"
+        return self._process.wait(deadline_s)
+
     def client(self) -> Client:
         """A connection to it."""
         return Client(self.address)
@@ -106,6 +112,15 @@ class Head:
         if self._process.stdout is not None:
             self._process.stdout.close()
         self._process = None
+
+
+class Joined(Protocol):
+    """What agents need of a head: its address, a client, and a home for themselves."""
+
+    home: Path
+    address: str
+
+    def client(self) -> Client: ...
 
 
 @contextmanager
@@ -120,12 +135,12 @@ def running_head(head: Head) -> Iterator[Head]:
 
 @contextmanager
 def running_agents(
-    head: Head, names: Sequence[str], *options: str, settings: Mapping[str, str] | None = None
+    head: Joined, names: Sequence[str], *options: str, settings: Mapping[str, str] | None = None
 ) -> Iterator[list[int]]:
     """Agents of these names, joined to the head. Yields their pids.
 
     Args:
-        head: A running head.
+        head: A running head, or several that stand for one.
         names: Of the nodes.
         options: More arguments of ``gpusched agent``.
         settings: More environment variables.

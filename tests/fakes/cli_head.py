@@ -9,7 +9,8 @@ from pathlib import Path
 
 from gpusched.cli.session import Session
 from gpusched.domain.allocation import Allocation, GrantedDevice, NodeAllocation
-from gpusched.domain.diagnosis import Constraint, Diagnosis, RuledOut
+from gpusched.domain.defrag import DefragPlan, JobMove
+from gpusched.domain.diagnosis import Constraint, Diagnosis, FieldChange, Relaxation, RuledOut
 from gpusched.domain.errors import NotFound
 from gpusched.domain.events import Recorded
 from gpusched.domain.identity import Identity
@@ -160,6 +161,32 @@ def diagnosis() -> Diagnosis:
         ),
         jobs_ahead=0,
         forecast_start_us=NOW_US + 50 * MINUTE_US,
+        relaxations=(
+            Relaxation(
+                "any GPU model (4 NVIDIA A10 free) instead of H100", (FieldChange("gpu_model", None),)
+            ),
+            Relaxation("1 node instead of 2", (FieldChange("nodes", "1"),)),
+        ),
+    )
+
+
+def defrag_plan() -> DefragPlan:
+    def move(job_id: int, user: str, gpus: int, to: str, lost_gpu_s: float | None) -> JobMove:
+        return JobMove(
+            job_id=job_id,
+            name="sweep",
+            user=user,
+            gpus=gpus,
+            from_nodes=("n1",),
+            to_nodes=(to,),
+            lost_gpu_s=lost_gpu_s,
+        )
+
+    return DefragPlan(
+        message="moving 2 jobs with 3 GPUs makes room",
+        gang_nodes=("n1", "n2"),
+        moves=(move(12, "ada", 1, "n3", 5400.0), move(15, "bob", 2, "n4", None)),
+        jobs_ahead=3,
     )
 
 
@@ -191,6 +218,7 @@ def node_views() -> tuple[NodeView, ...]:
             sample=sample,
             jobs=(17,),
             gpus_allocated=2,
+            gpu_milli_allocated=2000,
             cpus_allocated=4,
             memory_allocated_bytes=8 << 30,
         ),
@@ -205,6 +233,7 @@ def node_views() -> tuple[NodeView, ...]:
             sample=None,
             jobs=(),
             gpus_allocated=0,
+            gpu_milli_allocated=0000,
             cpus_allocated=0,
             memory_allocated_bytes=0,
         ),
@@ -213,6 +242,7 @@ def node_views() -> tuple[NodeView, ...]:
             sample=None,
             jobs=(),
             gpus_allocated=0,
+            gpu_milli_allocated=0000,
             cpus_allocated=0,
             memory_allocated_bytes=0,
         ),
@@ -287,14 +317,22 @@ class FakeJobs:
     def release(self, job_id):
         self._change("release", job_id)
 
-    def requeue(self, job_id):
-        self._change("requeue", job_id)
+    def requeue(self, job_id, *, hold=False):
+        self._change("requeue_held" if hold else "requeue", job_id)
+
+    def plan_defrag(self, gang):
+        self.asked.append(("plan_defrag", gang))
+        return defrag_plan()
 
     def watch(self, job_ids, after_seq=0) -> Iterator[Recorded]:
         return iter(self.events)
 
     def logs(self, job_id, **query):
         self.asked.append(("logs", job_id, query))
+        return iter(self.chunks)
+
+    def stacks(self, job_id, **query):
+        self.asked.append(("stacks", job_id, query))
         return iter(self.chunks)
 
     def explain(self, job_id):

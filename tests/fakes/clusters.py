@@ -11,9 +11,12 @@ from gpusched.domain.node import Device, Node, NodeFacts, PciAncestor, PeerLink,
 from gpusched.domain.partition import Partition, Partitions
 from gpusched.placement.placement import Placement
 from gpusched.placement.snapshot import ClusterSnapshot
+from gpusched.policy.plan import RunningEntry
 
 H100, A100, A10 = "NVIDIA H100 80GB HBM3", "NVIDIA A100-SXM4-40GB", "NVIDIA A10"
 MEMORY = {H100: 80 << 30, A100: 40 << 30, A10: 24 << 30}
+SLICE = "NVIDIA A100-SXM4-40GB MIG 1g.5gb"
+LICENSES = (("matlab", 3), ("vcs", 1))
 NVLINK_MB_S, PCIE_MB_S = 450_000, 32_000
 
 
@@ -24,10 +27,16 @@ def make_node(
     memory_bytes: int = 64 << 30,
     island: int | None = None,
     numa_nodes: int = 1,
+    shareable: int = 0,
+    disk_bytes: int | None = None,
+    gres: tuple[tuple[str, int], ...] = (),
     reachable: bool = True,
     schedulability: Schedulability = Schedulability.OPEN,
 ) -> Node:
-    """A node with one device per entry of ``models``, NVLinked in islands of that size (None: not at all)."""
+    """A node with one device per entry of ``models``, NVLinked in islands of that size (None: not at all).
+
+    The first ``shareable`` of them may be shared; a model like "NVIDIA A100 MIG 1g.5gb" is a slice.
+    """
     uuids = [f"GPU-{name}-{column}" for column in range(len(models))]
     numa_of = [column * numa_nodes // max(1, len(models)) for column in range(len(models))]
     numa_cpus = tuple(
@@ -45,8 +54,10 @@ def make_node(
         Device(
             uuid=uuids[column],
             model=model,
-            memory_bytes=MEMORY.get(model),
+            memory_bytes=5 << 30 if model == SLICE else MEMORY.get(model),
             numa_node=numa_of[column],
+            mig_profile=model.partition(" MIG ")[2] or None,
+            shareable=column < shareable,
             cpu_ids=numa_cpus[numa_of[column]],
             peers=tuple(link(column, other) for other in range(len(models)) if other != column),
         )
@@ -63,20 +74,24 @@ def make_node(
         memory_bytes=memory_bytes,
         devices=devices,
         numa_cpu_ids=numa_cpus,
+        disk_bytes=disk_bytes,
+        gres=gres,
     )
     return Node(facts=facts, joined_at_us=0, reachable=reachable, schedulability=schedulability)
 
 
 def snapshot_of(*nodes: Node, partitions: Partitions | None = None) -> ClusterSnapshot:
-    return ClusterSnapshot.of(nodes, partitions or Partitions(), 1)
+    return ClusterSnapshot.of(nodes, partitions or Partitions(), 1, licenses=LICENSES)
 
 
-def take_all(snapshot: ClusterSnapshot, placement: Placement) -> None:
+def take_all(snapshot: ClusterSnapshot, placement: Placement | RunningEntry) -> None:
+    snapshot.take_licenses(placement.licenses)
     for part in placement.nodes:
         snapshot.take(part)
 
 
-def give_all_back(snapshot: ClusterSnapshot, placement: Placement) -> None:
+def give_all_back(snapshot: ClusterSnapshot, placement: Placement | RunningEntry) -> None:
+    snapshot.give_back_licenses(placement.licenses)
     for part in placement.nodes:
         snapshot.give_back(part)
 
@@ -90,6 +105,8 @@ def columns_of(snapshot: ClusterSnapshot) -> tuple[object, ...]:
         snapshot.cpus_free.tolist(),
         snapshot.memory_free.tolist(),
         tuple(snapshot.cpu_bits_free),
+        snapshot.counters_free.tolist(),
+        dict(snapshot.licenses_free),
     )
 
 
@@ -103,16 +120,22 @@ def node_lists(draw: st.DrawFn, *, most: int = 6, always_up: bool = False) -> li
     return [
         make_node(
             f"n{number}",
-            *draw(st.lists(st.sampled_from([H100, A100, A10, "unknown"]), max_size=5)),
+            *draw(st.lists(st.sampled_from([H100, A100, A10, SLICE, "unknown"]), max_size=5)),
             cpus=draw(st.integers(1, 12)),
             memory_bytes=draw(st.integers(0, 8)),
             island=draw(st.sampled_from([None, 1, 2, 4])),
             numa_nodes=draw(st.integers(1, 2)),
+            shareable=draw(st.integers(0, 4)),
+            disk_bytes=draw(st.sampled_from([None, 0, 5])),
+            gres=draw(st.sampled_from([(), (("fpga", 2),), (("fpga", 1), ("nic", 3))])),
             reachable=always_up or draw(st.booleans()),
             schedulability=draw(states),
         )
         for number in range(draw(st.integers(0, most)))
     ]
+
+
+SHARES = st.sampled_from([1000, 1000, 250, 300, 500, 999, 1])
 
 
 @st.composite
@@ -128,11 +151,17 @@ def specs(draw: st.DrawFn, *, plain: bool = False) -> JobSpec:
             "nodelist": draw(st.one_of(st.just(()), names)),
             "exclude": draw(st.one_of(st.just(()), names)),
         }
+    gpus = draw(st.integers(0, 4))
     return JobSpec(
         name="job",
         command=("true",),
         nodes=draw(st.integers(1, 3)),
-        gpus_per_node=draw(st.integers(0, 4)),
+        gpus_per_node=gpus,
+        gpu_milli=draw(SHARES) if gpus == 1 else 1000,
+        mig_profile=draw(st.sampled_from([None, None, None, "1g.5gb", "2g.10gb"])) if gpus else None,
+        disk_bytes=draw(st.sampled_from([0, 0, 2, 5])),
+        gres=draw(st.sampled_from([(), (), (("fpga", 1),), (("nic", 2), ("fpga", 1)), (("none", 1),)])),
+        licenses=draw(st.sampled_from([(), (), (("matlab", 2),), (("vcs", 1), ("matlab", 1))])),
         cpus_per_task=draw(st.integers(1, 6)),
         memory_bytes=draw(st.integers(0, 5)),
         time_limit_s=draw(st.sampled_from([None, 10, 20, 50])),

@@ -11,7 +11,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from gpusched.domain.diagnosis import Constraint, Diagnosis, RuledOut
+from gpusched.domain.defrag import DefragPlan, JobMove
+from gpusched.domain.diagnosis import Constraint, Diagnosis, FieldChange, Relaxation, RuledOut
 from gpusched.domain.errors import Unauthenticated
 from gpusched.domain.events import JobHeld, JobReleased, Recorded
 from gpusched.domain.identity import Identity, Principal, RankRef, Role
@@ -51,6 +52,21 @@ DIAGNOSIS = Diagnosis(
     nodes_fitting_now=0,
     nodes_fitting_empty=2,
     ruled_out=(RuledOut(Constraint.GPUS_FREE, 2, 8, "all taken"),),
+    relaxations=(Relaxation("without nodelist", (FieldChange("nodelist", None),)),),
+)
+DEFRAG_PLAN = DefragPlan(
+    message="moving 2 jobs with 3 GPUs makes room",
+    gang_nodes=(N1,),
+    moves=(
+        JobMove(
+            job_id=JobId(3), name="a", user="ada", gpus=1, from_nodes=(N1,), to_nodes=("n2",), lost_gpu_s=0.0
+        ),
+        JobMove(
+            job_id=JobId(4), name="b", user="bob", gpus=2, from_nodes=(N1,), to_nodes=(), lost_gpu_s=None
+        ),
+    ),
+    is_fewest=False,
+    jobs_ahead=0,
 )
 PREVIEW = PlanPreview(diagnosis=DIAGNOSIS, plan=None, price_per_hour="2.50", currency="EUR")
 EVENTS = (
@@ -79,6 +95,7 @@ NODE = NodeView(
     sample=None,
     jobs=(JobId(7),),
     gpus_allocated=1,
+    gpu_milli_allocated=1000,
     cpus_allocated=2,
     memory_allocated_bytes=0,
 )
@@ -161,16 +178,19 @@ class JobsInMemory:
     async def release(self, who, request_id, job_id):
         await self.memory.answer("release", who, request_id, job_id)
 
-    async def requeue(self, who, request_id, job_id):
-        await self.memory.answer("requeue", who, request_id, job_id)
+    async def requeue(self, who, request_id, job_id, *, hold):
+        await self.memory.answer("requeue", who, request_id, job_id, hold)
+
+    async def plan_defrag(self, who, gang):
+        return await self.memory.answer("plan_defrag", who, gang, value=DEFRAG_PLAN)
 
     def watch(self, who, job_ids, after_seq):
         events = tuple(event for event in EVENTS if event.seq > after_seq)
         return self.memory.stream("watch", who, tuple(job_ids), after_seq, items=events)
 
-    def logs(self, who, job_id, *, epoch, ranks, since_us, tail_lines, follow):
+    def logs(self, who, job_id, *, epoch, ranks, since_us, tail_lines, follow, source):
         return self.memory.stream(
-            "logs", who, job_id, epoch, ranks, since_us, tail_lines, follow, items=CHUNKS
+            "logs", who, job_id, epoch, ranks, since_us, tail_lines, follow, source, items=CHUNKS
         )
 
     async def explain(self, who, job_id):

@@ -9,14 +9,23 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from fakes.clusters import H100, TWO_PARTITIONS, make_node, node_lists, specs, take_all
+from fakes.clusters import (
+    H100,
+    LICENSES,
+    TWO_PARTITIONS,
+    give_all_back,
+    make_node,
+    node_lists,
+    specs,
+    take_all,
+)
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from gpusched.domain.job_state import PendingReason
 from gpusched.placement.counts import RequestColumns, Room
 from gpusched.placement.fit import fit_empty, fit_now
-from gpusched.placement.gang import fits, place
+from gpusched.placement.gang import could_fit, fits, place
 from gpusched.placement.holdings import give_back, hold
 from gpusched.placement.request import node_request
 from gpusched.placement.snapshot import ClusterSnapshot
@@ -37,17 +46,22 @@ def plain_plan(snapshot, queue, running, now_us):
     def start(entry, placement, ends_by_us):
         take_all(now, placement)
         starts.append(Start(entry.job_id, placement))
-        running.append(RunningEntry(entry.job_id, placement.nodes, ends_by_us))
+        running.append(RunningEntry(entry.job_id, placement.nodes, ends_by_us, placement.licenses))
 
     def off(spec, avoid):
         return place(now, spec, avoid=avoid) if fits(now, spec, avoid=avoid) else None
 
     def beside(spec):
         if later is None:
-            return off(spec, fit_empty(now.inventory, node_request(head)))
+            is_rival = dict(spec.licenses).keys() & dict(head.licenses).keys()
+            return None if is_rival else off(spec, fit_empty(now.inventory, node_request(head)))
         placement = place(now, spec)
         trial = later.snapshot.copy()
-        take_all(trial, placement)
+        trial.take_licenses(spec.licenses)
+        if not trial.has_licenses(head.licenses):
+            return None
+        for part in placement.nodes:
+            trial.take(part)
         if not fits(trial, head):
             rows = [now.index[part.node] for part in place(later.snapshot, head).nodes]
             placement = off(spec, np.isin(np.arange(len(now.names)), rows))
@@ -58,7 +72,7 @@ def plain_plan(snapshot, queue, running, now_us):
     for entry in queue:
         spec = entry.spec
         ends_by_us = None if spec.time_limit_s is None else now_us + spec.time_limit_s * SECOND_US
-        if np.count_nonzero(fit_empty(now.inventory, node_request(spec))) < spec.nodes:
+        if not could_fit(now, spec):
             reasons[entry.job_id] = PendingReason.NODES_UNAVAILABLE
         elif head is None and fits(now, spec):
             start(entry, place(now, spec), ends_by_us)
@@ -74,7 +88,7 @@ def plain_plan(snapshot, queue, running, now_us):
                 continue
             if is_harmless:
                 placement = place(now, spec)
-            elif any(
+            elif not spec.licenses and any(
                 node_request(other.spec) == node_request(spec) and other.spec.nodes <= spec.nodes
                 for other in refused
             ):
@@ -82,7 +96,7 @@ def plain_plan(snapshot, queue, running, now_us):
             else:
                 placement = beside(spec)
             if placement is None:
-                refused.append(entry)
+                refused += [] if spec.licenses else [entry]
                 continue
             del reasons[entry.job_id]
             start(entry, placement, ends_by_us)
@@ -98,7 +112,7 @@ class History:
         self.rebuild()
 
     def rebuild(self):
-        self.snapshot = ClusterSnapshot.of(self.nodes, TWO_PARTITIONS, 1)
+        self.snapshot = ClusterSnapshot.of(self.nodes, TWO_PARTITIONS, 1, licenses=LICENSES)
         for entry in self.running:
             take_all(self.snapshot, entry)  # has nodes, as a placement has
 
@@ -108,8 +122,7 @@ class History:
 
     def end(self, number):
         if self.running:
-            for part in self.running.pop(number % len(self.running)).nodes:
-                self.snapshot.give_back(part)
+            give_all_back(self.snapshot, self.running.pop(number % len(self.running)))
 
     def flip(self, number):
         if self.nodes:
@@ -119,7 +132,8 @@ class History:
 
     def join(self, number):
         """A node whose name moves the rows of all others."""
-        self.nodes = [make_node(f"a{len(self.nodes)}", *[H100] * (number % 5)), *self.nodes]
+        name, gpus = f"a{len(self.nodes)}", number % 5
+        self.nodes = [make_node(name, *[H100] * gpus, shareable=number % 3), *self.nodes]
         self.rebuild()
 
     def cancel(self, number):
@@ -136,7 +150,8 @@ class History:
             take_all(self.snapshot, start.placement)
             limit_s = limits[start.job_id]
             ends_by_us = None if limit_s is None else self.now_us + limit_s * SECOND_US
-            self.running.append(RunningEntry(start.job_id, start.placement.nodes, ends_by_us))
+            held = start.placement
+            self.running.append(RunningEntry(start.job_id, held.nodes, ends_by_us, held.licenses))
         started = {start.job_id for start in plan.starts}
         self.queue = [entry for entry in self.queue if entry.job_id not in started]
         self.now_us += SECOND_US
@@ -183,7 +198,7 @@ def test_a_long_queue_is_planned_as_a_plain_loop_would(nodes, wanted):
 @given(node_lists(), st.lists(specs(), max_size=6), st.lists(specs(), max_size=12), st.data())
 @settings(max_examples=300, deadline=None)
 def test_requests_counted_at_once_fit_as_many_nodes_as_each_alone(nodes, held, wanted, data):
-    snapshot = ClusterSnapshot.of(nodes, TWO_PARTITIONS, 1)
+    snapshot = ClusterSnapshot.of(nodes, TWO_PARTITIONS, 1, licenses=LICENSES)
     for spec in held:
         if fits(snapshot, spec):
             take_all(snapshot, place(snapshot, spec))
@@ -204,7 +219,7 @@ def test_requests_counted_at_once_fit_as_many_nodes_as_each_alone(nodes, held, w
 @given(node_lists(always_up=True), st.lists(specs(), max_size=10), st.data())
 @settings(max_examples=200, deadline=None)
 def test_holdings_given_back_in_bulk_leave_what_parts_given_back_one_by_one_leave(nodes, wanted, data):
-    one_by_one = ClusterSnapshot.of(nodes, TWO_PARTITIONS, 1)
+    one_by_one = ClusterSnapshot.of(nodes, TWO_PARTITIONS, 1, licenses=LICENSES)
     placements = []
     for spec in wanted:
         if fits(one_by_one, spec):
@@ -213,8 +228,7 @@ def test_holdings_given_back_in_bulk_leave_what_parts_given_back_one_by_one_leav
     in_bulk = one_by_one.copy()
     ended = [placement for placement in placements if data.draw(st.booleans())]
     for placement in ended:
-        for part in placement.nodes:
-            one_by_one.give_back(part)
-    give_back(in_bulk, [hold(in_bulk.inventory, placement.nodes) for placement in ended])
+        give_all_back(one_by_one, placement)
+    give_back(in_bulk, [hold(in_bulk.inventory, each.nodes, each.licenses) for each in ended])
     for name in set(ClusterSnapshot.__slots__) - {"inventory", "scores", "stamps"}:
         assert np.array_equal(getattr(in_bulk, name), getattr(one_by_one, name)), name

@@ -15,13 +15,15 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from gpusched.domain.errors import Rejected
 from gpusched.domain.events import AgentReport, JobEnded, JobSubmitted, TasksStarted
-from gpusched.domain.ids import JobId, NodeName
-from gpusched.domain.job_spec import JobSpec
+from gpusched.domain.ids import AttemptId, Epoch, JobId, NodeName
+from gpusched.domain.job_spec import JobSpec, StallAction, StallPolicy
 from gpusched.domain.job_state import EndReason, JobState
 from gpusched.engine.core import Engine
 from gpusched.engine.inputs import (
     CancelJob,
     DrainNode,
+    GangMoves,
+    GangStalled,
     HoldJob,
     NodeConnected,
     NodeHeard,
@@ -63,7 +65,13 @@ class EngineMachine(RuleBasedStateMachine):
     )
     def submit(self, nodes: int, gpus: int, requeue: bool, hold: bool, limit: int | None, nice: int) -> None:
         wanted = spec(
-            nodes=nodes, gpus_per_node=gpus, requeue=requeue, hold=hold, time_limit_s=limit, nice=nice
+            nodes=nodes,
+            gpus_per_node=gpus,
+            requeue=requeue,
+            hold=hold,
+            time_limit_s=limit,
+            nice=nice,
+            stall=StallPolicy(60, StallAction.REQUEUE) if requeue else None,
         )
         request = Submit(who=ALICE, request_id=self.cluster.request_id(), specs=(wanted,))
         (first,) = self.cluster.step([request])
@@ -121,6 +129,14 @@ class EngineMachine(RuleBasedStateMachine):
             self.cluster.step(facts_=[Reported(fact.node, fact)])
             if already_over:
                 assert len(self.cluster.log) == length
+
+    @rule(data=st.data(), moves=st.booleans())
+    def stall(self, data: st.DataObject, moves: bool) -> None:
+        job_id = JobId(data.draw(st.integers(1, max(1, self.cluster.engine.state.next_job_id))))
+        attempt_id = AttemptId(job_id, Epoch(data.draw(st.integers(1, 2))))
+        node = NodeName(data.draw(st.sampled_from(NODES)))
+        stalled = GangStalled(attempt_id, node, global_rank=0, quiet_s=60.0, evidence="it waits")
+        self.cluster.step(facts_=[GangMoves(attempt_id) if moves else stalled])
 
     @rule(node=st.sampled_from(NODES), heard=st.booleans())
     def silence(self, node: str, heard: bool) -> None:

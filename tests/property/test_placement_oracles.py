@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import combinations
 
 import numpy as np
@@ -21,37 +22,47 @@ from gpusched.placement.score import best, fullness
 def is_fitting(device, spec):
     words = spec.gpu_model.lower().split() if spec.gpu_model else []
     memory = spec.gpu_memory_bytes
-    return all(word in device.model.lower().replace("-", " ").split() for word in words) and (
-        memory is None or (device.memory_bytes is not None and device.memory_bytes >= memory)
+    return (
+        all(word in device.model.lower().replace("-", " ").split() for word in words)
+        and (memory is None or (device.memory_bytes is not None and device.memory_bytes >= memory))
+        and device.mig_profile == spec.mig_profile
+        and (device.shareable or spec.gpu_milli == 1000)
     )
 
 
 def is_large_enough(node, spec):
     partition = TWO_PARTITIONS.named(spec.partition)
     devices = [device for device in node.facts.devices if is_fitting(device, spec)]
-    has_model = any(is_fitting(d, spec) for d in node.facts.devices) or not (
-        spec.gpu_model or spec.gpu_memory_bytes
-    )
     return (
         partition is not None
         and partition.holds(node.name)
         and (not spec.nodelist or node.name in spec.nodelist)
         and node.name not in spec.exclude
-        and (has_model or spec.gpus_per_node == 0)
         and len(devices) >= spec.gpus_per_node
         and len(node.facts.cpu_ids) >= spec.cpus_per_node
         and node.facts.memory_bytes >= spec.memory_bytes
+        and (node.facts.disk_bytes or 0) >= spec.disk_bytes
+        and all(dict(node.facts.gres).get(name, 0) >= count for name, count in spec.gres)
     )
 
 
 def has_free(node, spec, held):
     parts = [part for placement in held for part in placement.nodes if part.node == node.name]
-    busy = {uuid for part in parts for uuid in part.devices}
-    free = [d for d in node.facts.devices if d.uuid not in busy and is_fitting(d, spec)]
+    held_milli = Counter()
+    held_counts = Counter()
+    for part in parts:
+        held_milli.update(dict.fromkeys(part.devices, part.gpu_milli))
+        held_counts.update(dict(part.counters))
+    roomy = [d for d in node.facts.devices if held_milli[d.uuid] + spec.gpu_milli <= 1000]
+    free = [device for device in roomy if is_fitting(device, spec)]
     return (
         len(free) >= spec.gpus_per_node
         and len(node.facts.cpu_ids) - sum(len(part.cpu_ids) for part in parts) >= spec.cpus_per_node
         and node.facts.memory_bytes - sum(part.memory_bytes for part in parts) >= spec.memory_bytes
+        and (node.facts.disk_bytes or 0) - held_counts["fs/disk"] >= spec.disk_bytes
+        and all(
+            dict(node.facts.gres)[name] - held_counts[f"gres/{name}"] >= count for name, count in spec.gres
+        )
     )
 
 
@@ -82,7 +93,7 @@ def test_a_node_fits_now_exactly_when_every_constraint_is_met(case):
     snapshot = snapshot_of(*nodes, partitions=TWO_PARTITIONS)
     occupy(snapshot, jobs, place)
     masks = constraint_masks(snapshot, node_request(spec))
-    assert list(masks) == list(Constraint)
+    assert list(masks) == [constraint for constraint in Constraint if constraint is not Constraint.LICENSES]
     together = np.logical_and.reduce([np.ones(len(nodes), dtype=bool), *masks.values()])
     assert together.tolist() == fit_now(snapshot, node_request(spec)).tolist()
 
@@ -97,7 +108,7 @@ def test_fullness_orders_nodes_as_the_written_rule_does(case):
 
     def rule(node):
         parts = [part for placement in held for part in placement.nodes if part.node == node.name]
-        gpus_free = len(node.facts.devices) - sum(len(part.devices) for part in parts)
+        gpus_free = len(node.facts.devices) - len({uuid for part in parts for uuid in part.devices})
         cpus_used = sum(len(part.cpu_ids) for part in parts)
         return (spec.gpus_per_node == 0 and bool(node.facts.devices), gpus_free, -cpus_used)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from fakes.clusters import (
+    LICENSES,
     TWO_PARTITIONS,
     columns_of,
     give_all_back,
@@ -16,6 +19,7 @@ from fakes.clusters import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gpusched.domain.diagnosis import Constraint
 from gpusched.domain.errors import GpuschedError, InfeasibleRequest, InsufficientResources
 from gpusched.domain.job_state import PendingReason
 from gpusched.placement.diagnose import check_feasible, diagnose
@@ -38,7 +42,7 @@ def outcome(snapshot, spec):
 def test_no_device_or_cpu_is_held_twice_and_every_gang_is_whole_or_absent(nodes, queue):
     snapshot = snapshot_of(*nodes, partitions=TWO_PARTITIONS)
     facts = {node.name: node.facts for node in nodes}
-    devices, cpus = [], []
+    devices, cpus, licenses = Counter(), [], Counter()
     for spec in queue:
         before = columns_of(snapshot)
         placement = outcome(snapshot, spec)
@@ -46,6 +50,7 @@ def test_no_device_or_cpu_is_held_twice_and_every_gang_is_whole_or_absent(nodes,
         if isinstance(placement, type):
             continue
         take_all(snapshot, placement)
+        licenses.update(dict(placement.licenses))
         assert len({part.node for part in placement.nodes}) == len(placement.nodes) == spec.nodes
         for part in placement.nodes:
             assert len(part.devices) == spec.gpus_per_node
@@ -53,9 +58,13 @@ def test_no_device_or_cpu_is_held_twice_and_every_gang_is_whole_or_absent(nodes,
             models = {device.uuid: device.model for device in facts[part.node].devices}
             if spec.gpu_model is not None:
                 assert all(is_model_match(spec.gpu_model, models[uuid]) for uuid in part.devices)
-            devices += part.devices
+            fitted = {device.uuid: device for device in facts[part.node].devices}
+            assert all(fitted[uuid].mig_profile == spec.mig_profile for uuid in part.devices)
+            assert spec.gpu_milli == 1000 or all(fitted[uuid].shareable for uuid in part.devices)
+            devices.update(dict.fromkeys(part.devices, part.gpu_milli))
             cpus += [(part.node, cpu) for cpu in part.cpu_ids]
-    assert len(devices) == len(set(devices))
+    assert max(devices.values(), default=0) <= 1000
+    assert all(licenses[name] <= total for name, total in LICENSES)
     assert len(cpus) == len(set(cpus))
 
 
@@ -78,7 +87,7 @@ def test_placement_does_not_depend_on_the_order_in_which_nodes_are_listed(nodes,
     dice.shuffle(shuffled)
     answers = []
     for listed in (nodes, shuffled):
-        snapshot = ClusterSnapshot.of(listed, TWO_PARTITIONS, 1)
+        snapshot = ClusterSnapshot.of(listed, TWO_PARTITIONS, 1, licenses=LICENSES)
         answers.append((occupy(snapshot, queue, place), outcome(snapshot, spec)))
     assert answers[0] == answers[1]
 
@@ -104,8 +113,9 @@ def test_a_gang_is_placed_exactly_when_enough_nodes_can_each_hold_a_part(nodes, 
     snapshot = snapshot_of(*nodes, partitions=TWO_PARTITIONS)
     occupy(snapshot, queue, place)
     able = sum(some_node_can(snapshot, spec, node.name) for node in nodes)
-    assert fits(snapshot, spec) is (able >= spec.nodes)
-    assert isinstance(outcome(snapshot, spec), type) is (able < spec.nodes)
+    is_able = able >= spec.nodes and snapshot.has_licenses(spec.licenses)
+    assert fits(snapshot, spec) is is_able
+    assert isinstance(outcome(snapshot, spec), type) is not is_able
 
 
 @given(node_lists(), jobs, specs())
@@ -134,6 +144,6 @@ def test_diagnosis_counts_add_up(nodes, queue, spec):
     diagnosis = diagnose(snapshot, spec)
     assert diagnosis.nodes_total == len(nodes)
     assert diagnosis.nodes_fitting_now <= diagnosis.nodes_fitting_empty <= len(nodes)
-    ruled_out = [item.nodes for item in diagnosis.ruled_out]
+    ruled_out = [item.nodes for item in diagnosis.ruled_out if item.constraint is not Constraint.LICENSES]
     assert all(0 < count <= len(nodes) for count in ruled_out)
     assert max(ruled_out, default=0) <= len(nodes) - diagnosis.nodes_fitting_now <= sum(ruled_out)

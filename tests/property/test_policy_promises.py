@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fakes.clusters import H100, columns_of, make_node, snapshot_of, take_all
+from fakes.clusters import H100, SHARES, columns_of, give_all_back, make_node, snapshot_of, take_all
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import PendingReason
 from gpusched.placement.fit import fit_empty
-from gpusched.placement.gang import fits, place
+from gpusched.placement.gang import could_fit, fits, place
 from gpusched.placement.request import node_request
 from gpusched.policy.backfill import make_plan
 from gpusched.policy.forecast import forecast_start
@@ -23,11 +23,19 @@ NOW_US = 100 * SECOND_US
 
 @st.composite
 def node_shares(draw, nodes):
-    """A job that asks for up to all of a node's 4 GPUs and 8 CPUs, on some of the nodes."""
+    """A job that asks for up to all of a node's 4 GPUs and 8 CPUs, on some of the nodes.
+
+    Some ask for a share of one GPU, some for what is counted: disk, a generic counter, licences.
+    """
+    gpus = draw(st.integers(0, 4))
     return JobSpec(
         name="job",
         nodes=draw(st.integers(1, nodes)),
-        gpus_per_node=draw(st.integers(0, 4)),
+        gpus_per_node=gpus,
+        gpu_milli=draw(SHARES) if gpus == 1 else 1000,
+        disk_bytes=draw(st.sampled_from([0, 0, 0, 3, 5])),
+        gres=draw(st.sampled_from([(), (), (), (("fpga", 1),), (("fpga", 2),)])),
+        licenses=draw(st.sampled_from([(), (), (), (("matlab", 2),), (("vcs", 1), ("matlab", 1))])),
         cpus_per_task=draw(st.integers(1, 8)),
         time_limit_s=draw(st.sampled_from([None, 5, 10, 20, 50])),
     )
@@ -38,7 +46,19 @@ def situations(draw, *, limited=False):
     """A crowded cluster of two to five nodes, some smaller, and a queue of jobs most of which could run."""
     count = draw(st.integers(2, 5))
     sizes = draw(st.lists(st.sampled_from([4, 4, 2, 0]), min_size=count, max_size=count))
-    snapshot = snapshot_of(*[make_node(f"n{i}", *[H100] * gpus, cpus=8) for i, gpus in enumerate(sizes)])
+    snapshot = snapshot_of(
+        *[
+            make_node(
+                f"n{i}",
+                *[H100] * gpus,
+                cpus=8,
+                shareable=draw(st.integers(0, 4)),
+                disk_bytes=draw(st.sampled_from([5, 6, 10])),
+                gres=(("fpga", draw(st.integers(1, 3))),),
+            )
+            for i, gpus in enumerate(sizes)
+        ]
+    )
     running = []
     for number, spec in enumerate(draw(st.lists(node_shares(2), min_size=1, max_size=8))):
         if not fits(snapshot, spec):
@@ -48,7 +68,7 @@ def situations(draw, *, limited=False):
         ends = st.integers(90, 140)
         ends_s = draw(ends if limited else st.one_of(ends, ends, st.none()))
         ends_by_us = None if ends_s is None else ends_s * SECOND_US
-        running.append(RunningEntry(1000 + number, placement.nodes, ends_by_us))
+        running.append(RunningEntry(1000 + number, placement.nodes, ends_by_us, placement.licenses))
     queue = draw(st.lists(node_shares(count), min_size=1, max_size=8))
     return snapshot, [QueueEntry(number, spec) for number, spec in enumerate(queue, start=1)], running
 
@@ -61,7 +81,8 @@ def after(snapshot, running, plan, queue):
         take_all(started, start.placement)
         limit_s = limits[start.job_id]
         ends_by_us = None if limit_s is None else NOW_US + limit_s * SECOND_US
-        entries.append(RunningEntry(start.job_id, start.placement.nodes, ends_by_us))
+        held = start.placement
+        entries.append(RunningEntry(start.job_id, held.nodes, ends_by_us, held.licenses))
     return started, entries
 
 
@@ -111,6 +132,7 @@ def test_while_the_head_has_no_forecast_no_unlimited_job_joins_nodes_it_could_us
     for start in plan.starts:
         if start.job_id > head.job_id and specs_by_id[start.job_id].time_limit_s is None:
             assert not any(usable[snapshot.index[part.node]] for part in start.placement.nodes)
+            assert not dict(start.placement.licenses).keys() & dict(head.spec.licenses).keys()
 
 
 @given(situations())
@@ -152,8 +174,7 @@ def test_forecast_equals_playing_the_ends_forward_one_by_one(situation, spec):
     for entry in sorted((e for e in running if e.ends_by_us is not None), key=lambda e: e.ends_by_us):
         if expected is not None:
             break
-        for part in entry.nodes:
-            later.give_back(part)
+        give_all_back(later, entry)
         if fits(later, spec):
             expected = max(NOW_US, entry.ends_by_us)
     assert (None if found is None else found.start_us) == expected
@@ -175,7 +196,7 @@ def test_plan_is_the_same_for_the_same_inputs_and_no_deeper_than_asked(situation
 def test_a_queue_of_feasible_jobs_always_empties_when_jobs_end_by_their_limits(situation):
     snapshot, queue, running = situation
     queue = [QueueEntry(e.job_id, replace(e.spec, time_limit_s=e.spec.time_limit_s or 30)) for e in queue]
-    queue = [e for e in queue if fit_empty(snapshot.inventory, node_request(e.spec)).sum() >= e.spec.nodes]
+    queue = [e for e in queue if could_fit(snapshot, e.spec)]
     now_us, promised = NOW_US, {}
     while queue:
         plan = make_plan(snapshot, queue, running, now_us, depth_max=100)
@@ -184,11 +205,9 @@ def test_a_queue_of_feasible_jobs_always_empties_when_jobs_end_by_their_limits(s
         for start in plan.starts:
             spec = next(entry.spec for entry in queue if entry.job_id == start.job_id)
             assert now_us <= promised.get(start.job_id, now_us)
-            take_all(snapshot, start.placement)
-            running = [
-                *running,
-                RunningEntry(start.job_id, start.placement.nodes, now_us + spec.time_limit_s * SECOND_US),
-            ]
+            held, ends_by_us = start.placement, now_us + spec.time_limit_s * SECOND_US
+            take_all(snapshot, held)
+            running = [*running, RunningEntry(start.job_id, held.nodes, ends_by_us, held.licenses)]
         queue = [entry for entry in queue if entry.job_id not in {start.job_id for start in plan.starts}]
         if not queue:
             break
@@ -196,6 +215,5 @@ def test_a_queue_of_feasible_jobs_always_empties_when_jobs_end_by_their_limits(s
         now_us = max(now_us, min(entry.ends_by_us for entry in running))
         for entry in running:
             if entry.ends_by_us <= now_us:
-                for part in entry.nodes:
-                    snapshot.give_back(part)
+                give_all_back(snapshot, entry)
         running = [entry for entry in running if entry.ends_by_us > now_us]

@@ -42,7 +42,7 @@ def requests(draw):
 def snapshots(draw):
     """Nodes of one model each, with parts of their GPUs and CPUs taken."""
     nodes = [
-        make_node(f"n{row}", *[draw(st.sampled_from(MODELS))] * draw(st.integers(0, 4)), cpus=40)
+        make_node(f"n{row}", *[draw(st.sampled_from(MODELS))] * draw(st.integers(0, 4)), cpus=40, shareable=4)
         for row in range(draw(st.integers(1, 6)))
     ]
     snapshot = snapshot_of(*nodes)

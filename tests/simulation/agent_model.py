@@ -22,10 +22,12 @@ from gpusched.agent.outbox import Outbox
 from gpusched.agent.runner import Runner
 from gpusched.agent.session import Session
 from gpusched.agent.shim.files import AttemptDir
+from gpusched.agent.vitals import Vitals
 from gpusched.domain.errors import GpuschedError, HeadUnavailable
 from gpusched.domain.events import AgentReport
 from gpusched.domain.ids import AttemptId, DeviceUuid
 from gpusched.domain.link import FromAgent, FromHead
+from gpusched.domain.pulse import QuietRank
 from gpusched.domain.telemetry import NodeSample
 
 RECONNECT_FIRST_S = 0.1
@@ -75,6 +77,13 @@ class NoMeters:
 
     async def complete(self, fact: AgentReport) -> AgentReport:
         return fact
+
+
+class NoVitals:
+    """Sees no ranks: what a rank does between two events is not simulated."""
+
+    async def quiet(self, sample: NodeSample) -> tuple[QuietRank, ...]:
+        return ()
 
 
 class _Link:
@@ -164,6 +173,15 @@ class AgentModel:
         connection = self.connection = await self._network.connect(self._machine.name)
         try:
             meters = cast(Meters, NoMeters(self._machine))
-            await Session(_Link(connection), self._machine.facts(), runner, self._outbox, meters).run()
+            vitals = cast(Vitals, NoVitals())
+            session = Session(
+                _Link(connection),
+                self._machine.facts(),
+                runner=runner,
+                outbox=self._outbox,
+                meters=meters,
+                vitals=vitals,
+            )
+            await session.run()
         finally:
             connection.close(Way.TO_HEAD)

@@ -18,7 +18,7 @@ from gpusched.agent.shim.output import TIME_ROW, TIME_STEP_US, segment_path
 from gpusched.agent.shim.record import Phase, Record
 from gpusched.domain.errors import NotFound
 from gpusched.domain.ids import AttemptId, NodeName
-from gpusched.domain.logs import LogChunk, LogQuery
+from gpusched.domain.logs import LogChunk, LogQuery, LogSource
 
 CHUNK_BYTES_MAX = 64 * 1024
 POLL_FIRST_S = 0.01
@@ -47,6 +47,10 @@ async def read_logs(home: Path, node: NodeName, query: LogQuery) -> AsyncIterato
     """
     attempt_id = AttemptId(query.job_id, query.epoch)
     files = attempt_dir(home, attempt_id)
+    if query.source is LogSource.STACKS:
+        for number in _ranks_asked_for(files, query, node):
+            yield _stacks_of(files, number, node)
+        return
     ranks = [
         _Rank(number, files.rank_logs(number), _start(files.rank_logs(number), query))
         for number in _ranks_asked_for(files, query, node)
@@ -78,6 +82,22 @@ def last_lines(files: AttemptDir, global_rank: int, count_max: int) -> tuple[str
             break
     lines = data[-LAST_LINES_BYTES_MAX:].decode(errors="replace").splitlines()
     return tuple(lines[-count_max:])
+
+
+def _stacks_of(files: AttemptDir, global_rank: int, node: NodeName) -> LogChunk:
+    """All that is kept of one rank; empty if its stacks were never taken."""
+    try:
+        data = files.rank_stacks(global_rank).read_bytes()
+    except FileNotFoundError:
+        data = b""
+    return LogChunk(global_rank=global_rank, node=node, offset=0, data=data, is_last=True)
+
+
+def output_end(files: AttemptDir, global_rank: int) -> int:
+    """The offset after the last byte of a rank's output that is on disk."""
+    folder = files.rank_logs(global_rank)
+    segments = _segments(folder)
+    return segments[-1] + _size(folder, segments[-1]) if segments else 0
 
 
 def _ranks_asked_for(files: AttemptDir, query: LogQuery, node: NodeName) -> list[int]:

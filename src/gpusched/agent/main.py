@@ -22,17 +22,19 @@ from gpusched.agent.runner import Runner
 from gpusched.agent.sampler import Sampler
 from gpusched.agent.session import Session
 from gpusched.agent.shim.containment import own_cgroup
-from gpusched.domain.errors import GpuschedError, InvalidSpec, NotPermitted, Violation
+from gpusched.agent.vitals import Vitals
+from gpusched.domain.errors import GpuschedError, HeadUnavailable, InvalidSpec, NotPermitted, Violation
 from gpusched.domain.hostlist import NODE_NAME
 from gpusched.domain.ids import NodeName
 from gpusched.domain.node import Device
-from gpusched.wire.address import Address, default_address, parse_address
+from gpusched.wire.address import Address, default_addresses, parse_addresses
 from gpusched.wire.agent_link import connect_agent
+from gpusched.wire.heads import Heads
 
 log = logging.getLogger(__name__)
 
 RECONNECT_FIRST_S = 0.1
-RECONNECT_MAX_S = 5.0
+RECONNECT_MAX_S = 3.0  # a lease that a dead head gave must be renewed by the next one in time
 STOP_KILL_WAIT_S = 10
 
 
@@ -49,7 +51,7 @@ class AgentSettings:
 
     node: NodeName
     home: Path
-    address: str | None = None  # of the head; None: the local one
+    address: str | None = None  # of the head, or of several, by commas; None: the local one
     devices: str | None = None  # declared; None: read by NVML
     declared: Declared = field(default_factory=Declared)
     on_stop: OnStop = OnStop.LEAVE
@@ -64,7 +66,7 @@ async def run_agent(settings: AgentSettings) -> None:
         NotPermitted: The head does not take this agent.
     """
     _check_name(settings.node)
-    address = default_address() if settings.address is None else parse_address(settings.address)
+    heads = Heads(default_addresses() if settings.address is None else parse_addresses(settings.address))
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -79,7 +81,7 @@ async def run_agent(settings: AgentSettings) -> None:
         runner = Runner(settings.home, settings.node, cgroup_parent=own_cgroup())
         await runner.start()
         stack.push_async_callback(runner.close)
-        agent = _Agent(settings, address, devices, runner, meters)
+        agent = _Agent(settings, heads, devices, runner, meters)
         working = asyncio.create_task(agent.work())
         waiting = asyncio.create_task(stopped.wait())
         await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -111,14 +113,16 @@ class _Agent:
     def __init__(
         self,
         settings: AgentSettings,
-        address: Address,
+        heads: Heads,
         devices: tuple[Device, ...],
         runner: Runner,
         meters: Meters,
     ) -> None:
-        self._settings, self._address, self._devices = settings, address, devices
+        self._settings, self._heads, self._devices = settings, heads, devices
         self._runner, self._meters = runner, meters
         self._outbox = Outbox()
+        real = frozenset(device.uuid for device in devices if not device.declared)
+        self._vitals = Vitals(runner, real)
 
     async def work(self) -> None:
         try:
@@ -145,30 +149,39 @@ class _Agent:
     async def _stay_connected(self) -> None:
         wait_s = RECONNECT_FIRST_S
         while True:
-            began = time.monotonic()
+            began, head = time.monotonic(), self._heads.current
             try:
-                await self._serve_once()
+                await self._serve_once(head)
                 log.warning("the head ended the stream")
+                self._heads.move_on(head, HeadUnavailable("the stream has ended"))
             except (GpuschedError, ExceptionGroup) as error:
                 cause = _first_of(error)
                 if isinstance(cause, NotPermitted) or not isinstance(cause, GpuschedError):
                     raise cause from None
                 log.warning("stream to the head ended: %s", cause)
+                self._heads.move_on(head, cause)
             # A stream that lived was a good one: start over with short waits.
             wait_s = RECONNECT_FIRST_S if time.monotonic() - began > RECONNECT_MAX_S else wait_s
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 2, RECONNECT_MAX_S)
 
-    async def _serve_once(self) -> None:
-        async with connect_agent(self._address, self._settings.node) as link:
+    async def _serve_once(self, head: Address) -> None:
+        async with connect_agent(head, self._settings.node) as link:
             facts = read_facts(
                 self._settings.node,
-                self._address.text,
+                head.text,
                 devices=self._devices,
                 agent_version=_version(),
                 declared=self._settings.declared,
             )
-            session = Session(link, facts, self._runner, self._outbox, self._meters)
+            session = Session(
+                link,
+                facts,
+                runner=self._runner,
+                outbox=self._outbox,
+                meters=self._meters,
+                vitals=self._vitals,
+            )
             await session.run()
 
 

@@ -35,6 +35,7 @@ from gpusched.agent.shim.lease import Lease
 from gpusched.agent.shim.order import LeaseTerm, Order, StopOrder
 from gpusched.agent.shim.proc import boot_id, is_same_process
 from gpusched.agent.shim.record import Phase, Record, RecordFile, remove_reserve
+from gpusched.agent.stacks import write_stacks
 from gpusched.agent.watch import ShimWatch
 from gpusched.agent.zygote import Zygote
 from gpusched.domain.errors import LogCorrupt, NodeUnavailable
@@ -49,6 +50,7 @@ from gpusched.domain.telemetry import DeviceUse
 LAST_LINES_MAX = 20
 SWEEP_PAUSE_S = 0.02
 DISK_RETRY_S = 1.0
+STACKS_LIMIT_S = 20.0  # how long a stop waits for them
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +64,7 @@ class _Held:
     facts: dict[type[AgentReport], AgentReport] = field(default_factory=dict)
     open_facts: dict[type[AgentReport], AgentReport] = field(default_factory=dict)
     accepting: asyncio.Task[None] | None = None
+    dumping: asyncio.Task[None] | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     is_acknowledged: bool = False
 
@@ -185,6 +188,15 @@ class Runner:
                 f"{self._home} cannot be written: {error.strerror}; free some space"
             ) from error
 
+    async def dump_stacks(self, attempt_id: AttemptId) -> None:
+        """Keep what the attempt's ranks are doing (``stacks.write_stacks``); nothing if none run here."""
+        held = self._held.get(attempt_id)
+        if held is None or held.ended.is_set():
+            return
+        if held.dumping is None or held.dumping.done():
+            held.dumping = self._supervise(write_stacks(held.files))
+        await asyncio.shield(held.dumping)
+
     def acknowledge(self, fact: AgentReport) -> None:
         """The head has committed ``fact``; it will not be reported again.
 
@@ -210,6 +222,14 @@ class Runner:
     def unacknowledged(self) -> tuple[AgentReport, ...]:
         """Every fact reported and not acknowledged, of each attempt in order: repeat them to a new head."""
         return tuple(fact for held in self._held.values() for fact in held.open_facts.values())
+
+    def running(self) -> tuple[AttemptDir, ...]:
+        """The folders of all attempts whose ranks run, as far as is known."""
+        return tuple(
+            held.files
+            for held in self._held.values()
+            if TasksStarted in held.facts and not held.ended.is_set()
+        )
 
     def read_logs(self, query: LogQuery) -> AsyncIterator[LogChunk]:
         """The output of an attempt's ranks on this node (``logs.read_logs``)."""
@@ -290,6 +310,8 @@ class Runner:
         if record is not None and record.phase is Phase.ENDED:
             self.reports.put_nowait(tasks_ended(held.attempt_id, self._node, record, ()))
             return
+        if held.dumping is not None:  # stacks are worth the seconds: nobody sees them afterwards
+            await asyncio.wait({held.dumping}, timeout=STACKS_LIMIT_S)
         await asyncio.to_thread(write_stop_order, held.files, order)
         self._watch.wake(held.attempt_id)
 

@@ -16,7 +16,8 @@ from gpusched.agent.metering import Meters
 from gpusched.agent.outbox import Outbox
 from gpusched.agent.runner import Runner
 from gpusched.agent.shim.lease import boot_time_us
-from gpusched.domain.commands import LaunchTasks, Queued, StopTasks
+from gpusched.agent.vitals import Vitals
+from gpusched.domain.commands import DumpStacks, LaunchTasks, Queued, StopTasks
 from gpusched.domain.errors import GpuschedError
 from gpusched.domain.ids import AttemptId
 from gpusched.domain.link import (
@@ -55,9 +56,18 @@ class Link(Protocol):
 class Session:
     """Serves one stream. ``run`` ends when the head does."""
 
-    def __init__(self, link: Link, facts: NodeFacts, runner: Runner, outbox: Outbox, meters: Meters) -> None:
+    def __init__(
+        self,
+        link: Link,
+        facts: NodeFacts,
+        *,
+        runner: Runner,
+        outbox: Outbox,
+        meters: Meters,
+        vitals: Vitals,
+    ) -> None:
         self._link, self._facts = link, facts
-        self._runner, self._outbox, self._meters = runner, outbox, meters
+        self._runner, self._outbox, self._meters, self._vitals = runner, outbox, meters, vitals
         self._log_streams: dict[int, _LogStream] = {}
         self._at_once = asyncio.Semaphore(ORDERS_AT_ONCE)
         self._lease_us = 0
@@ -119,6 +129,8 @@ class Session:
                 case LaunchTasks(launch=launch):
                     await self._meters.start(AttemptId(launch.job_id, launch.epoch), launch.devices)
                     await self._runner.launch(launch)
+                case DumpStacks() as dump:
+                    await self._runner.dump_stacks(AttemptId(dump.job_id, dump.epoch))
                 case StopTasks() as stop:
                     await self._runner.stop(stop.job_id, stop.epoch, stop.kill_wait_s, stop.reason)
         await self._link.send(CommandTaken(queued.seq))
@@ -142,8 +154,9 @@ class Session:
     async def _send_heartbeats(self, interval_s: float) -> None:
         for seq in count(1):
             sample = await self._meters.sample()
+            quiet = await self._vitals.quiet(sample)
             self._sent_us[seq] = boot_time_us()  # the lease runs from before the head could hear of us
-            await self._link.send(Heartbeat(seq, sample))
+            await self._link.send(Heartbeat(seq, sample, quiet))
             await asyncio.sleep(interval_s)
 
     async def _send_logs(self, stream: _LogStream) -> None:

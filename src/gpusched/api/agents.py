@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
 
-from gpusched.api.measured import kept_report, kept_sample
+from gpusched.api.measured import kept_quiet, kept_report, kept_sample
 from gpusched.backends.bare_metal import BareMetal, Channel
 from gpusched.domain.check_facts import require_facts
-from gpusched.domain.errors import NodeUnavailable, NotPermitted, WrongState
+from gpusched.domain.errors import NodeUnavailable, NotLeading, NotPermitted, WrongState
 from gpusched.domain.identity import Principal
 from gpusched.domain.ids import NodeName
 from gpusched.domain.link import (
@@ -48,7 +48,18 @@ class _LogStream:
 
 
 class AgentApi:
-    """Sessions of agents. Facts go to the loop, samples to the ring, log data to their readers."""
+    """Sessions of agents. Facts go to the loop, samples to the ring, log data to their readers.
+
+    Args:
+        loop: The engine's.
+        bare_metal: The agents' channels.
+        latest: Takes samples.
+        cluster: Its name, for the welcome.
+        heartbeat_interval_s: How often agents report.
+        lease_s: What the answer to a heartbeat is worth.
+        may_grant: Whether this head surely leads. Asked *after* a heartbeat has come in: its lease runs
+            from when it was sent, so that what a head grants ends ``lease_s`` after its own lead at most.
+    """
 
     def __init__(
         self,
@@ -59,9 +70,11 @@ class AgentApi:
         cluster: str,
         heartbeat_interval_s: float,
         lease_s: float,
+        may_grant: Callable[[], bool] = lambda: True,
     ) -> None:
         self._loop, self._bare_metal, self._latest = loop, bare_metal, latest
         self._welcome = Welcome(cluster, heartbeat_interval_s, lease_s)
+        self._may_grant = may_grant
         self._log_streams: dict[int, _LogStream] = {}
         self._stream_ids = count(1)
 
@@ -71,6 +84,7 @@ class AgentApi:
         Raises:
             NotPermitted: The agent names a node that is not its own.
             WrongState: The first message is not a hello.
+            NotLeading: This head may grant no lease.
             InvalidSpec: No machine is as its facts say.
         """
         hello = await anext(incoming, None)
@@ -80,6 +94,8 @@ class AgentApi:
         if who.node != node:
             raise NotPermitted(f"these credentials are for node {who.node!r}, not for {node!r}")
         require_facts(hello.facts)
+        if not self._may_grant():
+            raise NotLeading("this head is not sure to lead any more: connect again")
         channel = self._bare_metal.attach(node)
         reading = asyncio.create_task(self._read(node, incoming, channel))
         self._loop.heard(node)
@@ -108,7 +124,9 @@ class AgentApi:
     def _take(self, node: NodeName, message: FromAgent, channel: Channel) -> None:
         match message:
             case Heartbeat():
-                channel.outgoing.put_nowait(LeaseRenewed(message.seq))
+                if self._may_grant():
+                    channel.outgoing.put_nowait(LeaseRenewed(message.seq))
+                self._loop.heard_quiet(node, map(kept_quiet, message.quiet))
                 if message.sample.node == node:
                     self._latest.put(kept_sample(message.sample))
             case Report():

@@ -6,12 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
+from gpusched.api.defrag import plan_defrag
 from gpusched.api.find import find_job
 from gpusched.api.output import FIRST_EPOCH, JobOutput
+from gpusched.api.relaxations import ASKING_LESS_HELPS, relaxations_of
 from gpusched.api.reports import job_cost
 from gpusched.api.visibility import event_seen_by, owns, seen_by
 from gpusched.api.watch import EventHub
 from gpusched.domain.check_spec import require_valid
+from gpusched.domain.defrag import DefragPlan
 from gpusched.domain.diagnosis import Diagnosis
 from gpusched.domain.errors import InsufficientResources, InvalidSpec, Violation
 from gpusched.domain.events import JobEnded, JobEvent, Recorded
@@ -20,7 +23,7 @@ from gpusched.domain.ids import Epoch, JobId, RequestId
 from gpusched.domain.job import Job, JobFilter
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import JobState, PendingReason
-from gpusched.domain.logs import LogChunk, LogQuery
+from gpusched.domain.logs import LogChunk, LogQuery, LogSource
 from gpusched.domain.usage import RateBook
 from gpusched.engine.accounting import price_per_hour
 from gpusched.engine.commit import grant
@@ -73,9 +76,10 @@ class JobApi:
         """Lift a hold."""
         await self.loop.ask(ReleaseJob(who=who, request_id=check_request_id(request_id), job_id=job_id))
 
-    async def requeue(self, who: Principal, request_id: RequestId, job_id: JobId) -> None:
+    async def requeue(self, who: Principal, request_id: RequestId, job_id: JobId, *, hold: bool) -> None:
         """End the attempt and queue the job again."""
-        await self.loop.ask(RequeueJob(who=who, request_id=check_request_id(request_id), job_id=job_id))
+        request_id = check_request_id(request_id)
+        await self.loop.ask(RequeueJob(who=who, request_id=request_id, job_id=job_id, hold=hold))
 
     async def plan(self, who: Principal, spec: JobSpec) -> PlanPreview:
         """What a submission would get now: the real placement on a copy of the cluster."""
@@ -87,6 +91,8 @@ class JobApi:
         try:
             placement = place(snapshot, spec)
         except InsufficientResources:
+            less = await relaxations_of(self.loop.engine, state.next_job_id, spec, now_us)
+            diagnosis = replace(diagnosis, relaxations=less)
             return PlanPreview(diagnosis=diagnosis, plan=None, price_per_hour=None, currency=None)
         allocation = grant(state, state.next_job_id, placement, now_us)
         plan = make_launch_plan(
@@ -151,20 +157,30 @@ class JobApi:
         diagnosis = diagnose(state.snapshot, job.spec)
         if job.state is not JobState.PENDING:
             ended = f": {job.end_detail or job.end_reason}" if job.end_reason is not None else ""
-            return replace(diagnosis, reason=None, message=f"job {job_id} is {job.state}{ended}")
+            stall = None if job.attempt is None or job.state.is_terminal else job.attempt.stall
+            stalled = "" if stall is None else f" and stalled: {stall.evidence}"
+            return replace(diagnosis, reason=None, message=f"job {job_id} is {job.state}{stalled}{ended}")
         reason = self._pending_reason(job)
         message = diagnosis.message
         if job.is_held:
             message = f"held: `gpusched job release {job_id}` lets it go. {message}"
         elif reason is PendingReason.PRIORITY:
             message = f"{state.queue.ahead_of(job_id)} jobs go before it. {message}"
-        return replace(
+        diagnosis = replace(
             diagnosis,
             message=message,
             reason=reason,
             jobs_ahead=state.queue.ahead_of(job_id),
             forecast_start_us=self.loop.engine.outlook.forecasts.get(job_id),
         )
+        if reason not in ASKING_LESS_HELPS:
+            return diagnosis
+        less = await relaxations_of(self.loop.engine, job_id, job.spec, self.loop.clock.now_us())
+        return replace(diagnosis, relaxations=less)
+
+    async def plan_defrag(self, who: Principal, gang: JobId | JobSpec) -> DefragPlan:
+        """Which of the jobs that ``who`` may end would have to move so that a gang fits."""
+        return await plan_defrag(self.loop.engine, who, gang, self.loop.clock.now_us())
 
     async def watch(
         self, who: Principal, job_ids: Sequence[JobId], after_seq: int
@@ -211,8 +227,9 @@ class JobApi:
         since_us: int | None,
         tail_lines: int | None,
         follow: bool,
+        source: LogSource | None,
     ) -> AsyncIterator[LogChunk]:
-        """The output of one attempt, merged over its nodes. With ``follow`` a pending job is waited for."""
+        """What is kept of one attempt, merged over its nodes. With ``follow`` a pending job is waited for."""
         query = LogQuery(
             job_id=job_id,
             epoch=FIRST_EPOCH if epoch is None else epoch,
@@ -220,6 +237,7 @@ class JobApi:
             since_us=since_us,
             tail_lines=tail_lines,
             follow=follow,
+            source=source,
         )
         return self.output.stream(who, query, epoch)
 

@@ -10,11 +10,13 @@ from dataclasses import replace
 from math import isfinite
 
 from gpusched.domain.events import AgentReport, TaskFailed, TasksEnded
+from gpusched.domain.pulse import QuietRank
 from gpusched.domain.telemetry import DeviceSample, DeviceUse, NodeSample, NodeUse
 
 LINES_MAX = 100
 LINE_LENGTH_MAX = 4_096
 DETAIL_LENGTH_MAX = 16_384
+NAME_LENGTH_MAX = 64  # of a kernel function
 
 
 def kept_report(fact: AgentReport) -> AgentReport:
@@ -28,6 +30,12 @@ def kept_report(fact: AgentReport) -> AgentReport:
             return replace(fact, detail=detail, use=_kept_use(fact.use))
         case _:
             return fact
+
+
+def kept_quiet(rank: QuietRank) -> QuietRank:
+    """The quiet rank as it may be told to others: a time that is none is no time."""
+    waits_in = None if rank.waits_in is None else rank.waits_in[:NAME_LENGTH_MAX]
+    return replace(rank, quiet_s=_amount(rank.quiet_s) or 0.0, state=rank.state[:1], waits_in=waits_in)
 
 
 def kept_sample(sample: NodeSample) -> NodeSample:

@@ -91,7 +91,8 @@ class NodeApi:
             node=node,
             sample=self.latest.newest(node.name),
             jobs=job_ids,
-            gpus_allocated=sum(len(part.devices) for part in parts),
+            gpus_allocated=len({uuid for part in parts for uuid in part.devices}),
+            gpu_milli_allocated=sum(len(part.devices) * part.gpu_milli for part in parts),
             cpus_allocated=sum(len(part.cpu_ids) for part in parts),
             memory_allocated_bytes=sum(part.memory_bytes for part in parts),
         )

@@ -31,6 +31,7 @@ def job_json(view: JobView, now_us: int) -> dict[str, Any]:
         "state": job.state.value,
         "reason": _reason(view),
         "detail": _detail(job),
+        "stall": None if job.attempt is None else plain(job.attempt.stall),
         "exit_code": job.exit_code,
         "is_held": job.is_held,
         "owner": plain(job.owner),
@@ -100,6 +101,12 @@ def chunk_json(chunk: LogChunk) -> dict[str, Any]:
     body: dict[str, Any] = plain(chunk)
     body["text"] = chunk.data.decode("utf-8", "replace")
     return body
+
+
+def stacks_json(chunk: LogChunk) -> dict[str, Any]:
+    """What one rank was doing, as text."""
+    text = chunk.data.decode("utf-8", "replace")
+    return {"global_rank": chunk.global_rank, "node": chunk.node, "text": text}
 
 
 def cost_json(report: CostReport) -> dict[str, Any]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import click
 
-from gpusched.cli.as_json import job_json, plain, task_json
+from gpusched.cli.as_json import job_json, plain, stacks_json, task_json
 from gpusched.cli.exit_codes import ExitCode
 from gpusched.cli.job_view import jobs_table, print_job
 from gpusched.cli.logs import logs
-from gpusched.cli.plan_view import print_constraints, print_environment, print_forecast
+from gpusched.cli.plan_view import print_constraints, print_environment, print_forecast, print_relaxations
 from gpusched.cli.quantities import parse_count, parse_ranks, rfc3339
 from gpusched.cli.run import event_line, run
 from gpusched.cli.screen import note, print_json, print_line, print_table
@@ -20,7 +21,7 @@ from gpusched.cli.session import JOB_ID, Parsed, Session, json_option, pass_sess
 from gpusched.cli.submit import submit
 from gpusched.domain.errors import GpuschedError, NotFound, WrongState
 from gpusched.domain.events import JobEnded
-from gpusched.domain.ids import JobId, NodeName
+from gpusched.domain.ids import Epoch, JobId, NodeName
 from gpusched.domain.job import JobFilter
 from gpusched.domain.job_state import JobState
 from gpusched.wire.handlers import JobView
@@ -122,7 +123,7 @@ def _show_env(view: JobView, ranks: Sequence[int] | None, as_json: bool) -> None
 @json_option
 @pass_session
 def explain(session: Session, *, job_id: int, as_json: bool) -> None:
-    """Say why a job is not running, and what each constraint rules out."""
+    """Say why a job is not running, what each constraint rules out, and what less would start it now."""
     diagnosis = session.client.jobs.explain(JobId(job_id))
     if as_json:
         print_json(plain(diagnosis))
@@ -131,6 +132,7 @@ def explain(session: Session, *, job_id: int, as_json: bool) -> None:
     if diagnosis.reason is not None:
         print_constraints(diagnosis)
         print_forecast(diagnosis, session.now_us())
+        print_relaxations(diagnosis)
 
 
 def _act_on_each(job_ids: Sequence[int], act: Callable[[JobId], None], done: str) -> int:
@@ -180,10 +182,12 @@ def release(session: Session, *, job_ids: tuple[int, ...]) -> int:
 
 @job.command("requeue")
 @_JOB_IDS
+@click.option("--hold", is_flag=True, help="Not to start again until released.")
 @pass_session
-def requeue(session: Session, *, job_ids: tuple[int, ...]) -> int:
+def requeue(session: Session, *, job_ids: tuple[int, ...], hold: bool) -> int:
     """End the running attempt of jobs and queue them again."""
-    return _act_on_each(job_ids, session.client.jobs.requeue, "requeued")
+    act = partial(session.client.jobs.requeue, hold=hold)
+    return _act_on_each(job_ids, act, "requeued and held" if hold else "requeued")
 
 
 @job.command("watch")
@@ -213,6 +217,29 @@ def _print_event_json(seq: int, at_us: int, event: object) -> None:
     body = {"seq": seq, "at": rfc3339(at_us), "event": type(event).__name__, **plain(event)}
     sys.stdout.write(json.dumps(body) + "\n")
     sys.stdout.flush()
+
+
+@job.command("stacks")
+@click.argument("job_id", type=JOB_ID, metavar="JOB")
+@click.option("-r", "--rank", "ranks", type=Parsed("RANKS", parse_ranks), help="Only these: 0 or 0,3-5.")
+@click.option("--attempt", type=Parsed("N", parse_count), help="An earlier attempt; default: the last.")
+@json_option
+@pass_session
+def stacks(
+    session: Session, *, job_id: int, ranks: tuple[int, ...] | None, attempt: Epoch | None, as_json: bool
+) -> None:
+    """Show what each rank was doing when the job stalled."""
+    chunks = session.client.jobs.stacks(JobId(job_id), epoch=attempt, ranks=ranks)
+    kept = sorted((chunk for chunk in chunks if chunk.data), key=lambda chunk: chunk.global_rank)
+    if as_json:
+        print_json([stacks_json(chunk) for chunk in kept])
+        return
+    if not kept:
+        raise NotFound(f"no stacks are kept of job {job_id}: they are taken when it stalls; see --attempt")
+    for chunk in kept:
+        for line in chunk.data.decode("utf-8", "replace").rstrip().splitlines():
+            print_line(line)
+        print_line("")
 
 
 @job.command("schema")

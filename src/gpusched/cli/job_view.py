@@ -81,6 +81,9 @@ def _head(view: JobView, now_us: int) -> Iterator[tuple[str, Cell]]:
     detail = job.end_detail or (None if job.attempt is None else job.attempt.stop_detail)
     if detail:
         yield "Detail", detail
+    stall = None if job.attempt is None or job.state.is_terminal else job.attempt.stall
+    if stall is not None:
+        yield "Stalled", f"{stall.evidence} (noticed {show_ago(stall.noticed_at_us, now_us)})"
     if job.exit_code is not None:
         yield "Exit code", str(job.exit_code)
     yield "Owner", f"{job.owner.user} (account {job.spec.account})"

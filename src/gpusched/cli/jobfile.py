@@ -30,6 +30,7 @@ from gpusched.domain.errors import InvalidSpec, Violation
 from gpusched.domain.hostlist import expand_hostlist
 from gpusched.domain.ids import NodeName
 from gpusched.domain.job_spec import (
+    STALL_AFTER_S,
     Activation,
     ActivationKind,
     JobSpec,
@@ -37,6 +38,8 @@ from gpusched.domain.job_spec import (
     OnDisconnect,
     Segment,
     Spread,
+    StallAction,
+    StallPolicy,
     WarningSignal,
 )
 
@@ -173,6 +176,14 @@ SpreadName = Annotated[Spread, PlainValidator(_one_of(Spread)), _schema(enum=lis
 OnDisconnectName = Annotated[
     OnDisconnect, PlainValidator(_one_of(OnDisconnect)), _schema(enum=list(OnDisconnect))
 ]
+StallTime = Annotated[
+    int | None,
+    PlainValidator(_of_text(quantities.parse_stall_time)),
+    _schema(type=["string", "integer"], examples=["10m", "30s", "never"]),
+]
+StallActionName = Annotated[
+    StallAction, PlainValidator(_one_of(StallAction)), _schema(enum=list(StallAction))
+]
 LauncherName = Annotated[Launcher, PlainValidator(_one_of(Launcher)), _schema(enum=list(Launcher))]
 
 
@@ -210,6 +221,12 @@ class JobFile(BaseModel):
     requeue: Flag = Field(False, description="May run again after a node failed.")
     on_disconnect: OnDisconnectName | None = Field(
         None, description="On a cut-off node: fence or keep_running; default: fence what may be requeued."
+    )
+    stall_after: StallTime | None = Field(
+        STALL_AFTER_S, description="A gang without any sign of work for so long has stalled; or never."
+    )
+    on_stall: StallActionName = Field(
+        StallAction.NOTIFY, description="What follows: notify, or requeue (needs requeue: true)."
     )
     nodelist: Hosts = Field((), description="Only these nodes: n[1-4], a list, or both.")
     exclude: Hosts = Field((), description="Not these nodes.")
@@ -286,6 +303,7 @@ def spec_of(draft: Draft, *, cwd: FilePath, name: str) -> JobSpec:
         kill_wait_s=model.kill_wait,
         requeue=model.requeue,
         on_disconnect=model.on_disconnect,
+        stall=_stall(model),
         nodelist=model.nodelist,
         exclude=model.exclude,
         hold=model.hold,
@@ -352,6 +370,12 @@ def _activation(model: JobFile, cwd: FilePath) -> Activation | None:
         target = str(_absolute(model.conda, cwd)) if "/" in model.conda else model.conda
         return Activation(ActivationKind.CONDA, target)
     return None
+
+
+def _stall(model: JobFile) -> StallPolicy | None:
+    if model.model_fields_set.isdisjoint({"stall_after", "on_stall"}):
+        return None
+    return StallPolicy(model.stall_after, model.on_stall)
 
 
 def _absolute(path: str, cwd: FilePath) -> FilePath:

@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "job": ("gpusched.cli.job:job", "Submit, run, look at and control jobs."),
     "node": ("gpusched.cli.node:node", "Look at nodes; take them out of service and back."),
     "topology": ("gpusched.cli.topology:topology", "How nodes hang together in the fabric."),
+    "defrag": ("gpusched.cli.defrag:defrag", "Plan how to make room for a gang by moving jobs."),
     "report": ("gpusched.cli.report:report", "Usage and cost."),
     "top": ("gpusched.cli.top:top", "Watch nodes, devices and the queue live."),
     "submit": ("gpusched.cli.submit:submit", "Short for job submit."),
@@ -115,7 +116,10 @@ def _show_version(ctx: click.Context, _param: click.Parameter, is_wanted: bool) 
 )
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version)
 @click.option(
-    "--head", "address", metavar="ADDRESS", help="The head; default: $GPUSCHED_ADDRESS, else the local one."
+    "--head",
+    "address",
+    metavar="ADDRESS",
+    help="The head, or several, separated by commas; default: $GPUSCHED_ADDRESS, else the local one.",
 )
 @click.pass_context
 def root(ctx: click.Context, address: str | None) -> None:

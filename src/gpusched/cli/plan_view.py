@@ -22,6 +22,7 @@ def print_plan(spec: JobSpec, preview: PlanPreview, now_us: int) -> None:
     if preview.plan is None:
         print_constraints(preview.diagnosis)
         print_forecast(preview.diagnosis, now_us)
+        print_relaxations(preview.diagnosis)
     else:
         print_table(ranks_table(preview.plan))
         print_line("")
@@ -110,3 +111,11 @@ def print_forecast(diagnosis: Diagnosis, now_us: int) -> None:
         print_line(f"Forecast start: {show_ago(diagnosis.forecast_start_us, now_us)}")
     elif diagnosis.reason is PendingReason.RESOURCES:
         print_line("Forecast start: unknown; jobs without a time limit may hold what it needs")
+
+
+def print_relaxations(diagnosis: Diagnosis) -> None:
+    """Write what it could ask for instead and start now."""
+    if diagnosis.relaxations:
+        print_line("It would start now with any one of these:")
+        for relaxation in diagnosis.relaxations:
+            print_line(f"  {relaxation.text}")

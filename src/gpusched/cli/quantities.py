@@ -89,6 +89,15 @@ def _unit_seconds(text: str) -> int | None:
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
+def parse_stall_time(text: str) -> int | None:
+    """Seconds, at least one; None for ``never``.
+
+    Raises:
+        ValueError: Neither that nor a time.
+    """
+    return None if text.strip().lower() == "never" else parse_duration(text)
+
+
 def parse_signal(text: str) -> WarningSignal:
     """Read ``[R:|B:]NAME[@SECONDS]`` as sbatch does; the name may be a number or lack its SIG."""
     body = text.strip().upper()

@@ -54,6 +54,10 @@ def event_line(event: Event) -> str:
             return f"Job {event.job_id}: attempt {event.epoch} {verb}: {event.reason.value}" + _detail(
                 event.detail
             )
+        case events.JobStalled():
+            return f"Job {event.job_id} stalled: {event.evidence}"
+        case events.StallEnded():
+            return f"Job {event.job_id} moves again"
         case JobEnded():
             return f"Job {event.job_id} {event.state.value}: {event.reason.value}" + _detail(event.detail)
         case events.JobHeld() | events.JobReleased():

@@ -62,7 +62,8 @@ def head(home: Path | None, config: Path | None, tcp: str | None) -> None:
     _log_to_stderr("head")
 
     def ready(serving: Serving) -> None:
-        click.echo(f"gpusched head: cluster {serving.cluster} on {' '.join(serving.addresses)}")
+        by = "" if serving.leader is None else f", standing by: {serving.leader} leads"
+        click.echo(f"gpusched head: cluster {serving.cluster} on {' '.join(serving.addresses)}{by}")
         sys.stdout.flush()
 
     asyncio.run(run_head(place, settings, ready))
@@ -72,7 +73,10 @@ def head(home: Path | None, config: Path | None, tcp: str | None) -> None:
 @home_option
 @click.option("--name", required=True, help="The node's name, unique in the cluster.")
 @click.option(
-    "--head", "address", metavar="ADDRESS", help="unix:///path or host:port. [default: the local head]"
+    "--head",
+    "address",
+    metavar="ADDRESS",
+    help="unix:///path or host:port; several by commas. [default: the local head]",
 )
 @click.option(
     "--devices",

@@ -51,6 +51,13 @@ class StoreTable(_Table):
     url: str = "sqlite:///gpusched.db"  # a relative SQLite path is under the home
 
 
+class LeaderTable(_Table):
+    """``[leader]``: how several heads on one PostgreSQL take turns."""
+
+    lease_s: float = Field(default=6.0, ge=1, le=60)
+    address: str | None = None  # where clients and agents find this head when it leads
+
+
 class EngineTable(_Table):
     """``[engine]``: pace and limits."""
 
@@ -135,6 +142,7 @@ class HeadConfig(_Table):
     listen: ListenTable = ListenTable()
     store: StoreTable = StoreTable()
     engine: EngineTable = EngineTable()
+    leader: LeaderTable = LeaderTable()
     partition: list[PartitionTable] = [PartitionTable(name="main")]
     rates: RatesTable = RatesTable()
     topology: TopologyTable = TopologyTable()
@@ -201,11 +209,15 @@ def _domain(table: DomainTable) -> TopologyDomain:
 
 
 def _floats(tables: object) -> object:
-    """Numbers of the engine are floats; money stays the Decimal that the file spelled."""
-    if isinstance(tables, dict) and isinstance(tables.get("engine"), dict):
-        engine = {k: float(v) if isinstance(v, Decimal) else v for k, v in tables["engine"].items()}
-        return {**tables, "engine": engine}
-    return tables
+    """Durations are floats; money stays the Decimal that the file spelled."""
+    if not isinstance(tables, dict):
+        return tables
+    timed = {
+        name: {k: float(v) if isinstance(v, Decimal) else v for k, v in tables[name].items()}
+        for name in ("engine", "leader")
+        if isinstance(tables.get(name), dict)
+    }
+    return {**tables, **timed}
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -1,5 +1,7 @@
 """The head: one store, one engine loop, one server. This is the only wiring.
 
+leadership ── server: stands by, or serves
+   │
 store ── loop ── bare metal ── agents' streams
            └─ hub ── watchers           reader ── API reads
 """
@@ -10,10 +12,12 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+import socket
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gpusched.api.agents import AgentApi
 from gpusched.api.auth import TokenAuthority
@@ -27,10 +31,13 @@ from gpusched.api.watch import EventHub
 from gpusched.backends.bare_metal import BareMetal
 from gpusched.daemon.clock import SystemClock
 from gpusched.daemon.config import HeadConfig
-from gpusched.domain.errors import ConfigInvalid
+from gpusched.daemon.election import keep, win
+from gpusched.domain.errors import ConfigInvalid, NotLeading
 from gpusched.engine.core import EngineSettings
 from gpusched.engine.loop import Loop, LoopSettings
 from gpusched.store.database import open_store
+from gpusched.store.file_lock import FileLock
+from gpusched.store.leadership import Leadership
 from gpusched.store.reader import Reader
 from gpusched.telemetry.latest import Latest
 from gpusched.wire.address import TOKEN_SOCKET
@@ -40,19 +47,21 @@ from gpusched.wire.token_socket import serve_tokens
 
 log = logging.getLogger(__name__)
 STOP_GRACE_S = 2.0
+HOME_LOCK = "head.lock"
 TOKEN_KEY = "token.key"  # noqa: S105 - a file name
 
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """A head that answers."""
+    """A head that answers. ``leader``: the address of the one that leads, if it is another."""
 
     cluster: str
     addresses: tuple[str, ...]
+    leader: str | None = None
 
 
 async def run_head(home: Path, config: HeadConfig, ready: Callable[[Serving], None]) -> None:
-    """Serve until SIGTERM or SIGINT.
+    """Serve until SIGTERM or SIGINT; stand by first while another head leads.
 
     Args:
         home: Where sockets, key and an embedded database live; made if missing, mode 0700.
@@ -61,46 +70,119 @@ async def run_head(home: Path, config: HeadConfig, ready: Callable[[Serving], No
 
     Raises:
         ConfigInvalid: Something in the configuration or the home can't be used; nothing was started.
-        StoreUnavailable: The database doesn't answer.
+        StoreUnavailable: The database doesn't answer, or is SQLite and another head's.
+        NotLeading: Another head has taken over. All that is in memory is out of date, so that there is
+            nothing better to do than to end, and to be started again.
     """
     make_home(home)
-    clock = SystemClock()
-    url = config.store_url(home)
-    async with AsyncExitStack() as stack:
-        store = stack.enter_context(await asyncio.to_thread(open_store, url))
-        reader = stack.enter_context(Reader(url))
-        hub, bare_metal, latest = EventHub(), BareMetal(), Latest()
-        loop = Loop(store, bare_metal, hub, clock, _loop_settings(config))
-        agents = AgentApi(
-            loop,
-            bare_metal,
-            latest,
-            cluster=config.cluster,
-            heartbeat_interval_s=config.engine.heartbeat_interval_s,
-            lease_s=config.engine.silence_max_s,
+    addresses = _addresses(home, config)
+    with FileLock(home / HOME_LOCK, str(home)) as lock:
+        opening = asyncio.to_thread(
+            Leadership, config.store_url(home), holder=lock.identity, lease_s=config.leader.lease_s
         )
-        handlers = Handlers(
-            jobs=JobApi(loop, reader, hub, JobOutput(reader, hub, agents), config.rate_book),
-            nodes=NodeApi(loop, latest),
-            agents=agents,
-            reports=ReportApi(reader, config.rate_book, clock),
-        )
-        authority = TokenAuthority(
-            TokenKeys(home / TOKEN_KEY),
-            config.cluster,
-            frozenset(config.operators),
-            clock,
-        )
-        authenticate = RankTokens(authority, loop).authenticate
-        server = Server(handlers, authenticate, _addresses(home, config), tls=_tls(config))
-        working = asyncio.create_task(loop.run(), name="engine")
-        stack.callback(working.cancel)
-        await server.start()
-        stack.push_async_callback(server.stop, STOP_GRACE_S)
-        tokens = await serve_tokens(home / TOKEN_SOCKET, authority.issue)
-        stack.callback(tokens.close)
-        ready(Serving(config.cluster, server.addresses))
-        await _until_stopped(working)
+        with await opening as leadership:
+            authority = TokenAuthority(
+                TokenKeys(home / TOKEN_KEY), config.cluster, frozenset(config.operators), SystemClock()
+            )
+            server = Server(
+                None,
+                authority.authenticate,
+                addresses,
+                tls=_tls(config),
+                why_not=lambda: _standing_by(leadership),
+            )
+            head = _Head(home, config, leadership, server, authority, ready)
+            working = asyncio.create_task(head.work(), name="head")
+            try:
+                await _until_stopped(working)
+            finally:
+                await server.stop(STOP_GRACE_S)
+                working.cancel()
+                await asyncio.wait({working})
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What a head is made of before it leads."""
+
+    home: Path
+    config: HeadConfig
+    leadership: Leadership
+    server: Server
+    authority: TokenAuthority
+    ready: Callable[[Serving], None]
+
+    async def work(self) -> None:
+        """Stand by, then lead."""
+        await self.server.start()
+        address = self.config.leader.address or _dialable(self.server.addresses[-1])
+        is_leading = await asyncio.to_thread(self.leadership.stand, address)
+        async with AsyncExitStack() as stack:
+            tokens = await serve_tokens(self.home / TOKEN_SOCKET, self.authority.issue)
+            stack.callback(tokens.close)
+            if not is_leading:
+                self._say_ready()
+                await win(self.leadership, address)
+                log.warning("leading from now on, in epoch %d", self.leadership.epoch)
+            await until_one_ends(keep(self.leadership), self._lead(says_ready=is_leading))
+
+    async def _lead(self, *, says_ready: bool) -> None:
+        config, clock = self.config, SystemClock()
+        url = config.store_url(self.home)
+        with ExitStack() as stack:
+            store = stack.enter_context(await asyncio.to_thread(open_store, url, self.leadership))
+            reader = stack.enter_context(Reader(url))
+            hub, bare_metal, latest = EventHub(), BareMetal(), Latest()
+            # In a thread: a long queue takes long to read, and the lead must be renewed meanwhile.
+            loop = await asyncio.to_thread(Loop, store, bare_metal, hub, clock, _loop_settings(config))
+            agents = AgentApi(
+                loop,
+                bare_metal,
+                latest,
+                cluster=config.cluster,
+                heartbeat_interval_s=config.engine.heartbeat_interval_s,
+                lease_s=config.engine.silence_max_s,
+                may_grant=self.leadership.holds,
+            )
+            handlers = Handlers(
+                jobs=JobApi(loop, reader, hub, JobOutput(reader, hub, agents), config.rate_book),
+                nodes=NodeApi(loop, latest),
+                agents=agents,
+                reports=ReportApi(reader, config.rate_book, clock),
+            )
+            await self.server.serve(handlers, RankTokens(self.authority, loop).authenticate)
+            if says_ready:
+                self._say_ready()
+            await loop.run()
+
+    def _say_ready(self) -> None:
+        leader = None if self.leadership.holds() else self.leadership.leader
+        self.ready(Serving(self.config.cluster, self.server.addresses, leader))
+
+
+async def until_one_ends(*works: Coroutine[Any, Any, None]) -> None:
+    """Run them together until one ends; end the others, and raise what it raised."""
+    tasks = {asyncio.create_task(work) for work in works}
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    for task in done:
+        task.result()
+
+
+def _dialable(address: str) -> str:
+    """An address as others may dial it: every interface of this machine goes by its name."""
+    host, _, port = address.rpartition(":")
+    return f"{socket.gethostname()}:{port}" if host in ("0.0.0.0", "[::]") else address  # noqa: S104
+
+
+def _standing_by(leadership: Leadership) -> NotLeading:
+    if leadership.leader is None:
+        return NotLeading("this head stands by, and no head leads now: try again")
+    return NotLeading(f"this head stands by: ask the one at {leadership.leader}", leader=leadership.leader)
 
 
 def make_home(home: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gpusched.domain.ids import DeviceUuid, NodeName
+from gpusched.domain.node import WHOLE_MILLI
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +15,7 @@ class GrantedDevice:
     uuid: DeviceUuid
     model: str
     declared: bool
+    milli: int = WHOLE_MILLI  # the thousandths of it that are granted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,5 +45,5 @@ class Allocation:
 
     @property
     def device_count(self) -> int:
-        """GPUs over all nodes."""
+        """Devices over all nodes, whole or shared."""
         return sum(len(part.devices) for part in self.nodes)

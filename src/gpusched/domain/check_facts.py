@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from gpusched.domain.check_spec import CPUS_PER_TASK_MAX, GPUS_PER_NODE_MAX, MEMORY_BYTES_MAX
+from gpusched.domain.check_spec import (
+    COUNT_MAX,
+    COUNTERS_MAX,
+    CPUS_PER_TASK_MAX,
+    GPUS_PER_NODE_MAX,
+    IDENTIFIER,
+    MEMORY_BYTES_MAX,
+    MIG_PROFILE,
+)
 from gpusched.domain.errors import InvalidSpec, Violation
 from gpusched.domain.hostlist import NODE_NAME
 from gpusched.domain.node import Device, NodeFacts
@@ -47,6 +55,15 @@ def _check_host(facts: NodeFacts) -> _Check:
         yield from _cpus(f"numa_cpu_ids[{place}]", cpu_ids)
     yield from _number("numa_cpu_ids", len(facts.numa_cpu_ids), 0, NUMA_NODE_MAX + 1)
     yield from _number("memory_bytes", facts.memory_bytes, 1, MEMORY_BYTES_MAX)
+    if facts.disk_bytes is not None:
+        yield from _number("disk_bytes", facts.disk_bytes, 0, MEMORY_BYTES_MAX)
+    yield from _number("gres", len(facts.gres), 0, COUNTERS_MAX)
+    if len({name for name, _ in facts.gres}) < len(facts.gres):
+        yield Violation("gres", "one counter is named twice")
+    for name, count in facts.gres[:COUNTERS_MAX]:
+        if IDENTIFIER.fullmatch(name) is None:
+            yield Violation("gres", "a name has other characters than letters, digits, '.', '-' and '_'")
+        yield from _number("gres", count, 0, COUNT_MAX)
 
 
 def _check_devices(devices: Sequence[Device]) -> _Check:
@@ -64,7 +81,12 @@ def _check_device(device: Device) -> _Check:
         ("model", device.model),
         ("pci_bus_id", device.pci_bus_id),
         ("driver_version", device.driver_version),
+        ("mig_parent", device.mig_parent),
     )
+    if device.mig_profile is not None and MIG_PROFILE.fullmatch(device.mig_profile) is None:
+        yield Violation("mig_profile", "is no profile; write like 1g.10gb")
+    if device.mig_profile is not None and device.shareable:
+        yield Violation("shareable", "is a MIG slice, which one job holds alone")
     if device.memory_bytes is not None:
         yield from _number("memory_bytes", device.memory_bytes, 1, MEMORY_BYTES_MAX)
     if device.numa_node is not None:

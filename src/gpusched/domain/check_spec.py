@@ -12,7 +12,8 @@ from difflib import get_close_matches
 
 from gpusched.domain.errors import InvalidSpec, Violation
 from gpusched.domain.hostlist import NAMES_MAX, NODE_NAME
-from gpusched.domain.job_spec import JobSpec, Launcher
+from gpusched.domain.job_spec import JobSpec, Launcher, StallAction
+from gpusched.domain.node import WHOLE_MILLI
 from gpusched.domain.partition import Partitions
 
 NODES_MAX = 65_536
@@ -25,6 +26,8 @@ TIME_LIMIT_S_MAX = 10 * 366 * 86_400
 KILL_WAIT_S_MAX = 3600
 SIGNAL_LEAD_S_MAX = 65_535  # Slurm's
 NICE_MAX = 2_147_483_645  # Slurm's
+COUNTERS_MAX = 64
+COUNT_MAX = 1_000_000
 LOG_CAP_BYTES_MIN = 64 << 10
 LOG_CAP_BYTES_MAX = 1 << 40
 
@@ -49,7 +52,10 @@ RESERVED_ENV = frozenset(
 )
 RESERVED_ENV_PREFIXES = ("SLURM_", "SLURMD_", "GPUSCHED_", "TORCHELASTIC_")
 
-_IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+MIG_PROFILE = re.compile(r"([1-9]c\.)?[1-9]g\.[1-9][0-9]{0,3}gb(\+[a-z.]{1,16})?")
+"""As NVIDIA names them: 1g.10gb, 1g.10gb+me, 2c.3g.40gb (MIG User Guide, "Device Nomenclature")."""
+
+IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -68,7 +74,9 @@ def check_spec(spec: JobSpec, partitions: Partitions | None) -> tuple[Violation,
         _check_what_runs,
         _check_shape,
         _check_memory,
+        _check_counts,
         _check_time,
+        _check_stall,
         _check_words,
         _check_env,
         _check_around,
@@ -118,6 +126,7 @@ def _check_shape(spec: JobSpec) -> _Check:
     yield from _within("gpus_per_node", spec.gpus_per_node, 0, GPUS_PER_NODE_MAX)
     yield from _within("tasks_per_node", spec.tasks_per_node, 1, TASKS_PER_NODE_MAX)
     yield from _within("cpus_per_task", spec.cpus_per_task, 1, CPUS_PER_TASK_MAX)
+    yield from _check_gpu_kind(spec)
     if spec.world_size > WORLD_SIZE_MAX:
         yield Violation(
             "nodes",
@@ -132,8 +141,36 @@ def _check_shape(spec: JobSpec) -> _Check:
         )
 
 
+def _check_gpu_kind(spec: JobSpec) -> _Check:
+    if not 1 <= spec.gpu_milli <= WHOLE_MILLI:
+        yield Violation("gpu_fraction", f"{_digits(spec.gpu_milli)}/1000 is outside 0.001 to 1; ask for less")
+    elif spec.is_gpu_shared and spec.gpus_per_node != 1:
+        yield Violation("gpu_fraction", "is a share of one GPU on each node; give gpus_per_node: 1")
+    if spec.mig_profile is None:
+        return
+    if MIG_PROFILE.fullmatch(spec.mig_profile) is None:
+        yield Violation("mig_profile", f"{_shown(spec.mig_profile)} is no profile; write like 1g.10gb")
+    if spec.gpus_per_node == 0:
+        yield Violation("mig_profile", "needs gpus_per_node: say how many slices each node must give")
+    if spec.is_gpu_shared:
+        yield Violation("mig_profile", "is a slice that a job holds alone; leave out gpu_fraction")
+
+
+def _check_counts(spec: JobSpec) -> _Check:
+    for field, counts in (("gres", spec.gres), ("licenses", spec.licenses)):
+        if len(counts) > COUNTERS_MAX:
+            yield Violation(field, f"names {len(counts)} things, the limit is {COUNTERS_MAX}; name fewer")
+        if len({name for name, _ in counts}) < len(counts):
+            yield Violation(field, "names one thing twice; add the two up")
+        for name, count in counts[:COUNTERS_MAX]:
+            if IDENTIFIER.fullmatch(name) is None:
+                yield Violation(field, f"{_shown(name)} is not a name; write like fpga:2")
+            yield from _within(field, count, 1, COUNT_MAX)
+
+
 def _check_memory(spec: JobSpec) -> _Check:
     yield from _within("mem", spec.memory_bytes, 0, MEMORY_BYTES_MAX)
+    yield from _within("tmp", spec.disk_bytes, 0, MEMORY_BYTES_MAX)
     if spec.gpu_memory_bytes is not None:
         yield from _within("gpu_mem", spec.gpu_memory_bytes, 1, MEMORY_BYTES_MAX)
     yield from _within("log_cap", spec.log_cap_bytes, LOG_CAP_BYTES_MIN, LOG_CAP_BYTES_MAX)
@@ -153,6 +190,15 @@ def _check_time(spec: JobSpec) -> _Check:
     yield from _within("nice", spec.nice, 0, NICE_MAX)
 
 
+def _check_stall(spec: JobSpec) -> _Check:
+    if spec.stall is None:
+        return
+    if spec.stall.after_s is not None:
+        yield from _within("stall_after", spec.stall.after_s, 1, TIME_LIMIT_S_MAX, "seconds")
+    if spec.stall.action is StallAction.REQUEUE and not spec.requeue:
+        yield Violation("on_stall", "requeue needs a job that may run again; add requeue, or say notify")
+
+
 def _check_words(spec: JobSpec) -> _Check:
     if not spec.name.strip() or len(spec.name) > NAME_LENGTH_MAX:
         yield Violation(
@@ -160,7 +206,7 @@ def _check_words(spec: JobSpec) -> _Check:
         )
     yield from _line("name", spec.name)
     for field, word in (("account", spec.account), ("partition", spec.partition), ("qos", spec.qos)):
-        if word is not None and _IDENTIFIER.fullmatch(word) is None:
+        if word is not None and IDENTIFIER.fullmatch(word) is None:
             yield Violation(
                 field,
                 f"{_shown(word)} is not a name; use 1 to 64 letters, digits, '.', '-' and '_', "
@@ -245,7 +291,7 @@ def _check_topology(spec: JobSpec) -> _Check:
         ("topology_preferred", spec.topology_preferred),
         ("segment", None if spec.segment is None else spec.segment.level),
     ):
-        if level is not None and _IDENTIFIER.fullmatch(level) is None:
+        if level is not None and IDENTIFIER.fullmatch(level) is None:
             yield Violation(field, f"{_shown(level)} is no name of a level; see gpusched topology show")
     if spec.segment is None:
         return

@@ -33,7 +33,16 @@ class StopTasks:
     reason: str
 
 
-Command = LaunchTasks | StopTasks
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DumpStacks:
+    """Keep what every rank of the attempt on this node is doing now. A stop that follows waits for it."""
+
+    job_id: JobId
+    epoch: Epoch
+    node: NodeName
+
+
+Command = LaunchTasks | StopTasks | DumpStacks
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,12 +18,19 @@ class Constraint(StrEnum):
     SCHEDULABLE = "schedulable"  # neither cordoned nor draining
     GPU_MODEL = "gpu_model"
     GPU_MEMORY = "gpu_mem"
+    MIG_PROFILE = "mig_profile"
+    GPU_FRACTION = "gpu_fraction"  # has no shareable GPU
     GPUS = "gpus_per_node"  # more than the node has
     CPUS = "cpus"
     MEMORY = "mem"
+    DISK = "tmp"
+    GRES = "gres"
     GPUS_FREE = "gpus_free"  # has them, not free now
     CPUS_FREE = "cpus_free"
     MEMORY_FREE = "mem_free"
+    DISK_FREE = "tmp_free"
+    GRES_FREE = "gres_free"
+    LICENSES = "licenses"  # too few are free in the cluster: no node can help
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +41,22 @@ class RuledOut:
     nodes: int
     gpus: int
     detail: str  # "wants H100; 12 nodes have A100"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldChange:
+    """One field of a job file written otherwise."""
+
+    field: str
+    value: str | None  # as a job file writes it; None: leave the field out
+
+
+@dataclass(frozen=True, slots=True)
+class Relaxation:
+    """A smaller request that would start now: found by asking the scheduler, not by guessing."""
+
+    text: str  # "4 GPUs per node instead of 8"
+    changes: tuple[FieldChange, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,3 +72,4 @@ class Diagnosis:
     ruled_out: tuple[RuledOut, ...] = ()
     jobs_ahead: int | None = None
     forecast_start_us: int | None = None  # None: cannot be said, as some running job has no time limit
+    relaxations: tuple[Relaxation, ...] = ()  # the nearest that would start it now, least change first

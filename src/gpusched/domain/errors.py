@@ -15,6 +15,7 @@
     │   ├── StalePlan            the cluster changed since the plan was made
     │   ├── StoreUnavailable     the database does not answer
     │   ├── HeadUnavailable      the head does not answer
+    │   ├── NotLeading           another head leads; ``leader`` says where
     │   └── NodeUnavailable      the node's agent does not answer
     └── Broken                   our fault: a bug or a damaged file
         ├── InvalidTransition    a state change that TRANSITIONS does not list
@@ -106,6 +107,19 @@ class StoreUnavailable(Unavailable):
 
 class HeadUnavailable(Unavailable):
     """No head answers at the address."""
+
+
+class NotLeading(Unavailable):
+    """This head stands by, or was deposed; it has written and will write nothing.
+
+    Args:
+        message: What to tell.
+        leader: Address of the head that leads, as it gives it; None: not known.
+    """
+
+    def __init__(self, message: str, *, leader: str | None = None) -> None:
+        super().__init__(message)
+        self.leader = leader
 
 
 class NodeUnavailable(Unavailable):

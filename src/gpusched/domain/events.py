@@ -89,6 +89,26 @@ class TasksEnded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JobStalled:
+    """The gang shows no sign of work any more; it seems to wait for this rank. From the head."""
+
+    job_id: JobId
+    epoch: Epoch
+    global_rank: int
+    node: NodeName
+    quiet_s: float  # how long that rank has shown none
+    evidence: str  # what was seen, as a sentence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StallEnded:
+    """A gang that had stalled works again. From the head."""
+
+    job_id: JobId
+    epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptStopping:
     """Decided: the whole gang is being ended, for this reason."""
 
@@ -201,6 +221,8 @@ JobEvent = (
     | TasksStarted
     | TaskFailed
     | TasksEnded
+    | JobStalled
+    | StallEnded
     | AttemptStopping
     | AttemptEnded
     | JobRequeued

@@ -31,6 +31,16 @@ class TaskExit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stall:
+    """A gang that has come to a halt, and the rank that it waits for, as far as that can be seen."""
+
+    global_rank: int
+    node: NodeName
+    noticed_at_us: int
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """The current or last try of a job."""
 
@@ -43,6 +53,7 @@ class Attempt:
     stop_detail: str | None = None
     stop_by: str | None = None
     exit_code: int | None = None  # of the first rank that failed, else 0 at the end
+    stall: Stall | None = None  # now; None again when it moves on
 
     @property
     def node_names(self) -> tuple[NodeName, ...]:

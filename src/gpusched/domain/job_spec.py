@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from gpusched.domain.ids import NodeName
+from gpusched.domain.node import WHOLE_MILLI
 
 
 class Launcher(StrEnum):
@@ -46,6 +47,25 @@ class WarningSignal:
     lead_s: int = 60
 
 
+class StallAction(StrEnum):
+    """What is done about a gang that has come to a halt."""
+
+    NOTIFY = "notify"  # it is told, and its stacks are kept
+    REQUEUE = "requeue"  # and then it is ended and goes back to the queue
+
+
+STALL_AFTER_S = 600
+"""How long nothing may move before a gang counts as stalled: ByteRobust's figure (arXiv 2509.16293)."""
+
+
+@dataclass(frozen=True, slots=True)
+class StallPolicy:
+    """After ``after_s`` without a sign of work on any rank (None: never), ``action`` follows."""
+
+    after_s: int | None = STALL_AFTER_S
+    action: StallAction = StallAction.NOTIFY
+
+
 class Spread(StrEnum):
     """How a gang that needs several topology domains is divided."""
 
@@ -67,7 +87,8 @@ class JobSpec:
 
     Exactly one of ``command`` (an argv) and ``script`` (text with a ``#!`` line) is given.
     Every node of the gang gives the same: ``gpus_per_node`` devices, ``tasks_per_node``
-    ranks of ``cpus_per_task`` CPUs, ``memory_bytes``.
+    ranks of ``cpus_per_task`` CPUs, ``memory_bytes``, ``disk_bytes``, ``gres``. The cluster as a whole
+    gives ``licenses``, for as long as the attempt holds its nodes.
     """
 
     name: str
@@ -81,6 +102,11 @@ class JobSpec:
     memory_bytes: int = 0  # per node; 0 asks for none in particular
     gpu_model: str | None = None  # matched as words: "H100" fits "NVIDIA H100 80GB HBM3"
     gpu_memory_bytes: int | None = None  # at least this much on each device
+    gpu_milli: int = WHOLE_MILLI  # thousandths of each device; below 1000 of one that others share
+    mig_profile: str | None = None  # "1g.10gb": MIG slices of this profile; None: whole GPUs
+    disk_bytes: int = 0  # of local scratch disk, per node
+    gres: tuple[tuple[str, int], ...] = ()  # generic counters per node, by name
+    licenses: tuple[tuple[str, int], ...] = ()  # of the whole cluster, by name
     time_limit_s: int | None = None
     account: str = "default"
     partition: str | None = None  # None: the cluster's default partition
@@ -95,6 +121,7 @@ class JobSpec:
     kill_wait_s: int = 30  # between SIGTERM and SIGKILL
     requeue: bool = False  # may run again after an infrastructure failure
     on_disconnect: OnDisconnect | None = None  # None: fence what may be replaced (``requeue``), keep the rest
+    stall: StallPolicy | None = None  # None: a gang of several ranks is watched, and its stall told
     nodelist: tuple[NodeName, ...] = ()  # only these nodes
     exclude: tuple[NodeName, ...] = ()
     hold: bool = False
@@ -111,6 +138,13 @@ class JobSpec:
         if self.on_disconnect is None:
             return self.requeue
         return self.on_disconnect is OnDisconnect.FENCE
+
+    @property
+    def stall_policy(self) -> StallPolicy:
+        """The policy in force. A single rank waits for nobody, so it is watched only if asked for."""
+        if self.stall is not None:
+            return self.stall
+        return StallPolicy() if self.world_size > 1 else StallPolicy(after_s=None)
 
     @property
     def world_size(self) -> int:
@@ -130,5 +164,15 @@ class JobSpec:
 
     @property
     def gpu_count(self) -> int:
-        """GPUs over all nodes."""
+        """Devices over all nodes, whole or shared."""
         return self.nodes * self.gpus_per_node
+
+    @property
+    def is_gpu_shared(self) -> bool:
+        """Whether it asks for a part of a device, beside which others run."""
+        return self.gpu_milli < WHOLE_MILLI
+
+    @property
+    def gpu_milli_total(self) -> int:
+        """GPUs over all nodes, in thousandths of a device."""
+        return self.gpu_count * self.gpu_milli

@@ -51,6 +51,7 @@ class EndReason(StrEnum):
     CANCELLED = "Cancelled"
     REQUEUED = "Requeued"  # somebody asked for another attempt
     DRAINED = "NodeDrained"  # the node's drain deadline passed
+    STALLED = "Stalled"  # no rank moved any more, and the job asked to be requeued then
 
 
 S = JobState
@@ -96,11 +97,18 @@ def terminal_state(reason: EndReason) -> JobState:
             | EndReason.NODE_FAIL
             | EndReason.REQUEUED
             | EndReason.DRAINED
+            | EndReason.STALLED
         ):
             return JobState.FAILED
         case _:
             assert_never(reason)
 
 
-INFRASTRUCTURE_REASONS = frozenset({EndReason.NODE_FAIL, EndReason.SHIM_LOST, EndReason.DRAINED})
-"""Ends that are not the job's doing: a job marked ``requeue`` gets another attempt after them."""
+INFRASTRUCTURE_REASONS = frozenset(
+    {EndReason.NODE_FAIL, EndReason.SHIM_LOST, EndReason.DRAINED, EndReason.STALLED}
+)
+"""Ends that are not the job's doing: a job marked ``requeue`` gets another attempt after them.
+
+A stall may be the code's own deadlock as well as a dead link. Nobody can tell from outside, it comes to the
+same for the job (its time is lost, another node may help), and the budget of restarts bounds the harm.
+"""

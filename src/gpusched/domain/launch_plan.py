@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from gpusched.domain.identity import Identity
 from gpusched.domain.ids import DeviceUuid, Epoch, JobId, NodeName
 from gpusched.domain.job_spec import OnDisconnect, WarningSignal
+from gpusched.domain.node import WHOLE_MILLI
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,7 @@ class NodeLaunch:
     kill_wait_s: int
     log_cap_bytes: int
     on_disconnect: OnDisconnect = OnDisconnect.KEEP_RUNNING
+    gpu_milli: int = WHOLE_MILLI  # of each device; below 1000 what NVML measures is not this attempt's alone
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from gpusched.domain.events import AgentReport
 from gpusched.domain.ids import AttemptId
 from gpusched.domain.logs import LogChunk, LogQuery
 from gpusched.domain.node import NodeFacts
+from gpusched.domain.pulse import QuietRank
 from gpusched.domain.telemetry import NodeSample
 
 
@@ -26,6 +27,7 @@ class Heartbeat:
 
     seq: int
     sample: NodeSample
+    quiet: tuple[QuietRank, ...] = ()  # of the ranks that run here; one that is not named shows work
 
 
 @dataclass(frozen=True, slots=True)

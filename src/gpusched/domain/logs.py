@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from gpusched.domain.ids import Epoch, JobId, NodeName
+
+
+class LogSource(StrEnum):
+    """What is read of a rank."""
+
+    OUTPUT = "output"  # what it wrote
+    STACKS = "stacks"  # what it was doing when its gang stalled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,6 +21,7 @@ class LogQuery:
 
     job_id: JobId
     epoch: Epoch
+    source: LogSource | None = None  # None: OUTPUT, as older heads ask
     ranks: tuple[int, ...] | None = None
     since_us: int | None = None  # only what was written at or after this wall time on its node
     tail_lines: int | None = None  # per rank, of what is there at the start

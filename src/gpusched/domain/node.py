@@ -34,7 +34,7 @@ class PeerLink:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """One schedulable GPU. What could not be read is None, never 0."""
+    """One schedulable GPU or MIG slice. What could not be read is None, never 0."""
 
     uuid: DeviceUuid
     model: str  # NVML's product name, or the declared one: "NVIDIA H100 80GB HBM3"
@@ -44,6 +44,9 @@ class Device:
     numa_node: int | None = None
     cpu_ids: tuple[int, ...] = ()  # CPUs near it, empty if unknown
     mig_enabled: bool | None = None
+    mig_profile: str | None = None  # "1g.10gb": a MIG slice of it; None: a whole GPU
+    mig_parent: DeviceUuid | None = None  # the GPU that a slice is cut from, which is no device itself
+    shareable: bool = False  # several jobs may hold thousandths of it; they share it without isolation
     driver_version: str | None = None
     peers: tuple[PeerLink, ...] = ()
 
@@ -64,6 +67,8 @@ class NodeFacts:
     kernel: str | None = None
     numa_cpu_ids: tuple[tuple[int, ...], ...] = ()  # CPUs of each NUMA node
     labels: tuple[tuple[str, str], ...] = ()  # what the site says of the machine: ("rack", "r1")
+    disk_bytes: int | None = None  # of local scratch disk; None: the agent does not say
+    gres: tuple[tuple[str, int], ...] = ()  # generic counters: ("fpga", 2)
 
 
 class Schedulability(StrEnum):

@@ -9,6 +9,7 @@ from enum import StrEnum
 from gpusched.domain.allocation import Allocation
 from gpusched.domain.ids import DeviceUuid, Epoch, JobId, NodeName
 from gpusched.domain.job_state import EndReason
+from gpusched.domain.node import WHOLE_MILLI
 from gpusched.domain.telemetry import NodeUse
 
 
@@ -25,7 +26,7 @@ class UsageClass(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceInterval:
-    """One device in one class from ``start_us`` (inclusive) to ``end_us`` (exclusive)."""
+    """A device or a share of it, in one class from ``start_us`` (inclusive) to ``end_us`` (exclusive)."""
 
     node: NodeName
     device: DeviceUuid
@@ -33,6 +34,7 @@ class DeviceInterval:
     usage_class: UsageClass
     start_us: int
     end_us: int
+    milli: int = WHOLE_MILLI  # of the device: at each moment those of all its intervals add up to the whole
     job_id: JobId | None = None
     epoch: Epoch | None = None
     user: str | None = None
@@ -97,7 +99,7 @@ class ChargeLine:
 
     key: str
     usage_class: UsageClass
-    gpu_us: int
+    gpu_us: int  # rounded so that the rows add up to the whole; exact where no device was shared
     cost: Decimal  # exact
     billed_cost: Decimal  # in cents
 

@@ -54,7 +54,8 @@ def _grant_node(state: ClusterState, part: NodePlacement) -> NodeAllocation:
         address=facts.address,
         interface=facts.interface,
         devices=tuple(
-            GrantedDevice(uuid, fitted[uuid].model, fitted[uuid].declared) for uuid in part.devices
+            GrantedDevice(uuid, fitted[uuid].model, fitted[uuid].declared, part.gpu_milli)
+            for uuid in part.devices
         ),
         cpu_ids=part.cpu_ids,
         cpus_pinnable=facts.cpus_pinnable,

@@ -56,6 +56,7 @@ class EngineSettings:
     cluster: str = "gpusched"
     partitions: Partitions = field(default_factory=Partitions)
     topology: Topology = field(default_factory=Topology)
+    licenses: tuple[tuple[str, int], ...] = ()  # that the cluster has, by name
     cycle_depth_max: int = 10_000  # pending jobs that one cycle looks at
 
 
@@ -67,6 +68,7 @@ class Engine:
         self.state = ClusterState.of(
             settings.partitions,
             topology=settings.topology,
+            licenses=settings.licenses,
             jobs=loaded.jobs,
             nodes=loaded.nodes,
             submitted=loaded.submitted,

@@ -9,9 +9,11 @@ from gpusched.domain.commands import StopTasks
 from gpusched.domain.events import (
     AgentReport,
     AttemptStopping,
+    JobStalled,
     NodeJoined,
     NodeLost,
     NodeReturned,
+    StallEnded,
     TaskFailed,
     TasksEnded,
     TasksStarted,
@@ -25,6 +27,8 @@ from gpusched.engine.inputs import (
     CommandAcknowledged,
     DrainDeadlinePassed,
     Fact,
+    GangMoves,
+    GangStalled,
     LeaseEnded,
     NodeConnected,
     NodeHeard,
@@ -57,6 +61,8 @@ def take(tx: Transaction, fact: Fact, launches: Mapping[AttemptId, int]) -> None
                 tx.record(NodeReturned(node=fact.node))
         case DrainDeadlinePassed():
             _drain_now(tx, fact.node)
+        case GangStalled() | GangMoves():
+            _gang(tx, fact)
         case Reported():
             _reported(tx, fact.node, fact.fact)
         case CommandAcknowledged():
@@ -65,19 +71,43 @@ def take(tx: Transaction, fact: Fact, launches: Mapping[AttemptId, int]) -> None
             assert_never(fact)
 
 
-def _current(tx: Transaction, node: NodeName, attempt_id: AttemptId) -> Attempt | None:
-    """The attempt, if it is its job's current one, holds the node, and has not ended there."""
+def _current_anywhere(tx: Transaction, attempt_id: AttemptId) -> Attempt | None:
+    """The attempt, if it is its job's current one and holds its nodes."""
     job = tx.state.jobs.get(attempt_id.job_id)
     attempt = None if job is None else job.attempt
-    if (
-        attempt is None
-        or attempt.epoch != attempt_id.epoch
-        or attempt_id.job_id not in tx.state.running
-        or node not in attempt.node_names
-        or node in attempt.nodes_ended
-    ):
+    if attempt is None or attempt.epoch != attempt_id.epoch or attempt_id.job_id not in tx.state.running:
         return None
     return attempt
+
+
+def _current(tx: Transaction, node: NodeName, attempt_id: AttemptId) -> Attempt | None:
+    """The attempt, if it is its job's current one, holds the node, and has not ended there."""
+    attempt = _current_anywhere(tx, attempt_id)
+    if attempt is None or node not in attempt.node_names or node in attempt.nodes_ended:
+        return None
+    return attempt
+
+
+def _gang(tx: Transaction, fact: GangStalled | GangMoves) -> None:
+    attempt = _current_anywhere(tx, fact.attempt_id)
+    if attempt is None or attempt.stop_reason is not None:
+        return
+    if isinstance(fact, GangMoves):
+        if attempt.stall is not None:
+            tx.record(StallEnded(job_id=fact.attempt_id.job_id, epoch=fact.attempt_id.epoch))
+        return
+    if attempt.stall is not None or fact.node not in attempt.node_names:
+        return
+    tx.record(
+        JobStalled(
+            job_id=fact.attempt_id.job_id,
+            epoch=fact.attempt_id.epoch,
+            global_rank=fact.global_rank,
+            node=fact.node,
+            quiet_s=fact.quiet_s,
+            evidence=fact.evidence,
+        )
+    )
 
 
 def _reported(tx: Transaction, node: NodeName, report: AgentReport) -> None:

@@ -55,6 +55,7 @@ class RequeueJob:
     who: Principal
     request_id: RequestId
     job_id: JobId
+    hold: bool = False  # it comes back to the queue held: others may go where it was
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +147,32 @@ class CommandAcknowledged:
     command_seq: int
 
 
+@dataclass(frozen=True, slots=True)
+class GangStalled:
+    """No rank of an attempt shows work any more; the others seem to wait for ``global_rank``."""
+
+    attempt_id: AttemptId
+    node: NodeName
+    global_rank: int
+    quiet_s: float
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class GangMoves:
+    """An attempt that had stalled shows work again."""
+
+    attempt_id: AttemptId
+
+
 Fact = (
-    NodeConnected | NodeSilent | LeaseEnded | NodeHeard | DrainDeadlinePassed | Reported | CommandAcknowledged
+    NodeConnected
+    | NodeSilent
+    | LeaseEnded
+    | NodeHeard
+    | DrainDeadlinePassed
+    | GangStalled
+    | GangMoves
+    | Reported
+    | CommandAcknowledged
 )

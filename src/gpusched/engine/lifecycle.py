@@ -6,7 +6,7 @@ Both are idempotent: called twice with the same state and event they return the 
 
 from __future__ import annotations
 
-from gpusched.domain.commands import Command, LaunchTasks, StopTasks
+from gpusched.domain.commands import Command, DumpStacks, LaunchTasks, StopTasks
 from gpusched.domain.events import (
     AttemptEnded,
     AttemptStopping,
@@ -15,6 +15,7 @@ from gpusched.domain.events import (
     JobEnded,
     JobHeld,
     JobRequeued,
+    JobStalled,
     NodeDrained,
     NodeDrainStarted,
     TaskFailed,
@@ -22,6 +23,7 @@ from gpusched.domain.events import (
 )
 from gpusched.domain.ids import NodeName
 from gpusched.domain.job import Attempt, Job, TaskExit
+from gpusched.domain.job_spec import StallAction
 from gpusched.domain.job_state import INFRASTRUCTURE_REASONS, EndReason, terminal_state
 from gpusched.domain.node import Schedulability
 from gpusched.engine.state import ClusterState
@@ -43,10 +45,16 @@ def react(state: ClusterState, event: Event, cluster: str) -> tuple[Command, ...
                 LaunchTasks(job_id=job.job_id, epoch=event.epoch, node=part.node, launch=part)
                 for part in plan.nodes
             )
+        case JobStalled():
+            attempt = _attempt(state.jobs[event.job_id])
+            return tuple(
+                DumpStacks(job_id=event.job_id, epoch=event.epoch, node=node)
+                for node in attempt.node_names
+                if node not in attempt.nodes_ended
+            )
         case AttemptStopping():
             job = state.jobs[event.job_id]
-            attempt = job.attempt
-            assert attempt is not None
+            attempt = _attempt(job)
             return tuple(
                 StopTasks(
                     job_id=job.job_id,
@@ -71,6 +79,8 @@ def consequences(state: ClusterState, event: Event) -> tuple[Event, ...]:
             return _stopping(event, attempt, EndReason.RANK_FAILED, detail, event.exit.shell_code)
         case TasksEnded():
             return _after_tasks_ended(state, event)
+        case JobStalled():
+            return _after_stall(state.jobs[event.job_id], event)
         case AttemptEnded():
             job = state.jobs[event.job_id]
             return (*_after_attempt(job, event), *_drained(state, _attempt(job).node_names))
@@ -86,7 +96,7 @@ def _attempt(job: Job) -> Attempt:
 
 
 def _stopping(
-    event: TaskFailed | TasksEnded,
+    event: TaskFailed | TasksEnded | JobStalled,
     attempt: Attempt,
     reason: EndReason,
     detail: str | None,
@@ -130,6 +140,12 @@ def _after_tasks_ended(state: ClusterState, event: TasksEnded) -> tuple[Event, .
         job_id=event.job_id, epoch=event.epoch, reason=reason, detail=detail_, exit_code=exit_code
     )
     return (ended,)
+
+
+def _after_stall(job: Job, event: JobStalled) -> tuple[Event, ...]:
+    if job.spec.stall_policy.action is not StallAction.REQUEUE:
+        return ()
+    return _stopping(event, _attempt(job), EndReason.STALLED, event.evidence, None)
 
 
 def _after_attempt(job: Job, event: AttemptEnded) -> tuple[Event, ...]:

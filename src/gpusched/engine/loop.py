@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
 
 from gpusched.domain.clock import Clock
-from gpusched.domain.errors import StoreUnavailable
+from gpusched.domain.errors import NotLeading, StoreUnavailable, Unavailable
 from gpusched.domain.events import Recorded
 from gpusched.domain.ids import JobId, NodeName, RequestId
+from gpusched.domain.pulse import QuietRank
 from gpusched.engine.core import Engine, EngineSettings, Tick, is_urgent, subject_of
 from gpusched.engine.inputs import Fact, Request
 from gpusched.engine.liveness import Liveness
 from gpusched.engine.pace import CyclePace
 from gpusched.engine.ports import CommandSink, EventFeed, Loaded, RequestRecord, Store
+from gpusched.engine.stall import StallWatch
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -67,6 +69,7 @@ class Loop:
         self._settings = settings
         self._engine = Engine(store.load(), settings.engine)
         self._liveness = Liveness(int(settings.silence_max_s * 1e6), clock.monotonic_us())
+        self._stalls = StallWatch()
         self._asked: list[_Asked] = []
         self._told: list[_Told] = []
         self._wake = asyncio.Event()
@@ -74,7 +77,7 @@ class Loop:
         self._alarm: asyncio.TimerHandle | None = None  # wakes the loop for a cycle that had to rest
         # One thread: the store sees one caller, and a commit never waits behind a reader.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
-        self._store_down: StoreUnavailable | None = None
+        self._store_down: Unavailable | None = None
         self._must_resend = False  # once the facts that waited for the store are taken
         self._in_doubt: tuple[Recorded, ...] = ()  # handed to the store, their fate not yet known
 
@@ -89,6 +92,7 @@ class Loop:
         Raises:
             Rejected: Refused; nothing was written.
             StoreUnavailable: Not accepted, or its commit's fate is unknown: retry with the same id.
+            NotLeading: Not accepted; ask the head that leads.
         """
         if self._store_down is not None:
             raise self._store_down
@@ -107,8 +111,16 @@ class Loop:
         """Note a sign of life of a node. Writes nothing."""
         self._liveness.heard(node, self.clock.monotonic_us())
 
+    def heard_quiet(self, node: NodeName, quiet: Iterable[QuietRank]) -> None:
+        """Note which ranks of a node showed no work in its last heartbeat. Writes nothing."""
+        self._stalls.heard(node, quiet)
+
     async def run(self) -> None:
-        """Tick until cancelled."""
+        """Tick until cancelled.
+
+        Raises:
+            NotLeading: Another head leads: what is in memory here is worth nothing any more.
+        """
         self._resend_all()
         checking = asyncio.create_task(self._check_regularly())
         try:
@@ -118,6 +130,10 @@ class Loop:
                 await asyncio.sleep(0)
                 self._wake.clear()
                 await self._tick()
+        except NotLeading as error:
+            self._store_down = error
+            self._refuse(self._asked, error)
+            raise
         finally:
             checking.cancel()
             if self._alarm is not None:
@@ -133,6 +149,9 @@ class Loop:
                 wall_us=self.clock.now_us(),
             ):
                 self.tell(fact)
+            state = self._engine.state
+            for fact in self._stalls.check(state.jobs[job_id] for job_id in state.running):
+                self.tell(fact)
             if self._told:
                 self._wake.set()
 
@@ -144,10 +163,11 @@ class Loop:
         try:
             await self._step(asked, told)
             await self._cycle()
+        except NotLeading as error:
+            self._refuse(asked, error)
+            raise
         except StoreUnavailable as error:
-            for entry in asked:
-                if not entry.answer.done():
-                    entry.answer.set_exception(error)
+            self._refuse(asked, error)
             # Facts are kept: nobody else remembers them for us.
             kept = [_Told(self._engine.repeatable(note.fact), note.committed) for note in told]
             self._told = kept + self._told
@@ -215,9 +235,7 @@ class Loop:
         log.error("store unavailable, refusing changes until it answers: %s", error)
         self._store_down = error
         while True:
-            for entry in self._asked:
-                if not entry.answer.done():  # the caller went away
-                    entry.answer.set_exception(error)
+            self._refuse(self._asked, error)
             self._asked.clear()
             try:
                 loaded: Loaded = await self._in_thread(self._store.load)
@@ -235,6 +253,11 @@ class Loop:
         # Not before the next step: a lease that ended meanwhile withdraws launches that must not go out.
         self._must_resend = True
         self._wake.set()
+
+    def _refuse(self, asked: list[_Asked], error: Unavailable) -> None:
+        for entry in asked:
+            if not entry.answer.done():  # the caller went away
+                entry.answer.set_exception(error)
 
     def _resend_all(self) -> None:
         for name in self._engine.state.nodes:

@@ -109,6 +109,8 @@ def _change_job(tx: Transaction, request: JobRequest) -> None:
             if job.state not in (JobState.CONFIGURING, JobState.RUNNING):
                 raise WrongState(f"job {job.job_id} is {job.state}: only a started job can be requeued")
             _stop(tx, job, EndReason.REQUEUED, by)
+            if request.hold and not job.is_held:
+                tx.record(JobHeld(job_id=job.job_id, by=by))
 
 
 def _cancel(tx: Transaction, job: Job, by: str) -> None:

@@ -19,6 +19,7 @@ from gpusched.domain.events import (
     JobHeld,
     JobReleased,
     JobRequeued,
+    JobStalled,
     JobSubmitted,
     NodeCordoned,
     NodeDrained,
@@ -29,12 +30,13 @@ from gpusched.domain.events import (
     NodeResumed,
     NodeReturned,
     Recorded,
+    StallEnded,
     TaskFailed,
     TasksEnded,
     TasksStarted,
 )
 from gpusched.domain.ids import JobId, NodeName
-from gpusched.domain.job import Attempt, Job
+from gpusched.domain.job import Attempt, Job, Stall
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import JobState, next_state
 from gpusched.domain.node import Node, Schedulability
@@ -42,7 +44,8 @@ from gpusched.domain.partition import Partitions
 from gpusched.domain.topology import Topology
 from gpusched.engine.demand import Demand
 from gpusched.engine.queue import PendingQueue
-from gpusched.placement.placement import NodePlacement
+from gpusched.placement.placement import Counts, NodePlacement
+from gpusched.placement.request import counters_of
 from gpusched.placement.snapshot import ClusterSnapshot
 from gpusched.policy.plan import RunningEntry
 
@@ -55,6 +58,7 @@ class ClusterState:
 
     partitions: Partitions = field(default_factory=Partitions)
     topology: Topology = field(default_factory=Topology)
+    licenses: Counts = ()  # that the cluster has
     jobs: dict[JobId, Job] = field(default_factory=dict)
     nodes: dict[NodeName, Node] = field(default_factory=dict)
     queue: PendingQueue = field(default_factory=PendingQueue)
@@ -67,17 +71,18 @@ class ClusterState:
     generation: int = 0  # of the cluster: nodes and what is free on them
     queue_version: int = 0  # of the queue: a cycle without either change finds nothing new
     _snapshot: ClusterSnapshot | None = None
-    _overbooked: set[NodeName] = field(default_factory=set)  # came back with less memory than is granted
+    _overbooked: set[NodeName] = field(default_factory=set)  # came back with less than is granted there
 
     @property
     def snapshot(self) -> ClusterSnapshot:
         """Nodes and what is free on them now. Rebuilt only after a node changed."""
         if self._snapshot is None:
             self._snapshot = ClusterSnapshot.of(
-                self.nodes.values(), self.partitions, self.generation, self.topology
+                self.nodes.values(), self.partitions, self.generation, self.topology, self.licenses
             )
             self._overbooked.clear()
             for entry in self.running.values():
+                self._snapshot.owe_licenses(entry.licenses)
                 for part in entry.nodes:
                     self._take_again(self._snapshot, self._still_there(part))
         self._snapshot.generation = self.generation
@@ -85,12 +90,17 @@ class ClusterState:
         return self._snapshot
 
     def _take_again(self, snapshot: ClusterSnapshot, part: NodePlacement) -> None:
-        """Hold a grant in a new snapshot, as much of its memory as is left there."""
-        left_bytes = int(snapshot.memory_free[snapshot.index[part.node]])
-        if part.memory_bytes > left_bytes:
+        """Hold a grant in a new snapshot, as much of what is counted as is left there."""
+        node = snapshot.index[part.node]
+        counters = ((name, min(amount, snapshot.counter_free(name, node))) for name, amount in part.counters)
+        left = replace(
+            part,
+            memory_bytes=min(part.memory_bytes, int(snapshot.memory_free[node])),
+            counters=tuple((name, amount) for name, amount in counters if amount > 0),
+        )
+        if left != part:
             self._overbooked.add(part.node)
-            part = replace(part, memory_bytes=left_bytes)
-        snapshot.take(part)
+        snapshot.take(left)
 
     def _still_there(self, part: NodePlacement) -> NodePlacement:
         """What of a grant exists in its node's present facts: a lost card stays granted, not placed."""
@@ -108,6 +118,7 @@ class ClusterState:
         partitions: Partitions,
         *,
         topology: Topology | None = None,
+        licenses: Counts = (),
         jobs: Iterable[Job] = (),
         nodes: Iterable[Node] = (),
         submitted: Iterable[tuple[JobId, JobSpec]] = (),
@@ -118,6 +129,7 @@ class ClusterState:
         state = cls(
             partitions=partitions,
             topology=topology or Topology(),
+            licenses=licenses,
             next_job_id=next_job_id,
             last_seq=last_seq,
         )
@@ -138,12 +150,21 @@ class ClusterState:
         allocation = job.attempt.allocation
         limit = job.spec.time_limit_s
         parts = tuple(
-            NodePlacement(part.node, tuple(d.uuid for d in part.devices), part.cpu_ids, part.memory_bytes)
+            NodePlacement(
+                part.node,
+                tuple(device.uuid for device in part.devices),
+                part.cpu_ids,
+                part.memory_bytes,
+                job.spec.gpu_milli,
+                counters_of(job.spec.disk_bytes, job.spec.gres),
+            )
             for part in allocation.nodes
         )
         ends_by_us = None if limit is None else allocation.granted_at_us + limit * 1_000_000
-        self.running[job.job_id] = RunningEntry(job.job_id, parts, ends_by_us)
+        self.running[job.job_id] = RunningEntry(job.job_id, parts, ends_by_us, job.spec.licenses)
         self.leased_ports.add((allocation.nodes[0].address, allocation.master_port))
+        if self._snapshot is not None:
+            self._snapshot.take_licenses(job.spec.licenses)
         for part in parts:
             self.jobs_on.setdefault(part.node, set()).add(job.job_id)
             if self._snapshot is not None:
@@ -155,7 +176,10 @@ class ClusterState:
         assert job.attempt is not None
         allocation = job.attempt.allocation
         self.leased_ports.discard((allocation.nodes[0].address, allocation.master_port))
-        for part in self.running.pop(job.job_id).nodes:
+        held = self.running.pop(job.job_id)
+        if self._snapshot is not None:
+            self._snapshot.give_back_licenses(held.licenses)
+        for part in held.nodes:
             self.jobs_on[part.node].discard(job.job_id)
             if part.node in self._overbooked:
                 self._snapshot = None  # what it holds of each grant there is not what was granted
@@ -250,13 +274,13 @@ def _apply_to_job(state: ClusterState, job: Job, event: Event, at_us: int) -> No
     match event:
         case JobHeld():
             state.jobs[job.job_id] = replace(job, is_held=True)
-            state.queue.remove(job.job_id)
+            _dequeue(state, job)
         case JobReleased():
             state.jobs[job.job_id] = job = replace(job, is_held=False)
             _enqueue(state, job)
         case JobAllocated():
             _allocate(state, job, event)
-        case TasksStarted() | TaskFailed() | TasksEnded() | AttemptStopping():
+        case TasksStarted() | TaskFailed() | TasksEnded() | AttemptStopping() | JobStalled() | StallEnded():
             assert job.attempt is not None
             state.jobs[job.job_id] = _attempt_progress(job, job.attempt, event, at_us)
         case AttemptEnded():
@@ -268,7 +292,7 @@ def _apply_to_job(state: ClusterState, job: Job, event: Event, at_us: int) -> No
             _enqueue(state, job)
         case JobEnded():
             next_state(job.state, event.state)
-            state.queue.remove(job.job_id)
+            _dequeue(state, job)
             state.jobs[job.job_id] = replace(
                 job,
                 state=event.state,
@@ -287,6 +311,12 @@ def _enqueue(state: ClusterState, job: Job) -> None:
         state.queue_version += 1
 
 
+def _dequeue(state: ClusterState, job: Job) -> None:
+    if state.queue.ahead_of(job.job_id) is not None:
+        state.queue.remove(job.job_id)
+        state.queue_version += 1  # it may have been the head, which kept others back
+
+
 def _allocate(state: ClusterState, job: Job, event: JobAllocated) -> None:
     state.queue.remove(job.job_id)
     job = replace(
@@ -303,12 +333,22 @@ def _allocate(state: ClusterState, job: Job, event: JobAllocated) -> None:
 def _attempt_progress(
     job: Job,
     attempt: Attempt,
-    event: TasksStarted | TaskFailed | TasksEnded | AttemptStopping,
+    event: TasksStarted | TaskFailed | TasksEnded | AttemptStopping | JobStalled | StallEnded,
     at_us: int,
 ) -> Job:
     match event:
         case TaskFailed():
             return job  # what follows from it is AttemptStopping
+        case JobStalled():
+            stall = Stall(
+                global_rank=event.global_rank,
+                node=event.node,
+                noticed_at_us=at_us,
+                evidence=event.evidence,
+            )
+            attempt = replace(attempt, stall=stall)
+        case StallEnded():
+            attempt = replace(attempt, stall=None)
         case AttemptStopping():
             attempt = replace(
                 attempt,

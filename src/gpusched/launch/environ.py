@@ -16,6 +16,12 @@ UUID, as indices move when a card is lost (CUDA Programming Guide, "CUDA Environ
 Variables"). Declared devices do not exist: where a node has only those, or none, the list is
 empty and CUDA finds no device, which is the truth. Of MIG slices CUDA shows a process only the
 first in the list, so with those each rank is shown its own share alone, as index 0.
+
+A share of a device (``gpu_fraction``) is a promise of the scheduler's books and of nothing else: the
+driver switches between the processes of all who share it, and any of them can use all its memory. So
+a rank is told its share (``GPUSCHED_GPU_MILLI``, thousandths of each of its devices) and has to keep
+to it itself, for example by ``torch.cuda.set_per_process_memory_fraction``. No variable of MPS is set:
+where no MPS server runs they do nothing, and would look as if they did.
 """
 
 from __future__ import annotations
@@ -100,7 +106,9 @@ def _torch_variables(context: AttemptContext, task: Task) -> dict[str, str]:
 
 
 def _gpusched_variables(context: AttemptContext, task: Task) -> dict[str, str]:
+    share = {"GPUSCHED_GPU_MILLI": str(context.spec.gpu_milli)} if task.devices else {}
     return {
+        **share,
         "GPUSCHED_ATTEMPT": f"{context.cluster}/{task.part.node}/{context.attempt_id}",
         "GPUSCHED_JOB_ID": str(context.job_id),
         "GPUSCHED_EPOCH": str(context.epoch),

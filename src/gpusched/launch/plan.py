@@ -69,6 +69,7 @@ def _node_launch(context: AttemptContext, tasks: tuple[Task, ...]) -> NodeLaunch
         signal=spec.signal,
         kill_wait_s=spec.kill_wait_s,
         log_cap_bytes=spec.log_cap_bytes,
+        gpu_milli=spec.gpu_milli,
         on_disconnect=OnDisconnect.FENCE if spec.is_fenced else OnDisconnect.KEEP_RUNNING,
     )
 

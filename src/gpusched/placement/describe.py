@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gpusched.placement.request import NodeRequest
+from gpusched.domain.node import WHOLE_MILLI
+from gpusched.placement.request import DISK, GRES_PREFIX, NodeRequest
 
 _UNITS = ("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)
 
@@ -26,9 +27,17 @@ def gpus_in_words(request: NodeRequest, number: int, *, adjective: str = "") -> 
     if adjective:
         words.append(adjective)
     words.append(request.gpu_model or ("GPU" if number == 1 else "GPUs"))
+    if request.mig_profile is not None:
+        words.append(f"slice{'' if number == 1 else 's'} {request.mig_profile}")
     if request.gpu_memory_bytes is not None:
         words.append(f"of ≥ {in_bytes(request.gpu_memory_bytes)}")
-    return " ".join(words)
+    shared = f"{request.gpu_milli}/{WHOLE_MILLI} of " if request.gpu_milli < WHOLE_MILLI else ""
+    return shared + " ".join(words)
+
+
+def counter_in_words(name: str, amount: int) -> str:
+    """Write "100 GiB of disk", "2 fpga"."""
+    return f"{in_bytes(amount)} of disk" if name == DISK else f"{amount} {name.removeprefix(GRES_PREFIX)}"
 
 
 def in_words(request: NodeRequest, *, adjective: str = "") -> str:
@@ -38,4 +47,14 @@ def in_words(request: NodeRequest, *, adjective: str = "") -> str:
         parts.append(counted(request.cpus, f"{adjective} CPU" if adjective and not parts else "CPU"))
     if request.memory_bytes > 0:
         parts.append(f"{in_bytes(request.memory_bytes)} memory")
+    parts += [counter_in_words(name, amount) for name, amount in request.counters]
     return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
+
+
+def in_time(seconds: int) -> str:
+    """Write a duration as a job file takes it: "2h", "1d12h", "90s" as "1m30s"."""
+    days, rest = divmod(seconds, 86_400)
+    hours, rest = divmod(rest, 3600)
+    minutes, left = divmod(rest, 60)
+    parts = ((days, "d"), (hours, "h"), (minutes, "m"), (left, "s"))
+    return "".join(f"{number}{unit}" for number, unit in parts if number) or "0s"

@@ -11,11 +11,14 @@ from gpusched.domain.diagnosis import Constraint, Diagnosis, RuledOut
 from gpusched.domain.errors import InfeasibleRequest
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import PendingReason
-from gpusched.placement.describe import counted, in_bytes, in_words
+from gpusched.domain.node import WHOLE_MILLI
+from gpusched.placement.describe import counted, counter_in_words, in_bytes, in_words
 from gpusched.placement.feasible import check_feasible
-from gpusched.placement.fit import constraint_masks, fit_empty, fit_now
+from gpusched.placement.fit import constraint_masks, fit_empty, fit_now, split_counters
 from gpusched.placement.gang import could_fit, fits
 from gpusched.placement.inventory import BoolColumn, Inventory
+from gpusched.placement.licenses import say_short_licenses
+from gpusched.placement.placement import Counts
 from gpusched.placement.request import NodeRequest, node_request
 from gpusched.placement.snapshot import ClusterSnapshot
 from gpusched.placement.topology import wishes_in_words
@@ -42,6 +45,9 @@ def diagnose(snapshot: ClusterSnapshot, spec: JobSpec) -> Diagnosis:
         for constraint, mask in constraint_masks(snapshot, request).items()
         if not mask.all()
     )
+    if short := say_short_licenses(snapshot, spec):
+        every = int(inventory.gpus_total.sum())
+        ruled_out += (RuledOut(Constraint.LICENSES, len(inventory.names), every, short),)
     return Diagnosis(
         message=_message(snapshot, spec, now, empty, ruled_out),
         reason=_reason(snapshot, spec),
@@ -71,6 +77,8 @@ def _message(
         check_feasible(snapshot, spec)
     except InfeasibleRequest as infeasible:
         return str(infeasible)
+    if now >= spec.nodes and (short := say_short_licenses(snapshot, spec)):
+        return f"{short}."
     if now >= spec.nodes:
         needs = f"needs {counted(spec.nodes, 'node')} {wishes_in_words(spec)}"
         return f"{needs}; {now} could each hold a part of it now, too far apart."
@@ -123,6 +131,21 @@ def _partition(inventory: Inventory, request: NodeRequest, out: BoolColumn) -> s
     return f"{_nodes(out)} {_be(out)} not in partition {name}"
 
 
+def _gpus(request: NodeRequest) -> str:
+    return counted(request.gpus, "GPU" if request.mig_profile is None else f"{request.mig_profile} slice")
+
+
+def _gpus_free(inventory: Inventory, request: NodeRequest, out: BoolColumn) -> str:
+    if request.gpu_milli < WHOLE_MILLI:
+        return f"{_nodes(out)} {_have(out)} no such GPU with {request.gpu_milli}/{WHOLE_MILLI} free"
+    return f"{_nodes(out)} {_have(out)} fewer than {_gpus(request)} free"
+
+
+def _fewer(out: BoolColumn, wanted: Counts) -> str:
+    words = " and ".join(counter_in_words(name, amount) for name, amount in wanted)
+    return f"{_nodes(out)} {_have(out)} less than {words}"
+
+
 _DETAILS: dict[Constraint, _Detail] = {
     Constraint.PARTITION: _partition,
     Constraint.NODELIST: lambda _, r, out: f"{_nodes(out)} {_be(out)} not in nodelist {','.join(r.nodelist)}",
@@ -133,16 +156,20 @@ _DETAILS: dict[Constraint, _Detail] = {
     Constraint.GPU_MEMORY: lambda _, r, out: (
         f"{_nodes(out)} {_have(out)} no GPU known to have {in_bytes(r.gpu_memory_bytes or 0)}"
     ),
-    Constraint.GPUS: lambda _, r, out: f"{_nodes(out)} {_have(out)} fewer than {counted(r.gpus, 'GPU')}",
+    Constraint.MIG_PROFILE: lambda _, r, out: f"{_nodes(out)} {_have(out)} no MIG slice {r.mig_profile}",
+    Constraint.GPU_FRACTION: lambda _, r, out: f"{_nodes(out)} {_have(out)} no shareable GPU",
+    Constraint.GPUS: lambda _, r, out: f"{_nodes(out)} {_have(out)} fewer than {_gpus(r)}",
     Constraint.CPUS: lambda _, r, out: f"{_nodes(out)} {_have(out)} fewer than {counted(r.cpus, 'CPU')}",
     Constraint.MEMORY: lambda _, r, out: f"{_nodes(out)} {_have(out)} less than {in_bytes(r.memory_bytes)}",
-    Constraint.GPUS_FREE: lambda _, r, out: (
-        f"{_nodes(out)} {_have(out)} fewer than {counted(r.gpus, 'GPU')} free"
-    ),
+    Constraint.DISK: lambda _, r, out: _fewer(out, split_counters(r)[0]),
+    Constraint.GRES: lambda _, r, out: _fewer(out, split_counters(r)[1]),
+    Constraint.GPUS_FREE: _gpus_free,
     Constraint.CPUS_FREE: lambda _, r, out: (
         f"{_nodes(out)} {_have(out)} fewer than {counted(r.cpus, 'CPU')} free"
     ),
     Constraint.MEMORY_FREE: lambda _, r, out: (
         f"{_nodes(out)} {_have(out)} less than {in_bytes(r.memory_bytes)} free"
     ),
+    Constraint.DISK_FREE: lambda _, r, out: _fewer(out, split_counters(r)[0]) + " free",
+    Constraint.GRES_FREE: lambda _, r, out: _fewer(out, split_counters(r)[1]) + " free",
 }

@@ -9,10 +9,12 @@ import numpy as np
 
 from gpusched.domain.errors import InfeasibleRequest
 from gpusched.domain.job_spec import JobSpec
-from gpusched.placement.describe import counted, gpus_in_words, in_bytes, in_words
+from gpusched.domain.node import WHOLE_MILLI
+from gpusched.placement.describe import counted, counter_in_words, gpus_in_words, in_bytes, in_words
 from gpusched.placement.fit import fit_fitted
 from gpusched.placement.inventory import Inventory
-from gpusched.placement.request import NodeRequest, is_model_match, node_request
+from gpusched.placement.licenses import check_licenses
+from gpusched.placement.request import DISK, NodeRequest, is_model_match, node_request, whereabouts
 from gpusched.placement.snapshot import ClusterSnapshot
 from gpusched.placement.topology import check_room
 
@@ -33,6 +35,7 @@ def check_feasible(snapshot: ClusterSnapshot, spec: JobSpec) -> None:
     large_enough = _fitting(inventory, request)
     if large_enough < spec.nodes:
         raise InfeasibleRequest(_say(inventory, request, spec.nodes, large_enough))
+    check_licenses(inventory, spec)
     check_room(inventory, spec)
 
 
@@ -45,7 +48,7 @@ def _say(inventory: Inventory, request: NodeRequest, nodes: int, large_enough: i
     such = f"{large_enough or 'none'} such"
     if request.partition is not None and request.partition not in inventory.partitions:
         return f"there is no {where}: ask for one of {', '.join(inventory.partitions)}"
-    anything = replace(request, gpus=0, cpus=0, memory_bytes=0, gpu_model=None, gpu_memory_bytes=None)
+    anything = replace(whereabouts(request), gpu_model=None, gpu_memory_bytes=None, mig_profile=None)
     pool = _fitting(inventory, anything)
     if request.nodelist or request.exclude:
         where += " within nodelist and exclude"
@@ -55,6 +58,8 @@ def _say(inventory: Inventory, request: NodeRequest, nodes: int, large_enough: i
         return f"job wants {counted(nodes, 'node')}; {where} has {pool}: ask for nodes ≤ {pool}"
     return (
         _say_model(inventory, replace(anything, gpu_model=request.gpu_model), where)
+        or _say_profile(inventory, replace(anything, mig_profile=request.mig_profile), where)
+        or _say_share(inventory, replace(anything, gpu_milli=request.gpu_milli), where)
         or _say_lower(inventory, request, anything, nodes, where)
         or f"job wants {counted(nodes, 'node')} with {in_words(request)}; {where} has {such}: "
         + (f"ask for nodes ≤ {large_enough}" if large_enough else "ask for less of more than one of these")
@@ -74,12 +79,34 @@ def _say_model(inventory: Inventory, request: NodeRequest, where: str) -> str | 
     return f"job wants GPUs of model {request.gpu_model}; no node of {where} has one: {has}"
 
 
+def _say_profile(inventory: Inventory, request: NodeRequest, where: str) -> str | None:
+    if request.mig_profile is None or _fitting(inventory, request):
+        return None
+    pool = fit_fitted(inventory, replace(request, mig_profile=None))
+    profiles = {
+        known.mig_profile
+        for known, row in zip(inventory.classes, inventory.gpus_by_class, strict=True)
+        if row[pool].any() and known.mig_profile is not None
+    }
+    has = f"it has {', '.join(sorted(profiles))}: ask for one of these" if profiles else "it has none at all"
+    return f"job wants MIG slices {request.mig_profile}; no node of {where} has one: {has}"
+
+
+def _say_share(inventory: Inventory, request: NodeRequest, where: str) -> str | None:
+    if request.gpu_milli == WHOLE_MILLI or _fitting(inventory, request):
+        return None
+    return (
+        f"job wants {request.gpu_milli}/{WHOLE_MILLI} of a GPU; no node of {where} has a shareable one: "
+        "ask for whole GPUs, or have an agent started with --shareable"
+    )
+
+
 def _say_lower(
     inventory: Inventory, request: NodeRequest, anything: NodeRequest, nodes: int, where: str
 ) -> str | None:
     """Try to lower one quantity alone until the gang fits; the first that helps is the remedy."""
     on, others = ("one node", "more nodes") if nodes == 1 else (f"each of {nodes} nodes", "fewer nodes")
-    for quantity in _QUANTITIES:
+    for quantity in (*_QUANTITIES, *(_of_counter(name) for name, _ in request.counters)):
         most = _largest(inventory, request, nodes, quantity)
         if most is None or most == 0:
             continue
@@ -139,6 +166,20 @@ _QUANTITIES = (
         is_spread_by_nodes=False,
     ),
 )
+
+
+def _of_counter(name: str) -> _Quantity:
+    def change(request: NodeRequest, value: int) -> NodeRequest:
+        counters = {**dict(request.counters), name: value}
+        return replace(request, counters=tuple(sorted(item for item in counters.items() if item[1] > 0)))
+
+    return _Quantity(
+        field="tmp" if name == DISK else name,
+        read=lambda request: dict(request.counters).get(name, 0),
+        change=change,
+        say=lambda request: counter_in_words(name, dict(request.counters)[name]),
+        unit=in_bytes if name == DISK else str,
+    )
 
 
 def _largest(inventory: Inventory, request: NodeRequest, nodes: int, quantity: _Quantity) -> int | None:

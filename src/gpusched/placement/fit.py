@@ -1,23 +1,28 @@
 """Which nodes can hold one node of a gang: a mask per constraint, and their conjunctions.
 
 A mask is (N,) bool, True where the constraint is met. Each constraint is judged for itself, so
-that ``diagnose`` may say what each rules out: where a node has no device of the model or memory
-asked for, its number of devices is judged over all it has; where it has too few of something even
-empty, that it has too few free is not held against it again. The conjunction is exact all the
-same. Everything is O(N) in nodes, O(1) in devices (counts per device class are columns).
+that ``diagnose`` may say what each rules out: where a node has no device of the model, memory or
+profile asked for, or none to share, its number of devices is judged over all it has; where it has
+too few of something even empty, that it has too few free is not held against it again. The
+conjunction is exact all the same. Everything is O(N) in nodes and O(1) in devices (counts per device
+class are columns), but for shares of a GPU, which look at every device.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from gpusched.domain.diagnosis import Constraint
 from gpusched.domain.ids import NodeName
-from gpusched.placement.inventory import BoolColumn, IntColumn, Inventory
-from gpusched.placement.request import NodeRequest, whereabouts
+from gpusched.domain.node import WHOLE_MILLI
+from gpusched.placement.inventory import BoolColumn, DeviceClass, IntColumn, Inventory
+from gpusched.placement.placement import Counts
+from gpusched.placement.request import DISK, NodeRequest, is_model_match, whereabouts
 from gpusched.placement.snapshot import ClusterSnapshot
+
+_EVERY = slice(None)
 
 
 def fit_now(snapshot: ClusterSnapshot, request: NodeRequest) -> BoolColumn:
@@ -32,8 +37,12 @@ def fit_now(snapshot: ClusterSnapshot, request: NodeRequest) -> BoolColumn:
     fits = fit_empty(inventory, whereabouts(request)) & (snapshot.cpus_free >= request.cpus)
     if request.memory_bytes > 0:
         fits &= snapshot.memory_free >= request.memory_bytes
+    if request.counters:
+        fits &= has_counters(inventory, request.counters, snapshot.counters_free)
     if request.gpus > 0:
-        fits &= matching_gpus(inventory, request, snapshot.gpus_free_by_class) >= request.gpus
+        fits &= (
+            roomy_gpus(inventory, request, snapshot.gpus_free_by_class, snapshot.milli_free) >= request.gpus
+        )
     return fits
 
 
@@ -56,57 +65,110 @@ def fit_fitted(inventory: Inventory, request: NodeRequest) -> BoolColumn:
     Returns:
         (N,) bool. A gang larger than its sum can never run: it is infeasible.
     """
-    masks = _fitted_masks(inventory, request)
-    every: BoolColumn = np.logical_and.reduce(list(masks.values()))
-    return every
+    return _all(_fitted_masks(inventory, request))
 
 
 def constraint_masks(snapshot: ClusterSnapshot, request: NodeRequest) -> dict[Constraint, BoolColumn]:
-    """Judge every constraint for itself.
+    """Judge every constraint on a node for itself.
 
     Returns:
         A mask (N,) for each constraint, in the order of ``Constraint``. Their conjunction is ``fit_now``.
     """
     inventory = snapshot.inventory
     masks = _fitted_masks(inventory, request)
-    free = _countable_gpus(inventory, request, snapshot.gpus_free_by_class)
+    free = roomy_gpus(inventory, request, snapshot.gpus_free_by_class, snapshot.milli_free)
+    if kinds := _kind_masks(inventory, request):
+        free = np.where(_all(kinds), free, snapshot.gpus_free)
     masks[Constraint.REACHABLE] = inventory.reachable
     masks[Constraint.SCHEDULABLE] = inventory.open
     masks[Constraint.GPUS_FREE] = ~masks[Constraint.GPUS] | (free >= request.gpus)
     masks[Constraint.CPUS_FREE] = ~masks[Constraint.CPUS] | (snapshot.cpus_free >= request.cpus)
     masks[Constraint.MEMORY_FREE] = ~masks[Constraint.MEMORY] | (snapshot.memory_free >= request.memory_bytes)
-    return {constraint: masks[constraint] for constraint in Constraint}
+    disk, gres = split_counters(request)
+    counters = snapshot.counters_free
+    masks[Constraint.DISK_FREE] = ~masks[Constraint.DISK] | has_counters(inventory, disk, counters)
+    masks[Constraint.GRES_FREE] = ~masks[Constraint.GRES] | has_counters(inventory, gres, counters)
+    return {constraint: masks[constraint] for constraint in Constraint if constraint in masks}
 
 
 def matching_gpus(inventory: Inventory, request: NodeRequest, by_class: IntColumn) -> IntColumn:
-    """Count on each node the devices that have both the model and the memory asked for.
+    """Count on each node the whole devices that are of the kind asked for.
 
     Args:
         inventory: Whose classes ``by_class`` counts.
-        request: Names the model and the memory.
-        by_class: (C, N) devices of each class, free or fitted.
+        request: Names model, memory, MIG profile and share.
+        by_class: (C, N) devices of each class, wholly free or fitted.
 
     Returns:
         (N,) devices.
     """
-    matching = inventory.matching_classes(request.gpu_model, request.gpu_memory_bytes)[:-1]
-    counts: IntColumn = by_class[matching].sum(axis=0)
+    counts: IntColumn = by_class[inventory.matching_classes(request)[:-1]].sum(axis=0)
     return counts
+
+
+def roomy_gpus(
+    inventory: Inventory,
+    request: NodeRequest,
+    by_class: IntColumn,
+    milli: IntColumn,
+    *,
+    nodes: IntColumn | slice = _EVERY,
+) -> IntColumn:
+    """Count on each node the devices of the kind asked for on which the share asked for is free.
+
+    Args:
+        inventory: Whose classes ``by_class`` counts.
+        request: Names model, memory, MIG profile and share.
+        by_class: (C, M) wholly free devices of each class.
+        milli: (M, G) thousandths free of each device. Read for shares only.
+        nodes: The M rows that the columns show.
+
+    Returns:
+        (M,) devices.
+    """
+    if request.gpu_milli == WHOLE_MILLI:
+        return matching_gpus(inventory, request, by_class)
+    suits = inventory.matching_classes(request)[inventory.device_class[nodes]]
+    counts: IntColumn = (suits & (milli >= request.gpu_milli)).sum(axis=1)
+    return counts
+
+
+def has_counters(inventory: Inventory, wanted: Counts, amounts: IntColumn) -> BoolColumn:
+    """(N,) nodes that have so much of every counter in (K, N) ``amounts``."""
+    mask = np.ones(amounts.shape[1], dtype=bool)
+    for name, amount in wanted:
+        mask &= inventory.amounts_of(name, amounts) >= amount
+    return mask
+
+
+def split_counters(request: NodeRequest) -> tuple[Counts, Counts]:
+    """What a request asks of the disk, and what of generic counters."""
+    disk = tuple(item for item in request.counters if item[0] == DISK)
+    return disk, tuple(item for item in request.counters if item[0] != DISK)
 
 
 def _fitted_masks(inventory: Inventory, request: NodeRequest) -> dict[Constraint, BoolColumn]:
     everywhere = np.ones(len(inventory.names), dtype=bool)
-    named = _named(inventory, request.nodelist)
-    return {
+    kinds = _kind_masks(inventory, request)
+    fitted = matching_gpus(inventory, request, inventory.gpus_by_class)
+    countable = np.where(_all(kinds), fitted, inventory.gpus_total) if kinds else fitted
+    masks = {
         Constraint.PARTITION: inventory.members(request.partition),
-        Constraint.NODELIST: named if request.nodelist else everywhere,
-        Constraint.EXCLUDE: ~_named(inventory, request.exclude),
-        Constraint.GPU_MODEL: _has_class(inventory, request.gpu_model, None),
-        Constraint.GPU_MEMORY: _has_class(inventory, None, request.gpu_memory_bytes),
-        Constraint.GPUS: _countable_gpus(inventory, request, inventory.gpus_by_class) >= request.gpus,
+        Constraint.NODELIST: _named(inventory, request.nodelist) if request.nodelist else everywhere,
+        Constraint.EXCLUDE: ~_named(inventory, request.exclude) if request.exclude else everywhere,
+        **dict.fromkeys(_KINDS, everywhere),
+        **kinds,
+        Constraint.GPUS: countable >= request.gpus,
         Constraint.CPUS: inventory.cpus_total >= request.cpus,
         Constraint.MEMORY: inventory.memory_total >= request.memory_bytes,
+        Constraint.DISK: everywhere,
+        Constraint.GRES: everywhere,
     }
+    if request.counters:
+        disk, gres = split_counters(request)
+        masks[Constraint.DISK] = has_counters(inventory, disk, inventory.counters_total)
+        masks[Constraint.GRES] = has_counters(inventory, gres, inventory.counters_total)
+    return masks
 
 
 def _named(inventory: Inventory, nodes: Sequence[NodeName]) -> BoolColumn:
@@ -115,18 +177,32 @@ def _named(inventory: Inventory, nodes: Sequence[NodeName]) -> BoolColumn:
     return mask
 
 
-def _has_class(inventory: Inventory, model: str | None, memory_bytes: int | None) -> BoolColumn:
-    if model is None and memory_bytes is None:
-        return np.ones(len(inventory.names), dtype=bool)
-    matching = inventory.matching_classes(model, memory_bytes)[:-1]
-    has: BoolColumn = inventory.gpus_by_class[matching].sum(axis=0) > 0
-    return has
+_KINDS = (Constraint.GPU_MODEL, Constraint.GPU_MEMORY, Constraint.MIG_PROFILE, Constraint.GPU_FRACTION)
 
 
-def _countable_gpus(inventory: Inventory, request: NodeRequest, by_class: IntColumn) -> IntColumn:
-    # Model and memory may be met by two different devices of a node: then neither of their masks
-    # rules it out, and the number of devices that have both must.
-    both = _has_class(inventory, request.gpu_model, None) & _has_class(
-        inventory, None, request.gpu_memory_bytes
-    )
-    return np.where(both, matching_gpus(inventory, request, by_class), by_class.sum(axis=0))
+def _kind_masks(inventory: Inventory, request: NodeRequest) -> dict[Constraint, BoolColumn]:
+    """For each thing asked of a device, which nodes have a device that meets it.
+
+    All of it may be met by two different devices of a node: then none of these masks rules the node
+    out, and the number of devices that meet all must.
+    """
+    model, memory = request.gpu_model, request.gpu_memory_bytes
+    kinds: dict[Constraint, Callable[[DeviceClass], bool]] = {}
+    if model is not None:
+        kinds[Constraint.GPU_MODEL] = lambda known: is_model_match(model, known.model)
+    if memory is not None:
+        kinds[Constraint.GPU_MEMORY] = lambda known: known.has_memory(memory)
+    if request.mig_profile is not None:
+        kinds[Constraint.MIG_PROFILE] = lambda known: known.mig_profile == request.mig_profile
+    if request.gpu_milli < WHOLE_MILLI:
+        kinds[Constraint.GPU_FRACTION] = lambda known: known.shareable
+    masks = {}
+    for constraint, is_of_kind in kinds.items():
+        rows = np.array([is_of_kind(known) for known in inventory.classes], dtype=bool)
+        masks[constraint] = inventory.gpus_by_class[rows].sum(axis=0) > 0
+    return masks
+
+
+def _all(masks: Mapping[Constraint, BoolColumn]) -> BoolColumn:
+    every: BoolColumn = np.logical_and.reduce(list(masks.values()))
+    return every

@@ -8,12 +8,12 @@ import numpy as np
 
 from gpusched.domain.errors import InsufficientResources, Rejected
 from gpusched.domain.job_spec import JobSpec
-from gpusched.domain.node import WHOLE_MILLI
 from gpusched.placement.describe import counted
-from gpusched.placement.devices import choose_cpus, choose_devices
+from gpusched.placement.devices import choose_cpus, choose_devices, fullest_device
 from gpusched.placement.domains import Shortfall
 from gpusched.placement.fit import fit_empty, fit_fitted, fit_now
-from gpusched.placement.inventory import BoolColumn, IntColumn, Inventory
+from gpusched.placement.inventory import BoolColumn, IntColumn
+from gpusched.placement.licenses import check_licenses, say_short_licenses
 from gpusched.placement.placement import NodePlacement, Placement
 from gpusched.placement.request import NodeRequest, node_request
 from gpusched.placement.score import best, node_keys
@@ -24,7 +24,9 @@ from gpusched.placement.tree import in_rank_order, ring_cost
 
 def fits(snapshot: ClusterSnapshot, spec: JobSpec, *, avoid: BoolColumn | None = None) -> bool:
     """Tell whether ``place`` with the same arguments would find a placement."""
-    return _has_room(snapshot, spec, _candidates(snapshot, node_request(spec), avoid))
+    return snapshot.has_licenses(spec.licenses) and _has_room(
+        snapshot, spec, _candidates(snapshot, node_request(spec), avoid)
+    )
 
 
 def _has_room(snapshot: ClusterSnapshot, spec: JobSpec, candidates: IntColumn) -> bool:
@@ -39,7 +41,10 @@ def _has_room(snapshot: ClusterSnapshot, spec: JobSpec, candidates: IntColumn) -
 
 
 def could_fit(snapshot: ClusterSnapshot, spec: JobSpec) -> bool:
-    """Tell whether the nodes that accept work could hold the gang if nothing ran."""
+    """Tell whether the nodes that accept work, and the licences, could hold the gang if nothing ran."""
+    totals = snapshot.inventory.licenses
+    if any(totals.get(name, 0) < count for name, count in spec.licenses):
+        return False
     candidates = np.flatnonzero(fit_empty(snapshot.inventory, node_request(spec)))
     return _has_room(snapshot, spec, candidates)
 
@@ -62,20 +67,34 @@ def place(snapshot: ClusterSnapshot, spec: JobSpec, *, avoid: BoolColumn | None 
     Raises:
         InfeasibleRequest: Fewer than ``spec.nodes`` nodes are large enough, even up and empty, or too
             few of them where the job wishes them to be.
-        InsufficientResources: Enough such nodes exist but too few are up, open and free now.
+        InsufficientResources: Enough such nodes exist but too few are up, open and free now, or too few
+            licences are.
+        InvalidSpec: The job's segments can't be kept whatever is free.
+    """
+    placement = find(snapshot, spec, avoid=avoid)
+    if placement is None:
+        _refuse(snapshot, spec, len(_candidates(snapshot, node_request(spec), avoid)))
+    return placement
+
+
+def find(snapshot: ClusterSnapshot, spec: JobSpec, *, avoid: BoolColumn | None = None) -> Placement | None:
+    """Choose as ``place`` does; None, without looking for words, if it does not fit now.
+
+    Raises:
         InvalidSpec: The job's segments can't be kept whatever is free.
     """
     request = node_request(spec)
     candidates = _candidates(snapshot, request, avoid)
-    chosen: IntColumn | Shortfall = Shortfall(len(candidates), spec.nodes)
-    if len(candidates) >= spec.nodes:
-        chosen = _choose(snapshot, spec, candidates)
+    if len(candidates) < spec.nodes or not snapshot.has_licenses(spec.licenses):
+        return None
+    chosen = _choose(snapshot, spec, candidates)
     if isinstance(chosen, Shortfall):
-        _refuse(snapshot.inventory, spec, len(candidates))
+        return None
     ordered = in_rank_order(snapshot.inventory.tree, chosen).tolist()
     return Placement(
         tuple(_part(snapshot, request, node) for node in ordered),
         ring_cost(snapshot.inventory.tree, ordered),
+        spec.licenses,
     )
 
 
@@ -101,21 +120,38 @@ def _part(snapshot: ClusterSnapshot, request: NodeRequest, node: int) -> NodePla
     shape = inventory.shapes[node]
     columns: tuple[int, ...] = ()
     if request.gpus > 0:
-        matching = inventory.matching_classes(request.gpu_model, request.gpu_memory_bytes)
-        is_free = snapshot.milli_free[node] == WHOLE_MILLI
-        free = np.flatnonzero(is_free & matching[inventory.device_class[node]])
-        columns = choose_devices(shape, tuple(free.tolist()), request.gpus)
+        columns = _devices(snapshot, request, node)
     near = tuple(shape.near_cpus[column] for column in columns)
     return NodePlacement(
         node=inventory.names[node],
         devices=tuple(inventory.uuids[node][column] for column in columns),
         cpu_ids=choose_cpus(snapshot.cpu_bits_free[node], near, shape.numa_cpus, request.cpus),
         memory_bytes=request.memory_bytes,
+        gpu_milli=request.gpu_milli,
+        counters=request.counters,
     )
 
 
-def _refuse(inventory: Inventory, spec: JobSpec, fitting: int) -> NoReturn:
+def _devices(snapshot: ClusterSnapshot, request: NodeRequest, node: int) -> tuple[int, ...]:
+    inventory, milli = snapshot.inventory, snapshot.milli_free[node]
+    classes = inventory.device_class[node]
+    suits = inventory.matching_classes(request)[classes] & (milli >= request.gpu_milli)
+    if request.is_part:
+        if snapshot.scores.mix.wants_gpus:
+            return (snapshot.scores.value.device(snapshot, request, node),)
+        return (fullest_device(milli, np.flatnonzero(suits)),)
+    unshared = suits & ~inventory.shareable_classes[classes]
+    if np.count_nonzero(unshared) >= request.gpus:  # leave what can be shared to those who share
+        suits = unshared
+    return choose_devices(inventory.shapes[node], tuple(np.flatnonzero(suits).tolist()), request.gpus)
+
+
+def _refuse(snapshot: ClusterSnapshot, spec: JobSpec, fitting: int) -> NoReturn:
+    inventory = snapshot.inventory
     check_room(inventory, spec)
+    check_licenses(inventory, spec)
+    if short := say_short_licenses(snapshot, spec):
+        raise InsufficientResources(f"{short}: wait")
     large_enough = int(np.count_nonzero(fit_fitted(inventory, node_request(spec))))
     wants = f"job wants {counted(spec.nodes, 'node')}"
     if fitting >= spec.nodes:

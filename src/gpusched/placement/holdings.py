@@ -14,7 +14,7 @@ import numpy as np
 
 from gpusched.domain.node import WHOLE_MILLI
 from gpusched.placement.inventory import IntColumn, Inventory, cpu_set
-from gpusched.placement.placement import NodePlacement
+from gpusched.placement.placement import Counts, NodePlacement
 from gpusched.placement.snapshot import ClusterSnapshot
 
 
@@ -27,10 +27,19 @@ class Holding:
     cpu_bits: tuple[int, ...]  # (P,) CPUs as integers: bit i stands for CPU i
     device_nodes: IntColumn  # (K,) rows
     device_columns: IntColumn  # (K,)
+    device_milli: IntColumn  # (K,) thousandths of each
+    counters: tuple[tuple[int, int, int], ...]  # (row of the counter, node, amount)
+    licenses: Counts  # of the whole cluster
 
 
-def hold(inventory: Inventory, parts: Iterable[NodePlacement]) -> Holding:
-    """Look up parts; one with a node, device or CPU that is gone is left out: nothing comes free there."""
+def hold(inventory: Inventory, parts: Iterable[NodePlacement], licenses: Counts = ()) -> Holding:
+    """Look up parts; one with a node, device or CPU that is gone is left out: nothing comes free there.
+
+    Args:
+        inventory: Whose rows and columns are wanted.
+        parts: What a job holds on nodes.
+        licenses: What it holds of the whole cluster; those that are gone are left out.
+    """
     found = [
         (row, part, [here.index(uuid) for uuid in part.devices])
         for part in parts
@@ -44,13 +53,23 @@ def hold(inventory: Inventory, parts: Iterable[NodePlacement]) -> Holding:
         cpu_bits=tuple(cpu_set(part.cpu_ids) for _, part, _ in found),
         device_nodes=_column(row for row, _, columns in found for _ in columns),
         device_columns=_column(chain.from_iterable(columns for _, _, columns in found)),
+        device_milli=np.repeat(
+            _column(part.gpu_milli for _, part, _ in found), _column(len(columns) for _, _, columns in found)
+        ),
+        counters=tuple(
+            (inventory.counters.index(name), row, amount)
+            for row, part, _ in found
+            for name, amount in part.counters
+            if name in inventory.counters
+        ),
+        licenses=tuple(item for item in licenses if item[0] in inventory.licenses),
     )
 
 
 def give_back(snapshot: ClusterSnapshot, holdings: Sequence[Holding]) -> None:
-    """Free what ``holdings`` hold. O(P + K), and O(1) per holding.
+    """Free what ``holdings`` hold. O(N·G + P + K), and O(1) per holding.
 
-    What is free already stays so, and no node gets more memory than it has.
+    What is free already stays so, and nothing gets more than it has.
     """
     if not holdings:
         return
@@ -59,14 +78,28 @@ def give_back(snapshot: ClusterSnapshot, holdings: Sequence[Holding]) -> None:
     np.minimum(snapshot.memory_free, snapshot.inventory.memory_total, out=snapshot.memory_free)
     snapshot.stamp(nodes)
     _give_back_cpus(snapshot, nodes.tolist(), chain.from_iterable(holding.cpu_bits for holding in holdings))
-    device_nodes = np.concatenate([holding.device_nodes for holding in holdings])
-    columns = np.concatenate([holding.device_columns for holding in holdings])
-    held = snapshot.milli_free[device_nodes, columns] < WHOLE_MILLI
-    device_nodes, columns = device_nodes[held], columns[held]
-    snapshot.milli_free[device_nodes, columns] = WHOLE_MILLI
-    classes = snapshot.inventory.device_class[device_nodes, columns]
-    np.add.at(snapshot.gpus_free_by_class, (classes, device_nodes), 1)
-    np.add.at(snapshot.gpus_free, device_nodes, 1)
+    _give_back_devices(snapshot, holdings)
+    for counter, node, amount in chain.from_iterable(holding.counters for holding in holdings):
+        free = snapshot.counters_free[counter, node] + amount
+        snapshot.counters_free[counter, node] = min(free, snapshot.inventory.counters_total[counter, node])
+    for name, count in chain.from_iterable(holding.licenses for holding in holdings):
+        total = snapshot.inventory.licenses[name]
+        snapshot.licenses_free[name] = min(snapshot.licenses_free[name] + count, total)
+
+
+def _give_back_devices(snapshot: ClusterSnapshot, holdings: Sequence[Holding]) -> None:
+    inventory = snapshot.inventory
+    places = (
+        np.concatenate([holding.device_nodes for holding in holdings]),
+        np.concatenate([holding.device_columns for holding in holdings]),
+    )
+    was_whole = snapshot.milli_free == WHOLE_MILLI
+    np.add.at(snapshot.milli_free, places, np.concatenate([holding.device_milli for holding in holdings]))
+    np.minimum(snapshot.milli_free, inventory.milli_total, out=snapshot.milli_free)
+    # Several shares of one device may end together: it counts once, when the last of them is back.
+    nodes, columns = np.nonzero((snapshot.milli_free == WHOLE_MILLI) & ~was_whole)
+    np.add.at(snapshot.gpus_free_by_class, (inventory.device_class[nodes, columns], nodes), 1)
+    np.add.at(snapshot.gpus_free, nodes, 1)
 
 
 def _give_back_cpus(snapshot: ClusterSnapshot, nodes: list[int], cpu_bits: Iterable[int]) -> None:

@@ -1,8 +1,8 @@
 """What the nodes are, whether or not it is free: columns that copies of a snapshot share.
 
-N nodes in the order of their names, G devices on the largest node, C device classes (one per
-model and memory size). A node with fewer devices has the class number C in the columns it lacks;
-no request matches that class.
+N nodes in the order of their names, G devices on the largest node, C device classes (one per model,
+memory size, MIG profile and whether it is shareable), K counters (disk, and whatever agents count). A
+node with fewer devices has the class number C in the columns it lacks; no request matches that class.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from gpusched.domain.errors import ConfigInvalid
 from gpusched.domain.ids import DeviceUuid, NodeName
-from gpusched.domain.node import Device, Node, NodeFacts, PciAncestor, Schedulability
+from gpusched.domain.node import WHOLE_MILLI, Device, Node, NodeFacts, PciAncestor, Schedulability
 from gpusched.domain.partition import Partitions
 from gpusched.domain.topology import Topology
-from gpusched.placement.request import NodeRequest, is_model_match
+from gpusched.placement.placement import Counts
+from gpusched.placement.request import NodeRequest, counters_of, is_model_match
 from gpusched.placement.tree import BoolColumn, IntColumn, Tree, build_tree
 
 __all__ = ["BoolColumn", "DeviceClass", "DeviceShape", "IntColumn", "Inventory", "build_inventory", "cpu_set"]
@@ -32,10 +33,25 @@ _MASKS_KEPT = 1024
 
 @dataclass(frozen=True, slots=True)
 class DeviceClass:
-    """Devices that no request tells apart. Memory None: it could not be read."""
+    """Devices that no request tells apart. Memory None: it could not be read; profile None: a whole GPU."""
 
     model: str
     memory_bytes: int | None
+    mig_profile: str | None = None
+    shareable: bool = False
+
+    def suits(self, request: NodeRequest) -> bool:
+        """Tell whether a device of this class is of the kind asked for."""
+        return (
+            self.mig_profile == request.mig_profile
+            and (self.shareable or request.gpu_milli == WHOLE_MILLI)
+            and (request.gpu_model is None or is_model_match(request.gpu_model, self.model))
+            and (request.gpu_memory_bytes is None or self.has_memory(request.gpu_memory_bytes))
+        )
+
+    def has_memory(self, wanted_bytes: int) -> bool:
+        """Tell whether it is known to have so much memory."""
+        return self.memory_bytes is not None and self.memory_bytes >= wanted_bytes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,14 +77,19 @@ class Inventory:
     partitions: Mapping[str, BoolColumn]  # name -> (N,) members
     default_partition: str
     classes: tuple[DeviceClass, ...]
+    shareable_classes: BoolColumn  # (C+1,); the last, "no device", is not
     uuids: tuple[tuple[DeviceUuid, ...], ...]  # per node, by device column
     shapes: tuple[DeviceShape, ...]  # per node
     device_class: NDArray[np.int64]  # (N, G); C where there is no device
     gpus_by_class: IntColumn  # (C, N)
     gpus_total: IntColumn  # (N,)
+    milli_total: IntColumn  # (N, G) 1000 for each device, 0 where there is none
     cpu_bits: tuple[int, ...]  # per node, schedulable CPUs
     cpus_total: IntColumn  # (N,)
     memory_total: IntColumn  # (N,) bytes
+    counters: tuple[str, ...]  # (K,) names, see ``request.counters_of``
+    counters_total: IntColumn  # (K, N)
+    licenses: Mapping[str, int]  # of the whole cluster
     reachable: BoolColumn  # (N,)
     open: BoolColumn  # (N,) neither cordoned nor draining nor drained
     tree: Tree  # how the nodes hang together; without levels if nothing is known
@@ -79,19 +100,16 @@ class Inventory:
         name = self.default_partition if partition is None else partition
         return self.partitions.get(name, np.zeros(len(self.names), dtype=bool))
 
-    def matching_classes(self, model: str | None, memory_bytes: int | None) -> BoolColumn:
-        """(C+1,) device classes that satisfy both; the last, "no device", never does."""
-        return np.array(
-            [
-                (model is None or is_model_match(model, known.model))
-                and (
-                    memory_bytes is None
-                    or (known.memory_bytes is not None and known.memory_bytes >= memory_bytes)
-                )
-                for known in self.classes
-            ]
-            + [False]
-        )
+    def matching_classes(self, request: NodeRequest) -> BoolColumn:
+        """(C+1,) device classes of the kind asked for; the last, "no device", never is."""
+        return np.array([known.suits(request) for known in self.classes] + [False])
+
+    def amounts_of(self, counter: str, amounts: IntColumn) -> IntColumn:
+        """(M,) the row of a counter in (K, M) ``amounts``; zeros where no node has such a thing."""
+        if counter not in self.counters:
+            return np.zeros(amounts.shape[1], dtype=np.int64)
+        row: IntColumn = amounts[self.counters.index(counter)]
+        return row
 
     def remember_mask(self, request: NodeRequest, mask: BoolColumn) -> None:
         """Keep a mask that only the fixed columns decide, within a bound."""
@@ -101,7 +119,9 @@ class Inventory:
         self.masks[request] = mask
 
 
-def build_inventory(nodes: Iterable[Node], partitions: Partitions, topology: Topology) -> Inventory:
+def build_inventory(
+    nodes: Iterable[Node], partitions: Partitions, topology: Topology, licenses: Counts
+) -> Inventory:
     """Lay the nodes out as columns, in the order of their names.
 
     Raises:
@@ -112,6 +132,7 @@ def build_inventory(nodes: Iterable[Node], partitions: Partitions, topology: Top
     facts = [node.facts for node in known]
     names = tuple(node.name for node in known)
     classes, device_class = _classify([f.devices for f in facts])
+    counters, counters_total = _count(facts)
     gpus_by_class = np.array(
         [(device_class == number).sum(axis=1) for number in range(len(classes))], dtype=np.int64
     ).reshape(len(classes), len(names))
@@ -124,14 +145,19 @@ def build_inventory(nodes: Iterable[Node], partitions: Partitions, topology: Top
         },
         default_partition=partitions.all[0].name,
         classes=classes,
+        shareable_classes=np.array([*(known.shareable for known in classes), False]),
         uuids=tuple(tuple(device.uuid for device in f.devices) for f in facts),
         shapes=tuple(_shape_of(f) for f in facts),
         device_class=device_class,
         gpus_by_class=gpus_by_class,
+        milli_total=np.where(device_class < len(classes), WHOLE_MILLI, 0),
         gpus_total=np.array([len(f.devices) for f in facts], dtype=np.int64),
         cpu_bits=tuple(cpu_set(f.cpu_ids) for f in facts),
         cpus_total=np.array([len(f.cpu_ids) for f in facts], dtype=np.int64),
         memory_total=np.array([f.memory_bytes for f in facts], dtype=np.int64),
+        counters=counters,
+        counters_total=counters_total,
+        licenses=dict(licenses),
         reachable=np.array([node.reachable for node in known], dtype=bool),
         open=np.array([node.schedulability is Schedulability.OPEN for node in known], dtype=bool),
         tree=_tree(topology.place({f.name: dict(f.labels) for f in facts}), names),
@@ -164,16 +190,29 @@ def _check_unique(nodes: Sequence[Node]) -> None:
 
 
 def _classify(devices: Sequence[tuple[Device, ...]]) -> tuple[tuple[DeviceClass, ...], NDArray[np.int64]]:
-    numbers: dict[tuple[str, int | None], int] = {}
+    # Tuples, as making a DeviceClass for each of 80,000 devices would be dear.
+    numbers: dict[tuple[str, int | None, str | None, bool], int] = {}
     rows = [
-        [numbers.setdefault((device.model, device.memory_bytes), len(numbers)) for device in row]
+        [
+            numbers.setdefault(
+                (device.model, device.memory_bytes, device.mig_profile, device.shareable), len(numbers)
+            )
+            for device in row
+        ]
         for row in devices
     ]
     widest = max(map(len, rows), default=0)
     absent = len(numbers)
     padded = [row + [absent] * (widest - len(row)) for row in rows]
-    classes = tuple(DeviceClass(model, memory) for model, memory in numbers)
+    classes = tuple(DeviceClass(*key) for key in numbers)
     return classes, np.array(padded, dtype=np.int64).reshape(len(rows), widest)
+
+
+def _count(facts: Sequence[NodeFacts]) -> tuple[tuple[str, ...], IntColumn]:
+    counted = [dict(counters_of(f.disk_bytes or 0, f.gres)) for f in facts]
+    names = tuple(sorted({name for counts in counted for name in counts}))
+    totals = [[counts.get(name, 0) for counts in counted] for name in names]
+    return names, np.array(totals, dtype=np.int64).reshape(len(names), len(facts))
 
 
 def _shape_of(facts: NodeFacts) -> DeviceShape:

@@ -47,5 +47,5 @@ NOTHING_KNOWN = RequestMix()
 
 
 def shape_of(request: NodeRequest) -> NodeRequest:
-    """Leave out what says nothing about the use of a free GPU: memory, and where a job may be."""
-    return replace(request, memory_bytes=0, partition=None, nodelist=(), exclude=())
+    """Leave out what says nothing about the use of a free GPU: memory, counters, and where a job may be."""
+    return replace(request, memory_bytes=0, counters=(), partition=None, nodelist=(), exclude=())

@@ -254,7 +254,7 @@ def _by_demand(wanted: Wanted) -> Iterator[tuple[NodeRequest, float]]:
 
 
 def _will_do(inventory: Inventory, shape: NodeRequest) -> BoolColumn:
-    return inventory.matching_classes(shape.gpu_model, shape.gpu_memory_bytes)
+    return inventory.matching_classes(shape)
 
 
 def _exact(milli: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gpusched.domain.ids import DeviceUuid, NodeName
+from gpusched.domain.node import WHOLE_MILLI
+
+Counts = tuple[tuple[str, int], ...]
+"""How many of what, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +19,8 @@ class NodePlacement:
     devices: tuple[DeviceUuid, ...]
     cpu_ids: tuple[int, ...]
     memory_bytes: int
+    gpu_milli: int = WHOLE_MILLI  # of each device
+    counters: Counts = ()  # disk and generic counters, as ``NodeRequest`` names them
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +29,4 @@ class Placement:
 
     nodes: tuple[NodePlacement, ...]
     ring_cost: int | None = None  # links that a ring over the nodes uses; None where the fabric is unknown
+    licenses: Counts = ()  # of the whole cluster

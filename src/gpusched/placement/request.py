@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 from gpusched.domain.ids import NodeName
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.node import WHOLE_MILLI
+from gpusched.placement.placement import Counts
+
+DISK = "fs/disk"
+GRES_PREFIX = "gres/"
 
 _WORD = re.compile(r"[a-z0-9]+")
 
@@ -23,6 +27,8 @@ class NodeRequest:
     memory_bytes: int
     gpu_model: str | None
     gpu_memory_bytes: int | None
+    mig_profile: str | None = None
+    counters: Counts = ()  # by name, see ``counters_of``
     partition: str | None
     nodelist: tuple[NodeName, ...]
     exclude: tuple[NodeName, ...]
@@ -41,15 +47,42 @@ def node_request(spec: JobSpec) -> NodeRequest:
         memory_bytes=spec.memory_bytes,
         gpu_model=spec.gpu_model,
         gpu_memory_bytes=spec.gpu_memory_bytes,
+        gpu_milli=spec.gpu_milli,
+        mig_profile=spec.mig_profile,
+        counters=counters_of(spec.disk_bytes, spec.gres),
         partition=spec.partition,
         nodelist=spec.nodelist,
         exclude=spec.exclude,
     )
 
 
+@lru_cache(maxsize=65536)
 def whereabouts(request: NodeRequest) -> NodeRequest:
     """Leave out how much a request asks for: what is left says only on which nodes it may be."""
-    return replace(request, gpus=0, cpus=0, memory_bytes=0)
+    return NodeRequest(  # not ``replace``: this runs for every try of every job
+        gpus=0,
+        cpus=0,
+        memory_bytes=0,
+        gpu_model=request.gpu_model,
+        gpu_memory_bytes=request.gpu_memory_bytes,
+        gpu_milli=WHOLE_MILLI,
+        mig_profile=request.mig_profile,
+        counters=(),
+        partition=request.partition,
+        nodelist=request.nodelist,
+        exclude=request.exclude,
+    )
+
+
+def counters_of(disk_bytes: int, gres: Counts) -> Counts:
+    """Name what is counted on a node beside GPUs, CPUs and memory, in the order of the names.
+
+    Names are Slurm's of trackable resources: ``fs/disk``, ``gres/fpga``.
+    """
+    if disk_bytes == 0 and not gres:
+        return ()
+    disk = ((DISK, disk_bytes),) if disk_bytes > 0 else ()
+    return (*disk, *sorted((GRES_PREFIX + name, count) for name, count in gres))
 
 
 @lru_cache(maxsize=4096)

@@ -33,7 +33,7 @@ from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import PendingReason
 from gpusched.placement.fit import fit_empty
 from gpusched.placement.gang import could_fit
-from gpusched.placement.inventory import IntColumn
+from gpusched.placement.inventory import BoolColumn, IntColumn
 from gpusched.placement.placement import Placement
 from gpusched.placement.request import NodeRequest, node_request
 from gpusched.placement.snapshot import ClusterSnapshot
@@ -105,13 +105,12 @@ class _Cycle:
     ) -> None:
         self.now, self.queue, self.running, self.now_us = now, queue, list(running), now_us
         self.tries_left, self.memo = depth_max, memo
-        self.rows = memo.rows_of(now.inventory, queue)
-        self.nodes = np.fromiter((entry.spec.nodes for entry in queue), dtype=np.int64, count=len(queue))
+        asked = memo.asked_of(now.inventory, queue)
+        self.rows, self.nodes = asked.rows, asked.nodes
         self.available = memo.count_empty()[self.rows] >= self.nodes  # (Q,) enough nodes are up and open
-        for position in np.flatnonzero(self.available).tolist():
-            spec = queue[position].spec
-            if spec.has_topology_wishes:  # enough nodes may still not be near enough
-                self.available[position] = could_fit(now, spec)
+        self.wanting = asked.wants_more  # (Q,) enough nodes may still not be enough
+        for position in np.flatnonzero(self.available & self.wanting).tolist():
+            self.available[position] = could_fit(now, queue[position].spec)
         self.starts: list[Start] = []
 
     def plan(self) -> Plan:
@@ -138,7 +137,7 @@ class _Cycle:
         return len(self.queue), None
 
     def _make_head(self, spec: JobSpec) -> Head:
-        forecast = forecast_start(self.now, spec, self.running, self.now_us, memo=self.memo.holdings)
+        forecast = forecast_start(self.now, spec, self.running, self.now_us, memo=self.memo.forecast)
         return Head(spec, forecast, fit_empty(self.now.inventory, node_request(spec)))
 
     def _backfill(self, head: Head, first: int) -> int:
@@ -163,7 +162,8 @@ class _Cycle:
             if placement is not None:
                 self._start(position, placement)
                 continue
-            if not spec.has_topology_wishes:  # what a wish kept out says nothing of a gang without it
+            # What a wish or a licence kept out says nothing of a gang without it.
+            if not (spec.has_topology_wishes or spec.licenses):
                 refusals.add(request, nodes)
             refused += 1
             if refused >= _REFUSED_MAX and len(self.starts) > started:
@@ -174,7 +174,7 @@ class _Cycle:
     def _worth_trying(self, head: Head, positions: IntColumn) -> deque[int]:
         """Leave out entries that too few nodes have room for, now or beside the head."""
         enough = self.memo.count_now(self.now)[self.rows] >= self.nodes
-        positions = positions[(enough & self.available)[positions]]
+        positions = positions[(enough & self.available & self._licensed())[positions]]
         limits = (ends_by(self.queue[position].spec, self.now_us) for position in positions.tolist())
         allowed = np.fromiter((head.allows_until(limit) for limit in limits), dtype=bool)
         if not allowed.all():
@@ -183,11 +183,19 @@ class _Cycle:
             allowed |= beside + spare >= self.nodes[positions]
         return deque(positions[allowed].tolist())
 
+    def _licensed(self) -> BoolColumn:
+        """(Q,) entries for which enough licences are free."""
+        licensed = np.ones(len(self.queue), dtype=bool)
+        for position in np.flatnonzero(self.wanting).tolist():
+            licensed[position] = self.now.has_licenses(self.queue[position].spec.licenses)
+        return licensed
+
     def _start(self, position: int, placement: Placement) -> None:
         take(self.now, placement)
         entry = self.queue[position]
         self.starts.append(Start(entry.job_id, placement))
-        self.running.append(RunningEntry(entry.job_id, placement.nodes, ends_by(entry.spec, self.now_us)))
+        ends_by_us = ends_by(entry.spec, self.now_us)
+        self.running.append(RunningEntry(entry.job_id, placement.nodes, ends_by_us, placement.licenses))
 
     def _plan(
         self, seen: int, of_head: Mapping[JobId, PendingReason], forecasts: Mapping[JobId, int]

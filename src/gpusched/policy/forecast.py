@@ -6,16 +6,17 @@ respects holds in the forecast too. Jobs without a time limit never end in it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from operator import itemgetter
+
+import numpy as np
 
 from gpusched.domain.ids import JobId
 from gpusched.domain.job_spec import JobSpec
 from gpusched.placement.gang import fits
 from gpusched.placement.holdings import Holding, give_back, hold
-from gpusched.placement.inventory import Inventory
+from gpusched.placement.inventory import IntColumn, Inventory
 from gpusched.placement.snapshot import ClusterSnapshot
 from gpusched.policy.plan import RunningEntry
 
@@ -31,87 +32,113 @@ class Forecast:
 def forecast_start(
     snapshot: ClusterSnapshot,
     spec: JobSpec,
-    running: Iterable[RunningEntry],
+    running: Sequence[RunningEntry],
     now_us: int,
     *,
-    memo: HoldingsMemo | None = None,
+    memo: ForecastMemo | None = None,
 ) -> Forecast | None:
     """Find the earliest time at which ``spec`` fits.
 
-    Doubling, then bisection over the times at which jobs end: O(k) parts given back in all and O(log k)
-    tests of fit where the job fits after k of the running jobs, as more free devices never make a job
-    fit less.
+    Steps that double, then bisection over the times at which jobs end: O(k) parts given back in all and
+    O(log k) tests of fit where the job fits after k of the running jobs, as more free devices never make a
+    job fit less. Where the last forecast still holds, two tests.
 
     Args:
         snapshot: The cluster now, with ``running`` on it. Stays as it is.
         spec: The job that waits.
         running: What runs, and until when. A job past its limit counts as ending now.
         now_us: The time now.
-        memo: What earlier forecasts looked up; brought up to date. It saves work and changes nothing.
+        memo: What earlier forecasts found; brought up to date. It saves work and changes nothing.
 
     Returns:
         None if it does not fit even when every job that has a time limit has ended.
     """
     if fits(snapshot, spec):
         return Forecast(now_us, snapshot.copy())
-    releases = _releases(snapshot.inventory, running, now_us, memo or HoldingsMemo())
-    blocked, low, high = snapshot, 0, 1  # does not fit after ``low`` releases
-    while not fits(later := _played(blocked, releases[low:high]), spec):
-        if high >= len(releases):
+    memo = ForecastMemo() if memo is None else memo
+    ends = memo.ends(snapshot.inventory, running, now_us)
+    blocked, low, step = snapshot, 0, 1  # does not fit after ``low`` instants
+    high = int(np.searchsorted(ends.at_us, memo.last_start_us)) or 1
+    while not (high <= len(ends.at_us) and fits(later := ends.played(blocked, low, high), spec)):
+        if high >= len(ends.at_us):
             return None
-        blocked, low, high = later, high, 2 * high
-    high = min(high, len(releases))
-    found = Forecast(releases[high - 1][0], later)
+        blocked, low, high, step = later, high, min(high + step, len(ends.at_us)), 2 * step
+    found = later
     while high - low > 1:
         middle = (low + high) // 2
-        later = _played(blocked, releases[low:middle])
+        later = ends.played(blocked, low, middle)
         if fits(later, spec):
-            high, found = middle, Forecast(releases[middle - 1][0], later)
+            high, found = middle, later
         else:
             low, blocked = middle, later
-    return found
+    memo.last_start_us = int(ends.at_us[high - 1])
+    return Forecast(memo.last_start_us, found)
 
 
-class HoldingsMemo:
-    """What running jobs hold, looked up once per job and inventory."""
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """The K instants at which running jobs end at the latest, ascending, and what comes free at each."""
+
+    at_us: IntColumn  # (K,)
+    stops: IntColumn  # (K,) how many of ``holdings`` are free by then
+    holdings: Sequence[Holding]
+
+    def played(self, snapshot: ClusterSnapshot, low: int, high: int) -> ClusterSnapshot:
+        """The cluster after ``high`` instants, given what it is after ``low``."""
+        later = snapshot.copy()
+        give_back(later, self.holdings[self.stops[low - 1] if low else 0 : self.stops[high - 1]])
+        return later
+
+
+class ForecastMemo:
+    """What running jobs hold, looked up once per job and inventory, in the order in which they end.
+
+    Attributes:
+        last_start_us: What the last forecast said. Where the next search begins, no more.
+    """
 
     def __init__(self) -> None:
+        self.last_start_us = 0
         self._inventory: Inventory | None = None
-        self._held: dict[JobId, tuple[RunningEntry, Holding]] = {}
+        self._forget(None)
 
-    def of(self, inventory: Inventory, running: Sequence[RunningEntry]) -> list[Holding]:
-        """What each of ``running`` holds, in order; all others are forgotten."""
-        earlier = self._held if inventory is self._inventory else {}
-        self._inventory, self._held = inventory, {}
-        holdings: list[Holding] = []
-        for entry in running:
-            known, holding = earlier.get(entry.job_id, (None, None))
-            if holding is None or known is not entry:
-                holding = hold(inventory, entry.nodes)
-            self._held[entry.job_id] = entry, holding
-            holdings.append(holding)
-        return holdings
+    def _forget(self, inventory: Inventory | None) -> None:
+        self._inventory = inventory
+        self._entries: dict[JobId, RunningEntry] = {}
+        self._order: list[tuple[int, JobId]] = []  # (latest end, job), ascending
+        self._held: list[Holding] = []  # beside ``_order``
+
+    def ends(self, inventory: Inventory, running: Sequence[RunningEntry], now_us: int) -> _Ends:
+        """Look ahead from what runs; a job without a time limit is not in it."""
+        self._follow(inventory, {entry.job_id: entry for entry in running if entry.ends_by_us is not None})
+        ends_us = np.array([end_us for end_us, _ in self._order], dtype=np.int64)
+        at_us, count = np.unique(np.maximum(ends_us, now_us), return_counts=True)
+        return _Ends(at_us, count.cumsum(), self._held)
+
+    def _follow(self, inventory: Inventory, entries: dict[JobId, RunningEntry]) -> None:
+        if inventory is not self._inventory:
+            self._forget(inventory)
+        known = self._entries
+        for job_id in known.keys() - entries.keys():
+            self._remove(known.pop(job_id))
+        for job_id in entries.keys() - known.keys():
+            self._add(entries[job_id], inventory)
+            known[job_id] = entries[job_id]
+        if known != entries:  # a job started anew since the last time
+            self._forget(inventory)
+            self._follow(inventory, entries)
+        self._entries = entries
+
+    def _add(self, entry: RunningEntry, inventory: Inventory) -> None:
+        place = bisect_left(self._order, _key(entry))
+        self._order.insert(place, _key(entry))
+        self._held.insert(place, hold(inventory, entry.nodes, entry.licenses))
+
+    def _remove(self, entry: RunningEntry) -> None:
+        place = bisect_left(self._order, _key(entry))
+        del self._order[place], self._held[place]
 
 
-_Release = tuple[int, tuple[Holding, ...]]
-
-
-def _releases(
-    inventory: Inventory, running: Iterable[RunningEntry], now_us: int, memo: HoldingsMemo
-) -> list[_Release]:
-    ending = [entry for entry in running if entry.ends_by_us is not None]
-    timed = zip(_ends(ending, now_us), memo.of(inventory, ending), strict=True)
-    return [
-        (time_us, tuple(holding for _, holding in group))
-        for time_us, group in groupby(sorted(timed, key=itemgetter(0)), key=itemgetter(0))
-    ]
-
-
-def _ends(ending: Iterable[RunningEntry], now_us: int) -> Iterator[int]:
-    return (max(now_us, entry.ends_by_us) for entry in ending if entry.ends_by_us is not None)
-
-
-def _played(snapshot: ClusterSnapshot, releases: Sequence[_Release]) -> ClusterSnapshot:
-    later = snapshot.copy()
-    give_back(later, [holding for _, holdings in releases for holding in holdings])
-    return later
+def _key(entry: RunningEntry) -> tuple[int, JobId]:
+    assert entry.ends_by_us is not None
+    return entry.ends_by_us, entry.job_id

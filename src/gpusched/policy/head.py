@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 
-from gpusched.domain.errors import InsufficientResources, Rejected
+from gpusched.domain.errors import Rejected
 from gpusched.domain.job_spec import JobSpec
 from gpusched.placement.counts import Room
-from gpusched.placement.fit import fit_now, matching_gpus
-from gpusched.placement.gang import fits, place
+from gpusched.placement.fit import fit_now
+from gpusched.placement.gang import find, fits, place
 from gpusched.placement.inventory import BoolColumn
-from gpusched.placement.placement import Placement
+from gpusched.placement.placement import Counts, Placement
 from gpusched.placement.request import node_request
 from gpusched.placement.snapshot import ClusterSnapshot
 from gpusched.policy.forecast import Forecast
@@ -37,13 +38,16 @@ class Head:
     def beside(self, now: ClusterSnapshot, spec: JobSpec, placement: Placement) -> Placement | None:
         """Keep or move a job that may outlast the shadow time, and hold it; None if it must wait."""
         if self.forecast is None:
-            return try_place(now, spec, self.usable)
+            # What the head waits for may be licences: without a limit none of these may be held.
+            is_rival = {name for name, _ in spec.licenses} & {name for name, _ in self.spec.licenses}
+            return None if is_rival else try_place(now, spec, self.usable)
         later = self.forecast.snapshot
+        if not later.has_licenses(_together(spec.licenses, self.spec.licenses)):
+            return None
         take(later, placement)
         if fits(later, self.spec):
             return placement
-        for part in placement.nodes:
-            later.give_back(part)
+        give_back(later, placement)
         taken_by_head = np.zeros(len(now.names), dtype=bool)
         taken_by_head[[now.index[part.node] for part in place(later, self.spec).nodes]] = True
         elsewhere = try_place(now, spec, taken_by_head)
@@ -64,14 +68,28 @@ class Head:
             return room, 0
         request, later = node_request(self.spec), self.forecast.snapshot
         fitting = np.flatnonzero(fit_now(later, request))
-        matching = now.inventory.matching_classes(request.gpu_model, request.gpu_memory_bytes)[:-1]
-        gpus = matching_gpus(now.inventory, request, later.gpus_free_by_class)[fitting] - request.gpus
+        matching = now.inventory.matching_classes(request)
+        milli = later.milli_free[fitting]
+        hosts = matching[now.inventory.device_class[fitting]] & (milli >= request.gpu_milli)
+        gpus = hosts.sum(axis=1) - request.gpus
         for column in np.flatnonzero(matching):
             room.gpus_by_class[column, fitting] = np.minimum(room.gpus_by_class[column, fitting], gpus)
+        # Where the head needs every device that could host it, a share beside it must fit on one of these.
+        needed = hosts & (gpus == 0)[:, None]
+        beside = np.minimum(room.milli[fitting], milli - request.gpu_milli)
+        room.milli[fitting] = np.where(needed, beside, room.milli[fitting])
+        for name, amount in request.counters:
+            left = now.inventory.amounts_of(name, later.counters_free)[fitting] - amount
+            row = now.inventory.counters.index(name)
+            room.counters[row, fitting] = np.minimum(room.counters[row, fitting], left)
         room.cpus[fitting] = np.minimum(room.cpus[fitting], later.cpus_free[fitting] - request.cpus)
         memory = later.memory_free[fitting] - request.memory_bytes
         room.memory[fitting] = np.minimum(room.memory[fitting], memory)
         return room, len(fitting) - self.spec.nodes
+
+
+def _together(left: Counts, right: Counts) -> Counts:
+    return tuple((Counter(dict(left)) + Counter(dict(right))).items())
 
 
 def ends_by(spec: JobSpec, now_us: int) -> int | None:
@@ -81,13 +99,21 @@ def ends_by(spec: JobSpec, now_us: int) -> int | None:
 
 def take(snapshot: ClusterSnapshot, placement: Placement) -> None:
     """Hold a whole placement."""
+    snapshot.take_licenses(placement.licenses)
     for part in placement.nodes:
         snapshot.take(part)
+
+
+def give_back(snapshot: ClusterSnapshot, placement: Placement) -> None:
+    """Free what ``take`` held."""
+    snapshot.give_back_licenses(placement.licenses)
+    for part in placement.nodes:
+        snapshot.give_back(part)
 
 
 def try_place(now: ClusterSnapshot, spec: JobSpec, avoid: BoolColumn | None = None) -> Placement | None:
     """Place a gang; None if it does not fit now."""
     try:
-        return place(now, spec, avoid=avoid)
-    except (InsufficientResources, Rejected):
+        return find(now, spec, avoid=avoid)
+    except Rejected:
         return None

@@ -8,18 +8,31 @@ brought up to date by what differs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
 from gpusched.domain.ids import JobId
 from gpusched.placement.counts import RequestColumns, Room
-from gpusched.placement.inventory import IntColumn, Inventory
+from gpusched.placement.inventory import BoolColumn, IntColumn, Inventory
 from gpusched.placement.request import NodeRequest, node_request
 from gpusched.placement.snapshot import ClusterSnapshot
-from gpusched.policy.forecast import HoldingsMemo
+from gpusched.policy.forecast import ForecastMemo
 from gpusched.policy.plan import QueueEntry
 
-_UNUSED_MAX = 4_096  # requests kept beyond twice those of the queue
+_UNUSED_MAX = 4_096  # requests and jobs kept beyond twice those of the queue
+
+_Known = tuple[QueueEntry, int, int, bool]  # a job, the row of its request, its nodes, whether it wants more
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the Q entries of a queue ask for, as columns."""
+
+    rows: IntColumn  # (Q,) whose count is whose
+    nodes: IntColumn  # (Q,)
+    wants_more: BoolColumn  # (Q,) than enough nodes: that they be near each other, or licences
 
 
 class CycleMemo:
@@ -31,44 +44,51 @@ class CycleMemo:
     """
 
     def __init__(self) -> None:
-        self.holdings = HoldingsMemo()
+        self.forecast = ForecastMemo()
         self._forget(None)
 
     def _forget(self, inventory: Inventory | None) -> None:
         self._inventory = inventory
         self._columns = RequestColumns()
         self._row: dict[NodeRequest, int] = {}
-        self._row_of: dict[JobId, tuple[QueueEntry, int]] = {}
+        self._known: dict[JobId, _Known] = {}
         self._empty = self._now = np.zeros(0, dtype=np.int64)
         self._room: Room | None = None  # ``_now`` was counted on it
 
-    def rows_of(self, inventory: Inventory, queue: Sequence[QueueEntry]) -> IntColumn:
-        """Tell which row of the counts is whose.
-
-        Returns:
-            (Q,) rows, valid until this is called again.
-        """
-        if inventory is not self._inventory or len(self._row) > 2 * len(queue) + _UNUSED_MAX:
+    def asked_of(self, inventory: Inventory, queue: Sequence[QueueEntry]) -> Asked:
+        """Tell what each entry asks for; its rows are valid until this is called again."""
+        unused = max(len(self._row), len(self._known)) - 2 * len(queue)
+        if inventory is not self._inventory or unused > _UNUSED_MAX:
             self._forget(inventory)
-        known, fresh = len(self._row), list[NodeRequest]()
-        earlier, rows = self._row_of, list[int]()
-        for entry in queue:
-            known_entry, row = earlier.get(entry.job_id, (None, 0))
-            if known_entry is not entry:
-                request = node_request(entry.spec)
-                row = self._row.setdefault(request, known + len(fresh))
-                if row == known + len(fresh):
-                    fresh.append(request)
-            rows.append(row)
-        self._row_of = {entry.job_id: (entry, row) for entry, row in zip(queue, rows, strict=True)}
-        if fresh:
-            self._columns.add(fresh)
-            self._empty = np.append(
-                self._empty, self._columns.count(Room.empty(inventory), rows=slice(known, None))
-            )
-            if self._room is not None:
-                self._now = np.append(self._now, self._columns.count(self._room, rows=slice(known, None)))
-        return np.array(rows, dtype=np.int64)
+        nobody = None, 0, 0, False
+        asked = [
+            known if (known := self._known.get(entry.job_id, nobody))[0] is entry else self._meet(entry)
+            for entry in queue
+        ]
+        self._count_fresh(inventory)
+        return Asked(
+            np.array([row for _, row, _, _ in asked], dtype=np.int64),
+            np.array([nodes for _, _, nodes, _ in asked], dtype=np.int64),
+            np.array([more for _, _, _, more in asked], dtype=np.bool_),
+        )
+
+    def _meet(self, entry: QueueEntry) -> _Known:
+        spec = entry.spec
+        row = self._row.setdefault(node_request(spec), len(self._row))
+        wants_more = spec.has_topology_wishes or bool(spec.licenses)
+        self._known[entry.job_id] = known = (entry, row, spec.nodes, wants_more)
+        return known
+
+    def _count_fresh(self, inventory: Inventory) -> None:
+        """Count the requests that were met since the last time."""
+        counted = len(self._empty)
+        if counted == len(self._row):
+            return
+        rows = slice(counted, None)
+        self._columns.add(list(islice(self._row, counted, None)))
+        self._empty = np.append(self._empty, self._columns.count(Room.empty(inventory), rows=rows))
+        if self._room is not None:
+            self._now = np.append(self._now, self._columns.count(self._room, rows=rows))
 
     def request(self, row: int) -> NodeRequest:
         """The request of a row, one object for all equal ones."""
@@ -79,7 +99,7 @@ class CycleMemo:
         return self._empty
 
     def count_now(self, snapshot: ClusterSnapshot) -> IntColumn:
-        """(R,) nodes that can hold the request now; ``snapshot`` has the inventory of ``rows_of``."""
+        """(R,) nodes that can hold the request now; ``snapshot`` has the inventory of ``asked_of``."""
         room = Room.now(snapshot)
         if self._room is None:
             self._now = self._columns.count(room)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from gpusched.domain.ids import JobId
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import PendingReason
-from gpusched.placement.placement import NodePlacement, Placement
+from gpusched.placement.placement import Counts, NodePlacement, Placement
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ class RunningEntry:
     job_id: JobId
     nodes: tuple[NodePlacement, ...]
     ends_by_us: int | None
+    licenses: Counts = ()  # of the whole cluster
 
 
 @dataclass(frozen=True, slots=True)

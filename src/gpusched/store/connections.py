@@ -8,6 +8,7 @@ once when another has written. Never on a network file system.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,15 @@ from gpusched.store.migrate import SCHEMA
 BUSY_TIMEOUT_S = 10
 CONNECT_TIMEOUT_S = 10
 READERS_MAX = 8
+IDLE_MAX_S = 5.0
+"""The server ends a write transaction whose head has said nothing for so long: it holds the leader's row."""
+# A database host that vanished is noticed in some ten seconds, not after TCP's quarter of an hour.
+KEEPALIVE = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,  # milliseconds
+}
 
 
 def parse_url(text: str) -> URL:
@@ -90,9 +100,14 @@ def first_line(error: SQLAlchemyError) -> str:
     return (said.strip().splitlines() or [type(error).__name__])[0]
 
 
-def writer_engine(url: URL) -> Engine:
-    """Make the engine of the one writer: one connection, kept open."""
-    return _engine(url, connections_max=1, begin="BEGIN IMMEDIATE")
+def writer_engine(url: URL, name: str = "writer") -> Engine:
+    """Make an engine that writes: one connection, kept open. PostgreSQL shows ``name`` and our pid."""
+    if url.get_backend_name() != "sqlite":
+        url = url.update_query_dict({"application_name": f"gpusched head, pid {os.getpid()}, {name}"})
+    engine = _engine(url, connections_max=1, begin="BEGIN IMMEDIATE")
+    if url.get_backend_name() != "sqlite":
+        event.listen(engine, "connect", _limit_idling)
+    return engine
 
 
 def reader_engine(url: URL) -> Engine:
@@ -107,7 +122,9 @@ def reader_engine(url: URL) -> Engine:
 
 def _engine(url: URL, *, connections_max: int, begin: str, pool_pre_ping: bool = False) -> Engine:
     is_sqlite = url.get_backend_name() == "sqlite"
-    timeout = {"timeout": BUSY_TIMEOUT_S} if is_sqlite else {"connect_timeout": CONNECT_TIMEOUT_S}
+    arguments: dict[str, Any] = (
+        {"timeout": BUSY_TIMEOUT_S} if is_sqlite else {"connect_timeout": CONNECT_TIMEOUT_S, **KEEPALIVE}
+    )
     engine = create_engine(
         url,
         poolclass=QueuePool,
@@ -115,7 +132,7 @@ def _engine(url: URL, *, connections_max: int, begin: str, pool_pre_ping: bool =
         max_overflow=0,
         pool_pre_ping=pool_pre_ping,
         hide_parameters=True,  # payloads hold users' environments
-        connect_args=timeout,
+        connect_args=arguments,
     )
     if is_sqlite:
         event.listen(engine, "connect", _prepare_sqlite)
@@ -138,6 +155,11 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
 
 def _forbid_writes(connection: sqlite3.Connection, _record: Any) -> None:
     connection.execute("PRAGMA query_only=ON")
+
+
+def _limit_idling(connection: Any, _record: Any) -> None:
+    connection.execute(f"SET idle_in_transaction_session_timeout TO {IDLE_MAX_S * 1000:.0f}")
+    connection.commit()
 
 
 def _enter_schema(connection: Any, _record: Any) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
+from uuid import uuid4
 
-from sqlalchemy import URL, Engine, bindparam, event, func, select, tuple_
+from sqlalchemy import Connection, Engine, bindparam, func, select, tuple_
 
 from gpusched.domain.commands import Queued
-from gpusched.domain.errors import LogCorrupt
+from gpusched.domain.errors import LogCorrupt, StoreUnavailable
 from gpusched.domain.ids import JobId, RequestId
 from gpusched.domain.job_state import JobState
 from gpusched.engine.demand import RECENT
@@ -18,10 +19,9 @@ from gpusched.engine.ports import Batch, Loaded, RequestRecord
 from gpusched.store import schema
 from gpusched.store.codec import COMMANDS, JOB, JOB_IDS, NODE
 from gpusched.store.commit import BatchWriter
-from gpusched.store.connections import file_of, parse_url, place_of, store_errors, writer_engine
+from gpusched.store.connections import parse_url, place_of, store_errors, writer_engine
+from gpusched.store.leadership import Leadership
 from gpusched.store.migrate import migrate
-from gpusched.store.sqlite_file import APPLICATION_ID, check_file, make_file
-from gpusched.store.writer_lock import FileLock, take_advisory_lock
 
 _UNFINISHED = [state.value for state in JobState if not state.is_terminal]
 _LOAD_JOBS = (
@@ -39,6 +39,7 @@ _LOAD_OUTBOX = select(schema.outbox.c.seq, schema.outbox.c.kind, schema.outbox.c
 _FIND_REQUESTS = select(schema.requests).where(
     tuple_(schema.requests.c.subject, schema.requests.c.request_id).in_(bindparam("keys", expanding=True))
 )
+UNRENEWED_LEASE_S = 6.0
 _KEYS_PER_QUERY = 400  # two variables each: SQLite took no more than 999 in a statement for long
 
 
@@ -46,11 +47,13 @@ class SqlStore:
     """Durable state in SQL: implements ``engine.ports.Store``. Made by ``open_store``.
 
     One writer. Methods block and may be called from any thread, one at a time. When a commit
-    raises ``StoreUnavailable`` its outcome is unknown: ``load`` again to learn it.
+    raises ``StoreUnavailable`` its outcome is unknown: ``load`` again to learn it. Every method
+    raises ``NotLeading``, having written nothing, once another head leads.
     """
 
-    def __init__(self, engine: Engine, place: str, held: ExitStack) -> None:
+    def __init__(self, engine: Engine, leadership: Leadership, place: str, held: ExitStack) -> None:
         self._engine = engine
+        self._leadership = leadership
         self._place = place
         self._held = held
         self._writer = BatchWriter(engine.dialect.name)
@@ -62,7 +65,7 @@ class SqlStore:
             StoreUnavailable: The database does not answer.
             LogCorrupt: Log and projections contradict each other, or cannot be read.
         """
-        with store_errors(self._place), self._engine.begin() as connection:
+        with self._transaction() as connection:
             counters = connection.execute(select(schema.counters)).one()
             last_seq = connection.scalar(select(func.max(schema.events.c.seq))) or 0
             if last_seq != counters.last_seq:
@@ -96,7 +99,7 @@ class SqlStore:
             StoreUnavailable: The database does not answer; whether the batch was written is unknown.
             LogCorrupt: The batch does not continue the log; nothing was written.
         """
-        with store_errors(self._place), self._engine.begin() as connection:
+        with self._transaction() as connection:
             self._writer.write(connection, batch)
 
     def find_requests(self, keys: Sequence[tuple[str, RequestId]]) -> tuple[RequestRecord, ...]:
@@ -105,7 +108,7 @@ class SqlStore:
         Raises:
             StoreUnavailable: The database does not answer.
         """
-        with store_errors(self._place), self._engine.begin() as connection:
+        with self._transaction() as connection:
             return tuple(
                 RequestRecord(
                     request_id=row.request_id,
@@ -120,8 +123,14 @@ class SqlStore:
                 )
             )
 
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        with store_errors(self._place), self._engine.begin() as connection:
+            self._leadership.require(connection)
+            yield connection
+
     def close(self) -> None:
-        """Let go of the database, so that another head may have it."""
+        """Let go of the database; with a leadership of its own, so that another head may have it."""
         self._held.close()
 
     def __enter__(self) -> SqlStore:
@@ -133,41 +142,39 @@ class SqlStore:
         self.close()
 
 
-def open_store(url: str) -> SqlStore:
+def open_store(url: str, leadership: Leadership | None = None) -> SqlStore:
     """Open a database as its one writer, and bring its schema up to date.
 
     Args:
         url: ``sqlite:////path/to/gpusched.db`` (made if it is not there) or
             ``postgresql+psycopg://user@host/database``.
+        leadership: Of the head that leads on this database. None: take the lead now and give it up
+            with the store; nobody renews it, so on PostgreSQL another head may depose this one.
 
     Raises:
         ConfigInvalid: The URL, or what it names, is not a gpusched database of this version.
         StoreUnavailable: The database does not answer, or another head has it.
+        NotLeading: The leadership was lost.
     """
     parsed = parse_url(url)
     place = place_of(parsed)
     with ExitStack() as stack:
-        if parsed.get_backend_name() == "sqlite":
-            engine = _claim_sqlite(parsed, stack)
-        else:
-            engine = _claim_postgresql(parsed, place)
+        if leadership is None:
+            leadership = stack.enter_context(_take_lead(url, place))
+        engine = writer_engine(parsed)
         stack.callback(engine.dispose)
         with store_errors(place), engine.begin() as connection:
-            if connection.dialect.name == "sqlite":
-                connection.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")
+            leadership.require(connection)
             migrate(connection, place)
-        return SqlStore(engine, place, stack.pop_all())
+        return SqlStore(engine, leadership, place, stack.pop_all())
 
 
-def _claim_sqlite(url: URL, stack: ExitStack) -> Engine:
-    path = file_of(url)
-    check_file(path)
-    stack.enter_context(FileLock(path))
-    make_file(path)
-    return writer_engine(url)
-
-
-def _claim_postgresql(url: URL, place: str) -> Engine:
-    engine = writer_engine(url.update_query_dict({"application_name": f"gpusched head, pid {os.getpid()}"}))
-    event.listen(engine, "connect", lambda connection, _record: take_advisory_lock(connection, place))
-    return engine
+def _take_lead(url: str, place: str) -> Leadership:
+    leadership = Leadership(url, holder=uuid4().hex, lease_s=UNRENEWED_LEASE_S)
+    if not leadership.stand(f"pid {os.getpid()}"):
+        leadership.close()
+        raise StoreUnavailable(
+            f"{place} is in use by another head ({leadership.leader}); stop that one first, "
+            "or give this one another database"
+        )
+    return leadership

@@ -23,6 +23,14 @@ def alembic_config(connection: Connection) -> Config:
     return config
 
 
+def make_schema(connection: Connection) -> None:
+    """Make the PostgreSQL schema, unless it is there."""
+    # Asked first, as CREATE ... IF NOT EXISTS wants the right to create even when it does nothing.
+    query = text("SELECT 1 FROM pg_namespace WHERE nspname = :name")
+    if connection.scalar(query, {"name": SCHEMA}) is None:
+        connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
+
+
 def migrate(connection: Connection, place: str) -> None:
     """Step up to the newest schema. The caller's transaction makes it atomic.
 
@@ -34,10 +42,7 @@ def migrate(connection: Connection, place: str) -> None:
         ConfigInvalid: The database was written by a newer version.
     """
     if connection.dialect.name == "postgresql":
-        # Asked first, as CREATE ... IF NOT EXISTS wants the right to create even when it does nothing.
-        query = text("SELECT 1 FROM pg_namespace WHERE nspname = :name")
-        if connection.scalar(query, {"name": SCHEMA}) is None:
-            connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
+        make_schema(connection)
     try:
         command.upgrade(alembic_config(connection), "head")
     except CommandError as error:

@@ -1,4 +1,4 @@
-"""Looks at a SQLite file before it is used, and changes nothing of one that is not ours."""
+"""A SQLite file: looked at before it is used, had by one head, and left as it was if it is not ours."""
 
 from __future__ import annotations
 
@@ -8,8 +8,26 @@ from contextlib import closing
 from pathlib import Path
 
 from gpusched.domain.errors import ConfigInvalid, StoreUnavailable
+from gpusched.store.file_lock import FileLock
 
 APPLICATION_ID = 0x67707573  # "gpus", in the header of every file we made
+
+
+def claim_file(path: Path) -> FileLock:
+    """Take a file for this head alone, made if it is not there; close the lock to let it go.
+
+    Raises:
+        ConfigInvalid: It is no SQLite file, a damaged one, or another program's.
+        StoreUnavailable: It cannot be opened, or another head has it.
+    """
+    check_file(path)
+    lock = FileLock(path.with_name(path.name + ".lock"), str(path))
+    try:
+        make_file(path)
+    except StoreUnavailable:
+        lock.close()
+        raise
+    return lock
 
 
 def check_file(path: Path) -> None:

@@ -3,12 +3,26 @@ from gpusched.v1 import job_pb2 as _job_pb2
 from gpusched.v1 import job_service_pb2 as _job_service_pb2
 from gpusched.v1 import node_pb2 as _node_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class GpuPulse(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    GPU_PULSE_UNSPECIFIED: _ClassVar[GpuPulse]
+    GPU_PULSE_WORKS: _ClassVar[GpuPulse]
+    GPU_PULSE_IDLE: _ClassVar[GpuPulse]
+    GPU_PULSE_SPINS: _ClassVar[GpuPulse]
+    GPU_PULSE_UNKNOWN: _ClassVar[GpuPulse]
+GPU_PULSE_UNSPECIFIED: GpuPulse
+GPU_PULSE_WORKS: GpuPulse
+GPU_PULSE_IDLE: GpuPulse
+GPU_PULSE_SPINS: GpuPulse
+GPU_PULSE_UNKNOWN: GpuPulse
 
 class AttemptRef(_message.Message):
     __slots__ = ("job_id", "epoch")
@@ -26,13 +40,33 @@ class Hello(_message.Message):
     attempts: _containers.RepeatedCompositeFieldContainer[AttemptRef]
     def __init__(self, facts: _Optional[_Union[_node_pb2.NodeFacts, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[AttemptRef, _Mapping]]] = ...) -> None: ...
 
+class QuietRank(_message.Message):
+    __slots__ = ("attempt_id", "global_rank", "quiet_s", "state", "waits_in", "gpu", "step")
+    ATTEMPT_ID_FIELD_NUMBER: _ClassVar[int]
+    GLOBAL_RANK_FIELD_NUMBER: _ClassVar[int]
+    QUIET_S_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    WAITS_IN_FIELD_NUMBER: _ClassVar[int]
+    GPU_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    attempt_id: AttemptRef
+    global_rank: int
+    quiet_s: float
+    state: str
+    waits_in: str
+    gpu: GpuPulse
+    step: int
+    def __init__(self, attempt_id: _Optional[_Union[AttemptRef, _Mapping]] = ..., global_rank: _Optional[int] = ..., quiet_s: _Optional[float] = ..., state: _Optional[str] = ..., waits_in: _Optional[str] = ..., gpu: _Optional[_Union[GpuPulse, str]] = ..., step: _Optional[int] = ...) -> None: ...
+
 class Heartbeat(_message.Message):
-    __slots__ = ("sample", "seq")
+    __slots__ = ("sample", "seq", "quiet")
     SAMPLE_FIELD_NUMBER: _ClassVar[int]
     SEQ_FIELD_NUMBER: _ClassVar[int]
+    QUIET_FIELD_NUMBER: _ClassVar[int]
     sample: _node_pb2.NodeSample
     seq: int
-    def __init__(self, sample: _Optional[_Union[_node_pb2.NodeSample, _Mapping]] = ..., seq: _Optional[int] = ...) -> None: ...
+    quiet: _containers.RepeatedCompositeFieldContainer[QuietRank]
+    def __init__(self, sample: _Optional[_Union[_node_pb2.NodeSample, _Mapping]] = ..., seq: _Optional[int] = ..., quiet: _Optional[_Iterable[_Union[QuietRank, _Mapping]]] = ...) -> None: ...
 
 class Report(_message.Message):
     __slots__ = ("report_id", "tasks_started", "task_failed", "tasks_ended")
@@ -112,15 +146,27 @@ class StopTasks(_message.Message):
     reason: str
     def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., node: _Optional[str] = ..., kill_wait_s: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
+class DumpStacks(_message.Message):
+    __slots__ = ("job_id", "epoch", "node")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    job_id: int
+    epoch: int
+    node: str
+    def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., node: _Optional[str] = ...) -> None: ...
+
 class Command(_message.Message):
-    __slots__ = ("seq", "launch_tasks", "stop_tasks")
+    __slots__ = ("seq", "launch_tasks", "stop_tasks", "dump_stacks")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     LAUNCH_TASKS_FIELD_NUMBER: _ClassVar[int]
     STOP_TASKS_FIELD_NUMBER: _ClassVar[int]
+    DUMP_STACKS_FIELD_NUMBER: _ClassVar[int]
     seq: int
     launch_tasks: LaunchTasks
     stop_tasks: StopTasks
-    def __init__(self, seq: _Optional[int] = ..., launch_tasks: _Optional[_Union[LaunchTasks, _Mapping]] = ..., stop_tasks: _Optional[_Union[StopTasks, _Mapping]] = ...) -> None: ...
+    dump_stacks: DumpStacks
+    def __init__(self, seq: _Optional[int] = ..., launch_tasks: _Optional[_Union[LaunchTasks, _Mapping]] = ..., stop_tasks: _Optional[_Union[StopTasks, _Mapping]] = ..., dump_stacks: _Optional[_Union[DumpStacks, _Mapping]] = ...) -> None: ...
 
 class ReportTaken(_message.Message):
     __slots__ = ("report_id",)
@@ -129,7 +175,7 @@ class ReportTaken(_message.Message):
     def __init__(self, report_id: _Optional[int] = ...) -> None: ...
 
 class LogRequest(_message.Message):
-    __slots__ = ("stream_id", "job_id", "epoch", "ranks", "since_us", "tail_lines", "follow", "credit")
+    __slots__ = ("stream_id", "job_id", "epoch", "ranks", "since_us", "tail_lines", "follow", "source", "credit")
     STREAM_ID_FIELD_NUMBER: _ClassVar[int]
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -137,6 +183,7 @@ class LogRequest(_message.Message):
     SINCE_US_FIELD_NUMBER: _ClassVar[int]
     TAIL_LINES_FIELD_NUMBER: _ClassVar[int]
     FOLLOW_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
     CREDIT_FIELD_NUMBER: _ClassVar[int]
     stream_id: int
     job_id: int
@@ -145,8 +192,9 @@ class LogRequest(_message.Message):
     since_us: int
     tail_lines: int
     follow: bool
+    source: _job_service_pb2.LogSource
     credit: int
-    def __init__(self, stream_id: _Optional[int] = ..., job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., ranks: _Optional[_Iterable[int]] = ..., since_us: _Optional[int] = ..., tail_lines: _Optional[int] = ..., follow: _Optional[bool] = ..., credit: _Optional[int] = ...) -> None: ...
+    def __init__(self, stream_id: _Optional[int] = ..., job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., ranks: _Optional[_Iterable[int]] = ..., since_us: _Optional[int] = ..., tail_lines: _Optional[int] = ..., follow: _Optional[bool] = ..., source: _Optional[_Union[_job_service_pb2.LogSource, str]] = ..., credit: _Optional[int] = ...) -> None: ...
 
 class LogCredit(_message.Message):
     __slots__ = ("stream_id", "chunks")

@@ -88,6 +88,30 @@ class TasksEnded(_message.Message):
     use: _job_pb2.NodeUse
     def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., node: _Optional[str] = ..., exits: _Optional[_Iterable[_Union[_job_pb2.TaskExit, _Mapping]]] = ..., cause: _Optional[_Union[_job_pb2.EndReason, str]] = ..., detail: _Optional[str] = ..., use: _Optional[_Union[_job_pb2.NodeUse, _Mapping]] = ...) -> None: ...
 
+class JobStalled(_message.Message):
+    __slots__ = ("job_id", "epoch", "global_rank", "node", "quiet_s", "evidence")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    GLOBAL_RANK_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    QUIET_S_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    job_id: int
+    epoch: int
+    global_rank: int
+    node: str
+    quiet_s: float
+    evidence: str
+    def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., global_rank: _Optional[int] = ..., node: _Optional[str] = ..., quiet_s: _Optional[float] = ..., evidence: _Optional[str] = ...) -> None: ...
+
+class StallEnded(_message.Message):
+    __slots__ = ("job_id", "epoch")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    job_id: int
+    epoch: int
+    def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ...) -> None: ...
+
 class AttemptStopping(_message.Message):
     __slots__ = ("job_id", "epoch", "reason", "detail", "by", "exit_code")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
@@ -199,7 +223,7 @@ class NodeResumed(_message.Message):
     def __init__(self, node: _Optional[str] = ..., by: _Optional[str] = ...) -> None: ...
 
 class Event(_message.Message):
-    __slots__ = ("seq", "at_us", "job_submitted", "job_held", "job_released", "job_allocated", "tasks_started", "task_failed", "tasks_ended", "attempt_stopping", "attempt_ended", "job_requeued", "job_ended", "node_joined", "node_lost", "node_returned", "node_cordoned", "node_drain_started", "node_drained", "node_resumed")
+    __slots__ = ("seq", "at_us", "job_submitted", "job_held", "job_released", "job_allocated", "tasks_started", "task_failed", "tasks_ended", "attempt_stopping", "attempt_ended", "job_requeued", "job_ended", "job_stalled", "stall_ended", "node_joined", "node_lost", "node_returned", "node_cordoned", "node_drain_started", "node_drained", "node_resumed")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     AT_US_FIELD_NUMBER: _ClassVar[int]
     JOB_SUBMITTED_FIELD_NUMBER: _ClassVar[int]
@@ -213,6 +237,8 @@ class Event(_message.Message):
     ATTEMPT_ENDED_FIELD_NUMBER: _ClassVar[int]
     JOB_REQUEUED_FIELD_NUMBER: _ClassVar[int]
     JOB_ENDED_FIELD_NUMBER: _ClassVar[int]
+    JOB_STALLED_FIELD_NUMBER: _ClassVar[int]
+    STALL_ENDED_FIELD_NUMBER: _ClassVar[int]
     NODE_JOINED_FIELD_NUMBER: _ClassVar[int]
     NODE_LOST_FIELD_NUMBER: _ClassVar[int]
     NODE_RETURNED_FIELD_NUMBER: _ClassVar[int]
@@ -233,6 +259,8 @@ class Event(_message.Message):
     attempt_ended: AttemptEnded
     job_requeued: JobRequeued
     job_ended: JobEnded
+    job_stalled: JobStalled
+    stall_ended: StallEnded
     node_joined: NodeJoined
     node_lost: NodeLost
     node_returned: NodeReturned
@@ -240,4 +268,4 @@ class Event(_message.Message):
     node_drain_started: NodeDrainStarted
     node_drained: NodeDrained
     node_resumed: NodeResumed
-    def __init__(self, seq: _Optional[int] = ..., at_us: _Optional[int] = ..., job_submitted: _Optional[_Union[JobSubmitted, _Mapping]] = ..., job_held: _Optional[_Union[JobHeld, _Mapping]] = ..., job_released: _Optional[_Union[JobReleased, _Mapping]] = ..., job_allocated: _Optional[_Union[JobAllocated, _Mapping]] = ..., tasks_started: _Optional[_Union[TasksStarted, _Mapping]] = ..., task_failed: _Optional[_Union[TaskFailed, _Mapping]] = ..., tasks_ended: _Optional[_Union[TasksEnded, _Mapping]] = ..., attempt_stopping: _Optional[_Union[AttemptStopping, _Mapping]] = ..., attempt_ended: _Optional[_Union[AttemptEnded, _Mapping]] = ..., job_requeued: _Optional[_Union[JobRequeued, _Mapping]] = ..., job_ended: _Optional[_Union[JobEnded, _Mapping]] = ..., node_joined: _Optional[_Union[NodeJoined, _Mapping]] = ..., node_lost: _Optional[_Union[NodeLost, _Mapping]] = ..., node_returned: _Optional[_Union[NodeReturned, _Mapping]] = ..., node_cordoned: _Optional[_Union[NodeCordoned, _Mapping]] = ..., node_drain_started: _Optional[_Union[NodeDrainStarted, _Mapping]] = ..., node_drained: _Optional[_Union[NodeDrained, _Mapping]] = ..., node_resumed: _Optional[_Union[NodeResumed, _Mapping]] = ...) -> None: ...
+    def __init__(self, seq: _Optional[int] = ..., at_us: _Optional[int] = ..., job_submitted: _Optional[_Union[JobSubmitted, _Mapping]] = ..., job_held: _Optional[_Union[JobHeld, _Mapping]] = ..., job_released: _Optional[_Union[JobReleased, _Mapping]] = ..., job_allocated: _Optional[_Union[JobAllocated, _Mapping]] = ..., tasks_started: _Optional[_Union[TasksStarted, _Mapping]] = ..., task_failed: _Optional[_Union[TaskFailed, _Mapping]] = ..., tasks_ended: _Optional[_Union[TasksEnded, _Mapping]] = ..., attempt_stopping: _Optional[_Union[AttemptStopping, _Mapping]] = ..., attempt_ended: _Optional[_Union[AttemptEnded, _Mapping]] = ..., job_requeued: _Optional[_Union[JobRequeued, _Mapping]] = ..., job_ended: _Optional[_Union[JobEnded, _Mapping]] = ..., job_stalled: _Optional[_Union[JobStalled, _Mapping]] = ..., stall_ended: _Optional[_Union[StallEnded, _Mapping]] = ..., node_joined: _Optional[_Union[NodeJoined, _Mapping]] = ..., node_lost: _Optional[_Union[NodeLost, _Mapping]] = ..., node_returned: _Optional[_Union[NodeReturned, _Mapping]] = ..., node_cordoned: _Optional[_Union[NodeCordoned, _Mapping]] = ..., node_drain_started: _Optional[_Union[NodeDrainStarted, _Mapping]] = ..., node_drained: _Optional[_Union[NodeDrained, _Mapping]] = ..., node_resumed: _Optional[_Union[NodeResumed, _Mapping]] = ...) -> None: ...

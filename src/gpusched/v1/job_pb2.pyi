@@ -39,6 +39,7 @@ class EndReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     END_REASON_CANCELLED: _ClassVar[EndReason]
     END_REASON_REQUEUED: _ClassVar[EndReason]
     END_REASON_DRAINED: _ClassVar[EndReason]
+    END_REASON_STALLED: _ClassVar[EndReason]
 
 class Launcher(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -51,6 +52,12 @@ class OnDisconnect(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ON_DISCONNECT_UNSPECIFIED: _ClassVar[OnDisconnect]
     ON_DISCONNECT_FENCE: _ClassVar[OnDisconnect]
     ON_DISCONNECT_KEEP_RUNNING: _ClassVar[OnDisconnect]
+
+class StallAction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    STALL_ACTION_UNSPECIFIED: _ClassVar[StallAction]
+    STALL_ACTION_NOTIFY: _ClassVar[StallAction]
+    STALL_ACTION_REQUEUE: _ClassVar[StallAction]
 
 class ActivationKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -88,12 +95,16 @@ END_REASON_NODE_FAIL: EndReason
 END_REASON_CANCELLED: EndReason
 END_REASON_REQUEUED: EndReason
 END_REASON_DRAINED: EndReason
+END_REASON_STALLED: EndReason
 LAUNCHER_UNSPECIFIED: Launcher
 LAUNCHER_DIRECT: Launcher
 LAUNCHER_TORCHRUN: Launcher
 ON_DISCONNECT_UNSPECIFIED: OnDisconnect
 ON_DISCONNECT_FENCE: OnDisconnect
 ON_DISCONNECT_KEEP_RUNNING: OnDisconnect
+STALL_ACTION_UNSPECIFIED: StallAction
+STALL_ACTION_NOTIFY: StallAction
+STALL_ACTION_REQUEUE: StallAction
 ACTIVATION_KIND_UNSPECIFIED: ActivationKind
 ACTIVATION_KIND_VENV: ActivationKind
 ACTIVATION_KIND_CONDA: ActivationKind
@@ -111,6 +122,14 @@ class Identity(_message.Message):
     uid: int
     gid: int
     def __init__(self, user: _Optional[str] = ..., uid: _Optional[int] = ..., gid: _Optional[int] = ...) -> None: ...
+
+class StallPolicy(_message.Message):
+    __slots__ = ("after_s", "action")
+    AFTER_S_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    after_s: int
+    action: StallAction
+    def __init__(self, after_s: _Optional[int] = ..., action: _Optional[_Union[StallAction, str]] = ...) -> None: ...
 
 class Activation(_message.Message):
     __slots__ = ("kind", "target")
@@ -136,6 +155,14 @@ class Segment(_message.Message):
     level: str
     def __init__(self, size: _Optional[int] = ..., level: _Optional[str] = ...) -> None: ...
 
+class Amount(_message.Message):
+    __slots__ = ("name", "count")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    count: int
+    def __init__(self, name: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
+
 class EnvVar(_message.Message):
     __slots__ = ("name", "value")
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -145,7 +172,7 @@ class EnvVar(_message.Message):
     def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
 
 class JobSpec(_message.Message):
-    __slots__ = ("name", "command", "script", "workdir", "nodes", "gpus_per_node", "tasks_per_node", "cpus_per_task", "memory_bytes", "gpu_model", "gpu_memory_bytes", "time_limit_s", "account", "partition", "qos", "nice", "env", "activation", "setup", "container", "launcher", "signal", "kill_wait_s", "requeue", "nodelist", "exclude", "hold", "log_cap_bytes", "comment", "topology_required", "topology_preferred", "segment", "spread", "on_disconnect")
+    __slots__ = ("name", "command", "script", "workdir", "nodes", "gpus_per_node", "tasks_per_node", "cpus_per_task", "memory_bytes", "gpu_model", "gpu_memory_bytes", "time_limit_s", "account", "partition", "qos", "nice", "env", "activation", "setup", "container", "launcher", "signal", "kill_wait_s", "requeue", "nodelist", "exclude", "hold", "log_cap_bytes", "comment", "topology_required", "topology_preferred", "segment", "spread", "on_disconnect", "gpu_milli", "mig_profile", "disk_bytes", "gres", "licenses", "stall")
     NAME_FIELD_NUMBER: _ClassVar[int]
     COMMAND_FIELD_NUMBER: _ClassVar[int]
     SCRIPT_FIELD_NUMBER: _ClassVar[int]
@@ -180,6 +207,12 @@ class JobSpec(_message.Message):
     SEGMENT_FIELD_NUMBER: _ClassVar[int]
     SPREAD_FIELD_NUMBER: _ClassVar[int]
     ON_DISCONNECT_FIELD_NUMBER: _ClassVar[int]
+    GPU_MILLI_FIELD_NUMBER: _ClassVar[int]
+    MIG_PROFILE_FIELD_NUMBER: _ClassVar[int]
+    DISK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    GRES_FIELD_NUMBER: _ClassVar[int]
+    LICENSES_FIELD_NUMBER: _ClassVar[int]
+    STALL_FIELD_NUMBER: _ClassVar[int]
     name: str
     command: _containers.RepeatedScalarFieldContainer[str]
     script: str
@@ -214,17 +247,25 @@ class JobSpec(_message.Message):
     segment: Segment
     spread: Spread
     on_disconnect: OnDisconnect
-    def __init__(self, name: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., script: _Optional[str] = ..., workdir: _Optional[str] = ..., nodes: _Optional[int] = ..., gpus_per_node: _Optional[int] = ..., tasks_per_node: _Optional[int] = ..., cpus_per_task: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., gpu_model: _Optional[str] = ..., gpu_memory_bytes: _Optional[int] = ..., time_limit_s: _Optional[int] = ..., account: _Optional[str] = ..., partition: _Optional[str] = ..., qos: _Optional[str] = ..., nice: _Optional[int] = ..., env: _Optional[_Iterable[_Union[EnvVar, _Mapping]]] = ..., activation: _Optional[_Union[Activation, _Mapping]] = ..., setup: _Optional[_Iterable[str]] = ..., container: _Optional[str] = ..., launcher: _Optional[_Union[Launcher, str]] = ..., signal: _Optional[_Union[WarningSignal, _Mapping]] = ..., kill_wait_s: _Optional[int] = ..., requeue: _Optional[bool] = ..., nodelist: _Optional[_Iterable[str]] = ..., exclude: _Optional[_Iterable[str]] = ..., hold: _Optional[bool] = ..., log_cap_bytes: _Optional[int] = ..., comment: _Optional[str] = ..., topology_required: _Optional[str] = ..., topology_preferred: _Optional[str] = ..., segment: _Optional[_Union[Segment, _Mapping]] = ..., spread: _Optional[_Union[Spread, str]] = ..., on_disconnect: _Optional[_Union[OnDisconnect, str]] = ...) -> None: ...
+    gpu_milli: int
+    mig_profile: str
+    disk_bytes: int
+    gres: _containers.RepeatedCompositeFieldContainer[Amount]
+    licenses: _containers.RepeatedCompositeFieldContainer[Amount]
+    stall: StallPolicy
+    def __init__(self, name: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., script: _Optional[str] = ..., workdir: _Optional[str] = ..., nodes: _Optional[int] = ..., gpus_per_node: _Optional[int] = ..., tasks_per_node: _Optional[int] = ..., cpus_per_task: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., gpu_model: _Optional[str] = ..., gpu_memory_bytes: _Optional[int] = ..., time_limit_s: _Optional[int] = ..., account: _Optional[str] = ..., partition: _Optional[str] = ..., qos: _Optional[str] = ..., nice: _Optional[int] = ..., env: _Optional[_Iterable[_Union[EnvVar, _Mapping]]] = ..., activation: _Optional[_Union[Activation, _Mapping]] = ..., setup: _Optional[_Iterable[str]] = ..., container: _Optional[str] = ..., launcher: _Optional[_Union[Launcher, str]] = ..., signal: _Optional[_Union[WarningSignal, _Mapping]] = ..., kill_wait_s: _Optional[int] = ..., requeue: _Optional[bool] = ..., nodelist: _Optional[_Iterable[str]] = ..., exclude: _Optional[_Iterable[str]] = ..., hold: _Optional[bool] = ..., log_cap_bytes: _Optional[int] = ..., comment: _Optional[str] = ..., topology_required: _Optional[str] = ..., topology_preferred: _Optional[str] = ..., segment: _Optional[_Union[Segment, _Mapping]] = ..., spread: _Optional[_Union[Spread, str]] = ..., on_disconnect: _Optional[_Union[OnDisconnect, str]] = ..., gpu_milli: _Optional[int] = ..., mig_profile: _Optional[str] = ..., disk_bytes: _Optional[int] = ..., gres: _Optional[_Iterable[_Union[Amount, _Mapping]]] = ..., licenses: _Optional[_Iterable[_Union[Amount, _Mapping]]] = ..., stall: _Optional[_Union[StallPolicy, _Mapping]] = ...) -> None: ...
 
 class GrantedDevice(_message.Message):
-    __slots__ = ("uuid", "model", "declared")
+    __slots__ = ("uuid", "model", "declared", "milli")
     UUID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     DECLARED_FIELD_NUMBER: _ClassVar[int]
+    MILLI_FIELD_NUMBER: _ClassVar[int]
     uuid: str
     model: str
     declared: bool
-    def __init__(self, uuid: _Optional[str] = ..., model: _Optional[str] = ..., declared: _Optional[bool] = ...) -> None: ...
+    milli: int
+    def __init__(self, uuid: _Optional[str] = ..., model: _Optional[str] = ..., declared: _Optional[bool] = ..., milli: _Optional[int] = ...) -> None: ...
 
 class NodeAllocation(_message.Message):
     __slots__ = ("node", "address", "interface", "devices", "cpu_ids", "cpus_pinnable", "memory_bytes")
@@ -264,8 +305,20 @@ class TaskExit(_message.Message):
     signal: int
     def __init__(self, global_rank: _Optional[int] = ..., exit_code: _Optional[int] = ..., signal: _Optional[int] = ...) -> None: ...
 
+class Stall(_message.Message):
+    __slots__ = ("global_rank", "node", "noticed_at_us", "evidence")
+    GLOBAL_RANK_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    NOTICED_AT_US_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    global_rank: int
+    node: str
+    noticed_at_us: int
+    evidence: str
+    def __init__(self, global_rank: _Optional[int] = ..., node: _Optional[str] = ..., noticed_at_us: _Optional[int] = ..., evidence: _Optional[str] = ...) -> None: ...
+
 class Attempt(_message.Message):
-    __slots__ = ("epoch", "allocation", "nodes_started", "nodes_ended", "running_at_us", "stop_reason", "stop_detail", "stop_by", "exit_code")
+    __slots__ = ("epoch", "allocation", "nodes_started", "nodes_ended", "running_at_us", "stop_reason", "stop_detail", "stop_by", "exit_code", "stall")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     ALLOCATION_FIELD_NUMBER: _ClassVar[int]
     NODES_STARTED_FIELD_NUMBER: _ClassVar[int]
@@ -275,6 +328,7 @@ class Attempt(_message.Message):
     STOP_DETAIL_FIELD_NUMBER: _ClassVar[int]
     STOP_BY_FIELD_NUMBER: _ClassVar[int]
     EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
+    STALL_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     allocation: Allocation
     nodes_started: _containers.RepeatedScalarFieldContainer[str]
@@ -284,7 +338,8 @@ class Attempt(_message.Message):
     stop_detail: str
     stop_by: str
     exit_code: int
-    def __init__(self, epoch: _Optional[int] = ..., allocation: _Optional[_Union[Allocation, _Mapping]] = ..., nodes_started: _Optional[_Iterable[str]] = ..., nodes_ended: _Optional[_Iterable[str]] = ..., running_at_us: _Optional[int] = ..., stop_reason: _Optional[_Union[EndReason, str]] = ..., stop_detail: _Optional[str] = ..., stop_by: _Optional[str] = ..., exit_code: _Optional[int] = ...) -> None: ...
+    stall: Stall
+    def __init__(self, epoch: _Optional[int] = ..., allocation: _Optional[_Union[Allocation, _Mapping]] = ..., nodes_started: _Optional[_Iterable[str]] = ..., nodes_ended: _Optional[_Iterable[str]] = ..., running_at_us: _Optional[int] = ..., stop_reason: _Optional[_Union[EndReason, str]] = ..., stop_detail: _Optional[str] = ..., stop_by: _Optional[str] = ..., exit_code: _Optional[int] = ..., stall: _Optional[_Union[Stall, _Mapping]] = ...) -> None: ...
 
 class DeviceUse(_message.Message):
     __slots__ = ("uuid", "busy_s", "energy_j", "memory_peak_bytes")
@@ -335,7 +390,7 @@ class TaskLaunch(_message.Message):
     def __init__(self, global_rank: _Optional[int] = ..., local_rank: _Optional[int] = ..., argv: _Optional[_Iterable[str]] = ..., env: _Optional[_Iterable[_Union[EnvVar, _Mapping]]] = ..., cpu_ids: _Optional[_Iterable[int]] = ..., devices: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class NodeLaunch(_message.Message):
-    __slots__ = ("job_id", "epoch", "node", "node_rank", "owner", "workdir", "tasks", "devices", "script", "time_limit_s", "signal", "kill_wait_s", "log_cap_bytes", "on_disconnect")
+    __slots__ = ("job_id", "epoch", "node", "node_rank", "owner", "workdir", "tasks", "devices", "script", "time_limit_s", "signal", "kill_wait_s", "log_cap_bytes", "on_disconnect", "gpu_milli")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
@@ -350,6 +405,7 @@ class NodeLaunch(_message.Message):
     KILL_WAIT_S_FIELD_NUMBER: _ClassVar[int]
     LOG_CAP_BYTES_FIELD_NUMBER: _ClassVar[int]
     ON_DISCONNECT_FIELD_NUMBER: _ClassVar[int]
+    GPU_MILLI_FIELD_NUMBER: _ClassVar[int]
     job_id: int
     epoch: int
     node: str
@@ -364,7 +420,8 @@ class NodeLaunch(_message.Message):
     kill_wait_s: int
     log_cap_bytes: int
     on_disconnect: OnDisconnect
-    def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., node: _Optional[str] = ..., node_rank: _Optional[int] = ..., owner: _Optional[_Union[Identity, _Mapping]] = ..., workdir: _Optional[str] = ..., tasks: _Optional[_Iterable[_Union[TaskLaunch, _Mapping]]] = ..., devices: _Optional[_Iterable[str]] = ..., script: _Optional[str] = ..., time_limit_s: _Optional[int] = ..., signal: _Optional[_Union[WarningSignal, _Mapping]] = ..., kill_wait_s: _Optional[int] = ..., log_cap_bytes: _Optional[int] = ..., on_disconnect: _Optional[_Union[OnDisconnect, str]] = ...) -> None: ...
+    gpu_milli: int
+    def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., node: _Optional[str] = ..., node_rank: _Optional[int] = ..., owner: _Optional[_Union[Identity, _Mapping]] = ..., workdir: _Optional[str] = ..., tasks: _Optional[_Iterable[_Union[TaskLaunch, _Mapping]]] = ..., devices: _Optional[_Iterable[str]] = ..., script: _Optional[str] = ..., time_limit_s: _Optional[int] = ..., signal: _Optional[_Union[WarningSignal, _Mapping]] = ..., kill_wait_s: _Optional[int] = ..., log_cap_bytes: _Optional[int] = ..., on_disconnect: _Optional[_Union[OnDisconnect, str]] = ..., gpu_milli: _Optional[int] = ...) -> None: ...
 
 class LaunchPlan(_message.Message):
     __slots__ = ("nodes",)
@@ -422,8 +479,24 @@ class RuledOut(_message.Message):
     detail: str
     def __init__(self, constraint: _Optional[str] = ..., nodes: _Optional[int] = ..., gpus: _Optional[int] = ..., detail: _Optional[str] = ...) -> None: ...
 
+class FieldChange(_message.Message):
+    __slots__ = ("field", "value")
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    field: str
+    value: str
+    def __init__(self, field: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+
+class Relaxation(_message.Message):
+    __slots__ = ("text", "changes")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    changes: _containers.RepeatedCompositeFieldContainer[FieldChange]
+    def __init__(self, text: _Optional[str] = ..., changes: _Optional[_Iterable[_Union[FieldChange, _Mapping]]] = ...) -> None: ...
+
 class Diagnosis(_message.Message):
-    __slots__ = ("message", "reason", "nodes_wanted", "nodes_total", "nodes_fitting_now", "nodes_fitting_empty", "ruled_out", "jobs_ahead", "forecast_start_us")
+    __slots__ = ("message", "reason", "nodes_wanted", "nodes_total", "nodes_fitting_now", "nodes_fitting_empty", "ruled_out", "jobs_ahead", "forecast_start_us", "relaxations")
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     NODES_WANTED_FIELD_NUMBER: _ClassVar[int]
@@ -433,6 +506,7 @@ class Diagnosis(_message.Message):
     RULED_OUT_FIELD_NUMBER: _ClassVar[int]
     JOBS_AHEAD_FIELD_NUMBER: _ClassVar[int]
     FORECAST_START_US_FIELD_NUMBER: _ClassVar[int]
+    RELAXATIONS_FIELD_NUMBER: _ClassVar[int]
     message: str
     reason: PendingReason
     nodes_wanted: int
@@ -442,4 +516,5 @@ class Diagnosis(_message.Message):
     ruled_out: _containers.RepeatedCompositeFieldContainer[RuledOut]
     jobs_ahead: int
     forecast_start_us: int
-    def __init__(self, message: _Optional[str] = ..., reason: _Optional[_Union[PendingReason, str]] = ..., nodes_wanted: _Optional[int] = ..., nodes_total: _Optional[int] = ..., nodes_fitting_now: _Optional[int] = ..., nodes_fitting_empty: _Optional[int] = ..., ruled_out: _Optional[_Iterable[_Union[RuledOut, _Mapping]]] = ..., jobs_ahead: _Optional[int] = ..., forecast_start_us: _Optional[int] = ...) -> None: ...
+    relaxations: _containers.RepeatedCompositeFieldContainer[Relaxation]
+    def __init__(self, message: _Optional[str] = ..., reason: _Optional[_Union[PendingReason, str]] = ..., nodes_wanted: _Optional[int] = ..., nodes_total: _Optional[int] = ..., nodes_fitting_now: _Optional[int] = ..., nodes_fitting_empty: _Optional[int] = ..., ruled_out: _Optional[_Iterable[_Union[RuledOut, _Mapping]]] = ..., jobs_ahead: _Optional[int] = ..., forecast_start_us: _Optional[int] = ..., relaxations: _Optional[_Iterable[_Union[Relaxation, _Mapping]]] = ...) -> None: ...

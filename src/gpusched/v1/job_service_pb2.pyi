@@ -1,12 +1,22 @@
 from gpusched.v1 import event_pb2 as _event_pb2
 from gpusched.v1 import job_pb2 as _job_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class LogSource(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LOG_SOURCE_UNSPECIFIED: _ClassVar[LogSource]
+    LOG_SOURCE_OUTPUT: _ClassVar[LogSource]
+    LOG_SOURCE_STACKS: _ClassVar[LogSource]
+LOG_SOURCE_UNSPECIFIED: LogSource
+LOG_SOURCE_OUTPUT: LogSource
+LOG_SOURCE_STACKS: LogSource
 
 class SubmitJobRequest(_message.Message):
     __slots__ = ("request_id", "spec")
@@ -131,12 +141,14 @@ class ReleaseJobResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class RequeueJobRequest(_message.Message):
-    __slots__ = ("request_id", "job_id")
+    __slots__ = ("request_id", "job_id", "hold")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    HOLD_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     job_id: int
-    def __init__(self, request_id: _Optional[str] = ..., job_id: _Optional[int] = ...) -> None: ...
+    hold: bool
+    def __init__(self, request_id: _Optional[str] = ..., job_id: _Optional[int] = ..., hold: _Optional[bool] = ...) -> None: ...
 
 class RequeueJobResponse(_message.Message):
     __slots__ = ()
@@ -157,20 +169,22 @@ class WatchJobResponse(_message.Message):
     def __init__(self, event: _Optional[_Union[_event_pb2.Event, _Mapping]] = ...) -> None: ...
 
 class StreamLogsRequest(_message.Message):
-    __slots__ = ("job_id", "epoch", "ranks", "since_us", "tail_lines", "follow")
+    __slots__ = ("job_id", "epoch", "ranks", "since_us", "tail_lines", "follow", "source")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     RANKS_FIELD_NUMBER: _ClassVar[int]
     SINCE_US_FIELD_NUMBER: _ClassVar[int]
     TAIL_LINES_FIELD_NUMBER: _ClassVar[int]
     FOLLOW_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
     job_id: int
     epoch: int
     ranks: _containers.RepeatedScalarFieldContainer[int]
     since_us: int
     tail_lines: int
     follow: bool
-    def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., ranks: _Optional[_Iterable[int]] = ..., since_us: _Optional[int] = ..., tail_lines: _Optional[int] = ..., follow: _Optional[bool] = ...) -> None: ...
+    source: LogSource
+    def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., ranks: _Optional[_Iterable[int]] = ..., since_us: _Optional[int] = ..., tail_lines: _Optional[int] = ..., follow: _Optional[bool] = ..., source: _Optional[_Union[LogSource, str]] = ...) -> None: ...
 
 class LogChunk(_message.Message):
     __slots__ = ("global_rank", "node", "offset", "data", "dropped_bytes", "is_last")
@@ -205,3 +219,43 @@ class ExplainJobResponse(_message.Message):
     DIAGNOSIS_FIELD_NUMBER: _ClassVar[int]
     diagnosis: _job_pb2.Diagnosis
     def __init__(self, diagnosis: _Optional[_Union[_job_pb2.Diagnosis, _Mapping]] = ...) -> None: ...
+
+class PlanDefragRequest(_message.Message):
+    __slots__ = ("job_id", "spec")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    job_id: int
+    spec: _job_pb2.JobSpec
+    def __init__(self, job_id: _Optional[int] = ..., spec: _Optional[_Union[_job_pb2.JobSpec, _Mapping]] = ...) -> None: ...
+
+class JobMove(_message.Message):
+    __slots__ = ("job_id", "name", "user", "gpus", "from_nodes", "to_nodes", "lost_gpu_s")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    GPUS_FIELD_NUMBER: _ClassVar[int]
+    FROM_NODES_FIELD_NUMBER: _ClassVar[int]
+    TO_NODES_FIELD_NUMBER: _ClassVar[int]
+    LOST_GPU_S_FIELD_NUMBER: _ClassVar[int]
+    job_id: int
+    name: str
+    user: str
+    gpus: int
+    from_nodes: _containers.RepeatedScalarFieldContainer[str]
+    to_nodes: _containers.RepeatedScalarFieldContainer[str]
+    lost_gpu_s: float
+    def __init__(self, job_id: _Optional[int] = ..., name: _Optional[str] = ..., user: _Optional[str] = ..., gpus: _Optional[int] = ..., from_nodes: _Optional[_Iterable[str]] = ..., to_nodes: _Optional[_Iterable[str]] = ..., lost_gpu_s: _Optional[float] = ...) -> None: ...
+
+class PlanDefragResponse(_message.Message):
+    __slots__ = ("message", "gang_nodes", "moves", "is_fewest", "jobs_ahead")
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    GANG_NODES_FIELD_NUMBER: _ClassVar[int]
+    MOVES_FIELD_NUMBER: _ClassVar[int]
+    IS_FEWEST_FIELD_NUMBER: _ClassVar[int]
+    JOBS_AHEAD_FIELD_NUMBER: _ClassVar[int]
+    message: str
+    gang_nodes: _containers.RepeatedScalarFieldContainer[str]
+    moves: _containers.RepeatedCompositeFieldContainer[JobMove]
+    is_fewest: bool
+    jobs_ahead: int
+    def __init__(self, message: _Optional[str] = ..., gang_nodes: _Optional[_Iterable[str]] = ..., moves: _Optional[_Iterable[_Union[JobMove, _Mapping]]] = ..., is_fewest: _Optional[bool] = ..., jobs_ahead: _Optional[int] = ...) -> None: ...

@@ -96,6 +96,11 @@ class JobServiceStub:
                 request_serializer=gpusched_dot_v1_dot_job__service__pb2.ExplainJobRequest.SerializeToString,
                 response_deserializer=gpusched_dot_v1_dot_job__service__pb2.ExplainJobResponse.FromString,
                 _registered_method=True)
+        self.PlanDefrag = channel.unary_unary(
+                '/gpusched.v1.JobService/PlanDefrag',
+                request_serializer=gpusched_dot_v1_dot_job__service__pb2.PlanDefragRequest.SerializeToString,
+                response_deserializer=gpusched_dot_v1_dot_job__service__pb2.PlanDefragResponse.FromString,
+                _registered_method=True)
 
 
 class JobServiceServicer:
@@ -180,6 +185,14 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PlanDefrag(self, request, context):
+        """Which running jobs would have to move so that a gang fits now. Moves nothing.
+        Of the caller's own jobs; operators plan with everybody's.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_JobServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -242,6 +255,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.ExplainJob,
                     request_deserializer=gpusched_dot_v1_dot_job__service__pb2.ExplainJobRequest.FromString,
                     response_serializer=gpusched_dot_v1_dot_job__service__pb2.ExplainJobResponse.SerializeToString,
+            ),
+            'PlanDefrag': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlanDefrag,
+                    request_deserializer=gpusched_dot_v1_dot_job__service__pb2.PlanDefragRequest.FromString,
+                    response_serializer=gpusched_dot_v1_dot_job__service__pb2.PlanDefragResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -570,6 +588,33 @@ class JobService:
             '/gpusched.v1.JobService/ExplainJob',
             gpusched_dot_v1_dot_job__service__pb2.ExplainJobRequest.SerializeToString,
             gpusched_dot_v1_dot_job__service__pb2.ExplainJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlanDefrag(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gpusched.v1.JobService/PlanDefrag',
+            gpusched_dot_v1_dot_job__service__pb2.PlanDefragRequest.SerializeToString,
+            gpusched_dot_v1_dot_job__service__pb2.PlanDefragResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,3 +1,4 @@
+from gpusched.v1 import job_pb2 as _job_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -50,7 +51,7 @@ class PeerLink(_message.Message):
     def __init__(self, peer: _Optional[str] = ..., nvlinks: _Optional[int] = ..., bandwidth_mb_s: _Optional[int] = ..., ancestor: _Optional[_Union[PciAncestor, str]] = ...) -> None: ...
 
 class Device(_message.Message):
-    __slots__ = ("uuid", "model", "memory_bytes", "declared", "pci_bus_id", "numa_node", "cpu_ids", "mig_enabled", "driver_version", "peers")
+    __slots__ = ("uuid", "model", "memory_bytes", "declared", "pci_bus_id", "numa_node", "cpu_ids", "mig_enabled", "driver_version", "peers", "mig_profile", "mig_parent", "shareable")
     UUID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -61,6 +62,9 @@ class Device(_message.Message):
     MIG_ENABLED_FIELD_NUMBER: _ClassVar[int]
     DRIVER_VERSION_FIELD_NUMBER: _ClassVar[int]
     PEERS_FIELD_NUMBER: _ClassVar[int]
+    MIG_PROFILE_FIELD_NUMBER: _ClassVar[int]
+    MIG_PARENT_FIELD_NUMBER: _ClassVar[int]
+    SHAREABLE_FIELD_NUMBER: _ClassVar[int]
     uuid: str
     model: str
     memory_bytes: int
@@ -71,7 +75,10 @@ class Device(_message.Message):
     mig_enabled: bool
     driver_version: str
     peers: _containers.RepeatedCompositeFieldContainer[PeerLink]
-    def __init__(self, uuid: _Optional[str] = ..., model: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., declared: _Optional[bool] = ..., pci_bus_id: _Optional[str] = ..., numa_node: _Optional[int] = ..., cpu_ids: _Optional[_Iterable[int]] = ..., mig_enabled: _Optional[bool] = ..., driver_version: _Optional[str] = ..., peers: _Optional[_Iterable[_Union[PeerLink, _Mapping]]] = ...) -> None: ...
+    mig_profile: str
+    mig_parent: str
+    shareable: bool
+    def __init__(self, uuid: _Optional[str] = ..., model: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., declared: _Optional[bool] = ..., pci_bus_id: _Optional[str] = ..., numa_node: _Optional[int] = ..., cpu_ids: _Optional[_Iterable[int]] = ..., mig_enabled: _Optional[bool] = ..., driver_version: _Optional[str] = ..., peers: _Optional[_Iterable[_Union[PeerLink, _Mapping]]] = ..., mig_profile: _Optional[str] = ..., mig_parent: _Optional[str] = ..., shareable: _Optional[bool] = ...) -> None: ...
 
 class NumaNode(_message.Message):
     __slots__ = ("cpu_ids",)
@@ -88,7 +95,7 @@ class Label(_message.Message):
     def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
 
 class NodeFacts(_message.Message):
-    __slots__ = ("name", "boot_id", "agent_version", "address", "interface", "cpu_ids", "cpus_pinnable", "memory_bytes", "devices", "kernel", "numa_nodes", "labels")
+    __slots__ = ("name", "boot_id", "agent_version", "address", "interface", "cpu_ids", "cpus_pinnable", "memory_bytes", "devices", "kernel", "numa_nodes", "labels", "disk_bytes", "gres")
     NAME_FIELD_NUMBER: _ClassVar[int]
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
     AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -101,6 +108,8 @@ class NodeFacts(_message.Message):
     KERNEL_FIELD_NUMBER: _ClassVar[int]
     NUMA_NODES_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
+    DISK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    GRES_FIELD_NUMBER: _ClassVar[int]
     name: str
     boot_id: str
     agent_version: str
@@ -113,7 +122,9 @@ class NodeFacts(_message.Message):
     kernel: str
     numa_nodes: _containers.RepeatedCompositeFieldContainer[NumaNode]
     labels: _containers.RepeatedCompositeFieldContainer[Label]
-    def __init__(self, name: _Optional[str] = ..., boot_id: _Optional[str] = ..., agent_version: _Optional[str] = ..., address: _Optional[str] = ..., interface: _Optional[str] = ..., cpu_ids: _Optional[_Iterable[int]] = ..., cpus_pinnable: _Optional[bool] = ..., memory_bytes: _Optional[int] = ..., devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., kernel: _Optional[str] = ..., numa_nodes: _Optional[_Iterable[_Union[NumaNode, _Mapping]]] = ..., labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ...) -> None: ...
+    disk_bytes: int
+    gres: _containers.RepeatedCompositeFieldContainer[_job_pb2.Amount]
+    def __init__(self, name: _Optional[str] = ..., boot_id: _Optional[str] = ..., agent_version: _Optional[str] = ..., address: _Optional[str] = ..., interface: _Optional[str] = ..., cpu_ids: _Optional[_Iterable[int]] = ..., cpus_pinnable: _Optional[bool] = ..., memory_bytes: _Optional[int] = ..., devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., kernel: _Optional[str] = ..., numa_nodes: _Optional[_Iterable[_Union[NumaNode, _Mapping]]] = ..., labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., disk_bytes: _Optional[int] = ..., gres: _Optional[_Iterable[_Union[_job_pb2.Amount, _Mapping]]] = ...) -> None: ...
 
 class DeviceSample(_message.Message):
     __slots__ = ("uuid", "busy_percent", "memory_used_bytes", "power_w", "energy_j", "temperature_c", "ecc_uncorrected", "processes")
@@ -158,7 +169,7 @@ class NodeSample(_message.Message):
     def __init__(self, node: _Optional[str] = ..., sampled_at_us: _Optional[int] = ..., cpu_percent: _Optional[float] = ..., memory_used_bytes: _Optional[int] = ..., load_1m: _Optional[float] = ..., devices: _Optional[_Iterable[_Union[DeviceSample, _Mapping]]] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = ("facts", "joined_at_us", "reachable", "schedulability", "reason", "drain_deadline_us", "lost_at_us", "sample", "job_ids", "gpus_allocated", "cpus_allocated", "memory_allocated_bytes")
+    __slots__ = ("facts", "joined_at_us", "reachable", "schedulability", "reason", "drain_deadline_us", "lost_at_us", "sample", "job_ids", "gpus_allocated", "cpus_allocated", "memory_allocated_bytes", "gpu_milli_allocated")
     FACTS_FIELD_NUMBER: _ClassVar[int]
     JOINED_AT_US_FIELD_NUMBER: _ClassVar[int]
     REACHABLE_FIELD_NUMBER: _ClassVar[int]
@@ -171,6 +182,7 @@ class Node(_message.Message):
     GPUS_ALLOCATED_FIELD_NUMBER: _ClassVar[int]
     CPUS_ALLOCATED_FIELD_NUMBER: _ClassVar[int]
     MEMORY_ALLOCATED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    GPU_MILLI_ALLOCATED_FIELD_NUMBER: _ClassVar[int]
     facts: NodeFacts
     joined_at_us: int
     reachable: bool
@@ -183,4 +195,5 @@ class Node(_message.Message):
     gpus_allocated: int
     cpus_allocated: int
     memory_allocated_bytes: int
-    def __init__(self, facts: _Optional[_Union[NodeFacts, _Mapping]] = ..., joined_at_us: _Optional[int] = ..., reachable: _Optional[bool] = ..., schedulability: _Optional[_Union[Schedulability, str]] = ..., reason: _Optional[str] = ..., drain_deadline_us: _Optional[int] = ..., lost_at_us: _Optional[int] = ..., sample: _Optional[_Union[NodeSample, _Mapping]] = ..., job_ids: _Optional[_Iterable[int]] = ..., gpus_allocated: _Optional[int] = ..., cpus_allocated: _Optional[int] = ..., memory_allocated_bytes: _Optional[int] = ...) -> None: ...
+    gpu_milli_allocated: int
+    def __init__(self, facts: _Optional[_Union[NodeFacts, _Mapping]] = ..., joined_at_us: _Optional[int] = ..., reachable: _Optional[bool] = ..., schedulability: _Optional[_Union[Schedulability, str]] = ..., reason: _Optional[str] = ..., drain_deadline_us: _Optional[int] = ..., lost_at_us: _Optional[int] = ..., sample: _Optional[_Union[NodeSample, _Mapping]] = ..., job_ids: _Optional[_Iterable[int]] = ..., gpus_allocated: _Optional[int] = ..., cpus_allocated: _Optional[int] = ..., memory_allocated_bytes: _Optional[int] = ..., gpu_milli_allocated: _Optional[int] = ...) -> None: ...

@@ -24,29 +24,29 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n gpusched/v1/report_service.proto\x12\x0bgpusched.v1\"\x89\x02\n\x0e\x44\x65viceInterval\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12,\n\x0busage_class\x18\x04 \x01(\x0e\x32\x17.gpusched.v1.UsageClass\x12\x10\n\x08start_us\x18\x05 \x01(\x03\x12\x0e\n\x06\x65nd_us\x18\x06 \x01(\x03\x12\x13\n\x06job_id\x18\x07 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\x05\x65poch\x18\x08 \x01(\x03H\x01\x88\x01\x01\x12\x11\n\x04user\x18\t \x01(\tH\x02\x88\x01\x01\x12\x14\n\x07\x61\x63\x63ount\x18\n \x01(\tH\x03\x88\x01\x01\x42\t\n\x07_job_idB\x08\n\x06_epochB\x07\n\x05_userB\n\n\x08_account\"U\n\x0fGetUsageRequest\x12\x15\n\x08start_us\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x06\x65nd_us\x18\x02 \x01(\x03H\x01\x88\x01\x01\x42\x0b\n\t_start_usB\t\n\x07_end_us\"B\n\x10GetUsageResponse\x12.\n\tintervals\x18\x01 \x03(\x0b\x32\x1b.gpusched.v1.DeviceInterval\"|\n\x0eGetCostRequest\x12&\n\x08group_by\x18\x01 \x01(\x0e\x32\x14.gpusched.v1.GroupBy\x12\x15\n\x08start_us\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x06\x65nd_us\x18\x03 \x01(\x03H\x01\x88\x01\x01\x42\x0b\n\t_start_usB\t\n\x07_end_us\"z\n\nChargeLine\x12\x0b\n\x03key\x18\x01 \x01(\t\x12,\n\x0busage_class\x18\x02 \x01(\x0e\x32\x17.gpusched.v1.UsageClass\x12\x0e\n\x06gpu_us\x18\x03 \x01(\x03\x12\x0c\n\x04\x63ost\x18\x04 \x01(\t\x12\x13\n\x0b\x62illed_cost\x18\x05 \x01(\t\"\xbd\x01\n\x0fGetCostResponse\x12\x10\n\x08\x63urrency\x18\x01 \x01(\t\x12\x10\n\x08start_us\x18\x02 \x01(\x03\x12\x0e\n\x06\x65nd_us\x18\x03 \x01(\x03\x12&\n\x08group_by\x18\x04 \x01(\x0e\x32\x14.gpusched.v1.GroupBy\x12&\n\x05lines\x18\x05 \x03(\x0b\x32\x17.gpusched.v1.ChargeLine\x12\r\n\x05total\x18\x06 \x01(\t\x12\x17\n\x0funpriced_models\x18\x07 \x03(\t*\xc7\x01\n\nUsageClass\x12\x1b\n\x17USAGE_CLASS_UNSPECIFIED\x10\x00\x12\x1a\n\x16USAGE_CLASS_PRODUCTIVE\x10\x01\x12\x1e\n\x1aUSAGE_CLASS_ALLOCATED_IDLE\x10\x02\x12\x17\n\x13USAGE_CLASS_STARTUP\x10\x03\x12\x14\n\x10USAGE_CLASS_LOST\x10\x04\x12\x1b\n\x17USAGE_CLASS_UNALLOCATED\x10\x05\x12\x14\n\x10USAGE_CLASS_DOWN\x10\x06*r\n\x07GroupBy\x12\x18\n\x14GROUP_BY_UNSPECIFIED\x10\x00\x12\x14\n\x10GROUP_BY_ACCOUNT\x10\x01\x12\x11\n\rGROUP_BY_USER\x10\x02\x12\x10\n\x0cGROUP_BY_JOB\x10\x03\x12\x12\n\x0eGROUP_BY_MODEL\x10\x04\x32\x9e\x01\n\rReportService\x12G\n\x08GetUsage\x12\x1c.gpusched.v1.GetUsageRequest\x1a\x1d.gpusched.v1.GetUsageResponse\x12\x44\n\x07GetCost\x12\x1b.gpusched.v1.GetCostRequest\x1a\x1c.gpusched.v1.GetCostResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n gpusched/v1/report_service.proto\x12\x0bgpusched.v1\"\xa7\x02\n\x0e\x44\x65viceInterval\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12,\n\x0busage_class\x18\x04 \x01(\x0e\x32\x17.gpusched.v1.UsageClass\x12\x10\n\x08start_us\x18\x05 \x01(\x03\x12\x0e\n\x06\x65nd_us\x18\x06 \x01(\x03\x12\x13\n\x06job_id\x18\x07 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\x05\x65poch\x18\x08 \x01(\x03H\x01\x88\x01\x01\x12\x11\n\x04user\x18\t \x01(\tH\x02\x88\x01\x01\x12\x14\n\x07\x61\x63\x63ount\x18\n \x01(\tH\x03\x88\x01\x01\x12\x12\n\x05milli\x18\x0b \x01(\x03H\x04\x88\x01\x01\x42\t\n\x07_job_idB\x08\n\x06_epochB\x07\n\x05_userB\n\n\x08_accountB\x08\n\x06_milli\"U\n\x0fGetUsageRequest\x12\x15\n\x08start_us\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x06\x65nd_us\x18\x02 \x01(\x03H\x01\x88\x01\x01\x42\x0b\n\t_start_usB\t\n\x07_end_us\"B\n\x10GetUsageResponse\x12.\n\tintervals\x18\x01 \x03(\x0b\x32\x1b.gpusched.v1.DeviceInterval\"|\n\x0eGetCostRequest\x12&\n\x08group_by\x18\x01 \x01(\x0e\x32\x14.gpusched.v1.GroupBy\x12\x15\n\x08start_us\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x06\x65nd_us\x18\x03 \x01(\x03H\x01\x88\x01\x01\x42\x0b\n\t_start_usB\t\n\x07_end_us\"z\n\nChargeLine\x12\x0b\n\x03key\x18\x01 \x01(\t\x12,\n\x0busage_class\x18\x02 \x01(\x0e\x32\x17.gpusched.v1.UsageClass\x12\x0e\n\x06gpu_us\x18\x03 \x01(\x03\x12\x0c\n\x04\x63ost\x18\x04 \x01(\t\x12\x13\n\x0b\x62illed_cost\x18\x05 \x01(\t\"\xbd\x01\n\x0fGetCostResponse\x12\x10\n\x08\x63urrency\x18\x01 \x01(\t\x12\x10\n\x08start_us\x18\x02 \x01(\x03\x12\x0e\n\x06\x65nd_us\x18\x03 \x01(\x03\x12&\n\x08group_by\x18\x04 \x01(\x0e\x32\x14.gpusched.v1.GroupBy\x12&\n\x05lines\x18\x05 \x03(\x0b\x32\x17.gpusched.v1.ChargeLine\x12\r\n\x05total\x18\x06 \x01(\t\x12\x17\n\x0funpriced_models\x18\x07 \x03(\t*\xc7\x01\n\nUsageClass\x12\x1b\n\x17USAGE_CLASS_UNSPECIFIED\x10\x00\x12\x1a\n\x16USAGE_CLASS_PRODUCTIVE\x10\x01\x12\x1e\n\x1aUSAGE_CLASS_ALLOCATED_IDLE\x10\x02\x12\x17\n\x13USAGE_CLASS_STARTUP\x10\x03\x12\x14\n\x10USAGE_CLASS_LOST\x10\x04\x12\x1b\n\x17USAGE_CLASS_UNALLOCATED\x10\x05\x12\x14\n\x10USAGE_CLASS_DOWN\x10\x06*r\n\x07GroupBy\x12\x18\n\x14GROUP_BY_UNSPECIFIED\x10\x00\x12\x14\n\x10GROUP_BY_ACCOUNT\x10\x01\x12\x11\n\rGROUP_BY_USER\x10\x02\x12\x10\n\x0cGROUP_BY_JOB\x10\x03\x12\x12\n\x0eGROUP_BY_MODEL\x10\x04\x32\x9e\x01\n\rReportService\x12G\n\x08GetUsage\x12\x1c.gpusched.v1.GetUsageRequest\x1a\x1d.gpusched.v1.GetUsageResponse\x12\x44\n\x07GetCost\x12\x1b.gpusched.v1.GetCostRequest\x1a\x1c.gpusched.v1.GetCostResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gpusched.v1.report_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_USAGECLASS']._serialized_start=915
-  _globals['_USAGECLASS']._serialized_end=1114
-  _globals['_GROUPBY']._serialized_start=1116
-  _globals['_GROUPBY']._serialized_end=1230
+  _globals['_USAGECLASS']._serialized_start=945
+  _globals['_USAGECLASS']._serialized_end=1144
+  _globals['_GROUPBY']._serialized_start=1146
+  _globals['_GROUPBY']._serialized_end=1260
   _globals['_DEVICEINTERVAL']._serialized_start=50
-  _globals['_DEVICEINTERVAL']._serialized_end=315
-  _globals['_GETUSAGEREQUEST']._serialized_start=317
-  _globals['_GETUSAGEREQUEST']._serialized_end=402
-  _globals['_GETUSAGERESPONSE']._serialized_start=404
-  _globals['_GETUSAGERESPONSE']._serialized_end=470
-  _globals['_GETCOSTREQUEST']._serialized_start=472
-  _globals['_GETCOSTREQUEST']._serialized_end=596
-  _globals['_CHARGELINE']._serialized_start=598
-  _globals['_CHARGELINE']._serialized_end=720
-  _globals['_GETCOSTRESPONSE']._serialized_start=723
-  _globals['_GETCOSTRESPONSE']._serialized_end=912
-  _globals['_REPORTSERVICE']._serialized_start=1233
-  _globals['_REPORTSERVICE']._serialized_end=1391
+  _globals['_DEVICEINTERVAL']._serialized_end=345
+  _globals['_GETUSAGEREQUEST']._serialized_start=347
+  _globals['_GETUSAGEREQUEST']._serialized_end=432
+  _globals['_GETUSAGERESPONSE']._serialized_start=434
+  _globals['_GETUSAGERESPONSE']._serialized_end=500
+  _globals['_GETCOSTREQUEST']._serialized_start=502
+  _globals['_GETCOSTREQUEST']._serialized_end=626
+  _globals['_CHARGELINE']._serialized_start=628
+  _globals['_CHARGELINE']._serialized_end=750
+  _globals['_GETCOSTRESPONSE']._serialized_start=753
+  _globals['_GETCOSTRESPONSE']._serialized_end=942
+  _globals['_REPORTSERVICE']._serialized_start=1263
+  _globals['_REPORTSERVICE']._serialized_end=1421
 # @@protoc_insertion_point(module_scope)

@@ -38,7 +38,7 @@ GROUP_BY_JOB: GroupBy
 GROUP_BY_MODEL: GroupBy
 
 class DeviceInterval(_message.Message):
-    __slots__ = ("node", "device", "model", "usage_class", "start_us", "end_us", "job_id", "epoch", "user", "account")
+    __slots__ = ("node", "device", "model", "usage_class", "start_us", "end_us", "job_id", "epoch", "user", "account", "milli")
     NODE_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +49,7 @@ class DeviceInterval(_message.Message):
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     USER_FIELD_NUMBER: _ClassVar[int]
     ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    MILLI_FIELD_NUMBER: _ClassVar[int]
     node: str
     device: str
     model: str
@@ -59,7 +60,8 @@ class DeviceInterval(_message.Message):
     epoch: int
     user: str
     account: str
-    def __init__(self, node: _Optional[str] = ..., device: _Optional[str] = ..., model: _Optional[str] = ..., usage_class: _Optional[_Union[UsageClass, str]] = ..., start_us: _Optional[int] = ..., end_us: _Optional[int] = ..., job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., user: _Optional[str] = ..., account: _Optional[str] = ...) -> None: ...
+    milli: int
+    def __init__(self, node: _Optional[str] = ..., device: _Optional[str] = ..., model: _Optional[str] = ..., usage_class: _Optional[_Union[UsageClass, str]] = ..., start_us: _Optional[int] = ..., end_us: _Optional[int] = ..., job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., user: _Optional[str] = ..., account: _Optional[str] = ..., milli: _Optional[int] = ...) -> None: ...
 
 class GetUsageRequest(_message.Message):
     __slots__ = ("start_us", "end_us")

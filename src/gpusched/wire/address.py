@@ -91,14 +91,22 @@ def default_home(environ: Mapping[str, str] = os.environ) -> Path:
     return Path(home).absolute() if home else Path.home() / ".gpusched"
 
 
-def default_address(environ: Mapping[str, str] = os.environ) -> Address:
+def parse_addresses(text: str) -> tuple[Address, ...]:
+    """Read the addresses of one cluster's heads, separated by commas.
+
+    Raises:
+        ConfigInvalid: One of them is not an address.
+    """
+    return tuple(parse_address(each.strip()) for each in text.split(","))
+
+
+def default_addresses(environ: Mapping[str, str] = os.environ) -> tuple[Address, ...]:
     """``$GPUSCHED_ADDRESS``, else the unix socket of the default home.
 
     Raises:
-        ConfigInvalid: ``$GPUSCHED_ADDRESS`` is not an address.
+        ConfigInvalid: ``$GPUSCHED_ADDRESS`` names no addresses.
     """
-    text = environ.get("GPUSCHED_ADDRESS")
-    return parse_address(text or f"unix://{default_home(environ) / HEAD_SOCKET}")
+    return parse_addresses(environ.get("GPUSCHED_ADDRESS") or f"unix://{default_home(environ) / HEAD_SOCKET}")
 
 
 def is_loopback(host: str) -> bool:

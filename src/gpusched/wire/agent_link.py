@@ -25,7 +25,7 @@ from gpusched.domain.link import FromAgent, FromHead
 from gpusched.v1 import agent_service_pb2 as pb
 from gpusched.wire.address import Address
 from gpusched.wire.async_transport import open_channel
-from gpusched.wire.channel import RETRY_S, TIMEOUT_S, Reach, error_of, tls_for
+from gpusched.wire.channel import TIMEOUT_S, Reach, error_of, tls_for
 from gpusched.wire.convert import FROM_AGENT, FROM_HEAD
 from gpusched.wire.credentials import token_source
 from gpusched.wire.methods import METHODS
@@ -104,9 +104,8 @@ async def connect_agent(
         tls=tls_for(address, ca_file),
         tokens=token_source(address, token=token, node=node),
         timeout_s=TIMEOUT_S,
-        retry_s=RETRY_S,
     )
-    metadata = await asyncio.to_thread(reach.persistence().metadata)
+    metadata = await asyncio.to_thread(reach.metadata)
     async with open_channel(reach) as channel:
         invoke = channel.stream_stream(
             CONNECT.path,

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from gpusched.domain.defrag import DefragPlan
 from gpusched.domain.diagnosis import Diagnosis
 from gpusched.domain.events import Recorded
 from gpusched.domain.ids import Epoch, JobId, NodeName, RequestId
@@ -26,7 +27,7 @@ from gpusched.domain.topology import Topology
 from gpusched.domain.usage import CostReport, DeviceInterval, GroupBy
 from gpusched.wire import calls
 from gpusched.wire.async_transport import AsyncTransport
-from gpusched.wire.channel import RETRY_S, TIMEOUT_S, reach
+from gpusched.wire.channel import TIMEOUT_S, Reaches
 from gpusched.wire.handlers import JobView, NodeView, PlanPreview
 
 EVERY_JOB = JobFilter()
@@ -84,9 +85,11 @@ class AsyncJobs:
         """Lift a hold."""
         await self._transport.unary(calls.release_job(job_id, request_id))
 
-    async def requeue(self, job_id: JobId, *, request_id: RequestId | None = None) -> None:
-        """End the running attempt and queue the job again."""
-        await self._transport.unary(calls.requeue_job(job_id, request_id))
+    async def requeue(
+        self, job_id: JobId, *, hold: bool = False, request_id: RequestId | None = None
+    ) -> None:
+        """End the running attempt and queue the job again; with ``hold``, not to start until released."""
+        await self._transport.unary(calls.requeue_job(job_id, request_id, hold=hold))
 
     def watch(self, job_ids: Sequence[JobId], after_seq: int = 0) -> AsyncIterator[Recorded]:
         """Follow the events of jobs: those in the log first, then as they happen."""
@@ -109,9 +112,19 @@ class AsyncJobs:
             )
         )
 
+    def stacks(
+        self, job_id: JobId, *, epoch: Epoch | None = None, ranks: tuple[int, ...] | None = None
+    ) -> AsyncIterator[LogChunk]:
+        """Read what ranks were doing when their gang stalled: one chunk per rank, empty if not kept."""
+        return self._transport.stream(calls.stream_stacks(job_id, epoch=epoch, ranks=ranks))
+
     async def explain(self, job_id: JobId) -> Diagnosis:
         """Say why a job waits: every constraint and how many nodes it rules out."""
         return await self._transport.unary(calls.explain_job(job_id))
+
+    async def plan_defrag(self, gang: JobId | JobSpec) -> DefragPlan:
+        """Say which running jobs would have to move so that a pending or imagined gang fits; moves none."""
+        return await self._transport.unary(calls.plan_defrag(gang))
 
     async def wait(self, job_id: JobId) -> JobView:
         """Return the job when it is terminal, however long that takes."""
@@ -187,14 +200,15 @@ class AsyncClient:
     """A connection to a head, made when first used. Belongs to the event loop on which it was made.
 
     Args:
-        address: ``unix:///path/head.sock`` or ``host:port``; None: ``$GPUSCHED_ADDRESS``, else the
-            head of ``$GPUSCHED_HOME`` (``~/.gpusched``).
+        address: ``unix:///path/head.sock`` or ``host:port``, or those of several heads, separated by
+            commas: one leads, and the client finds it. None: ``$GPUSCHED_ADDRESS``, else the head of
+            ``$GPUSCHED_HOME`` (``~/.gpusched``).
         token: Shown with every call; None: ``$GPUSCHED_TOKEN``, ``$GPUSCHED_TOKEN_FILE``, else one
             fetched from the local head, and again when it has ended.
         ca_file: Whose certificates to trust (PEM); None: ``$GPUSCHED_CA_FILE``, else the system's.
             Heads on other machines are spoken to over TLS only.
         timeout_s: How long one call may take.
-        retry_s: How long to go on trying while nobody answers.
+        retry_s: How long to go on trying while nobody answers; None: 5 s, with several heads 30 s.
 
     Raises:
         ConfigInvalid: The address or the CA file cannot be used.
@@ -208,10 +222,10 @@ class AsyncClient:
         token: str | None = None,
         ca_file: Path | None = None,
         timeout_s: float = TIMEOUT_S,
-        retry_s: float = RETRY_S,
+        retry_s: float | None = None,
     ) -> None:
         self._transport = AsyncTransport(
-            reach(address, token=token, ca_file=ca_file, timeout_s=timeout_s, retry_s=retry_s)
+            Reaches(address, token=token, ca_file=ca_file, timeout_s=timeout_s, retry_s=retry_s)
         )
         self.jobs = AsyncJobs(self._transport)
         self.nodes = AsyncNodes(self._transport)

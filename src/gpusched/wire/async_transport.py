@@ -10,8 +10,9 @@ import grpc
 import grpc.aio
 
 from gpusched.domain.errors import GpuschedError
+from gpusched.wire.address import Address
 from gpusched.wire.calls import Stream, Unary
-from gpusched.wire.channel import CHANNEL_OPTIONS, Persistence, Reach, error_of
+from gpusched.wire.channel import CHANNEL_OPTIONS, Persistence, Reach, Reaches, error_of
 from gpusched.wire.methods import Method
 
 R = TypeVar("R")
@@ -26,17 +27,35 @@ def open_channel(reach: Reach) -> grpc.aio.Channel:
     return grpc.aio.secure_channel(target, credentials, options=CHANNEL_OPTIONS)
 
 
-class AsyncTransport:
-    """One channel to one head.
-
-    Args:
-        reach: Which head, with what credentials, and how long to wait for it.
-    """
+class _Line:
+    """The channel to one head."""
 
     def __init__(self, reach: Reach) -> None:
-        self._reach = reach
-        self._channel = open_channel(reach)
+        self.channel = open_channel(reach)
         self._invokers: dict[str, Callable[..., Any]] = {}
+
+    def invoker(self, method: Method) -> Callable[..., Any]:
+        invoke = self._invokers.get(method.path)
+        if invoke is None:
+            make = self.channel.unary_stream if method.gives_stream else self.channel.unary_unary
+            invoke = self._invokers[method.path] = make(
+                method.path,
+                request_serializer=method.request.SerializeToString,
+                response_deserializer=method.reply.FromString,
+            )
+        return invoke
+
+
+class AsyncTransport:
+    """Channels to the heads of one cluster, each opened when first used.
+
+    Args:
+        reaches: Which heads, with what credentials, and how long to wait for them.
+    """
+
+    def __init__(self, reaches: Reaches) -> None:
+        self._reaches = reaches
+        self._lines: dict[Address, _Line] = {}
 
     async def unary(self, call: Unary[R]) -> R:
         """Send one request; return what its reply says.
@@ -44,15 +63,16 @@ class AsyncTransport:
         Raises:
             GpuschedError: As the head answered, or ``HeadUnavailable``.
         """
-        persistence = self._reach.persistence()
+        persistence = self._reaches.persistence()
         while True:
             try:
                 metadata = await self._metadata(persistence)
-                invoke = self._invoker(call.method)
-                reply = await invoke(call.request, metadata=metadata, timeout=self._reach.timeout_s)
+                invoke = self._line(persistence.reach).invoker(call.method)
+                reply = await invoke(call.request, metadata=metadata, timeout=persistence.reach.timeout_s)
                 return call.read(reply)
             except grpc.RpcError as failure:
-                await asyncio.sleep(persistence.delay_after(error_of(failure, self._reach.address)))
+                error = error_of(failure, persistence.reach.address)
+                await asyncio.sleep(persistence.delay_after(error))
             except GpuschedError as error:
                 await asyncio.sleep(persistence.delay_after(error))
 
@@ -62,19 +82,19 @@ class AsyncTransport:
         Raises:
             GpuschedError: As the head answered, or ``HeadUnavailable``.
         """
-        persistence = self._reach.persistence()
+        persistence = self._reaches.persistence()
         while True:
             rpc = None
             try:
                 metadata = await self._metadata(persistence)
-                rpc = self._invoker(call.method)(call.request, metadata=metadata)
+                rpc = self._line(persistence.reach).invoker(call.method)(call.request, metadata=metadata)
                 async for reply in rpc:
                     persistence.succeeded()
                     call = call.after(reply)
                     yield call.read(reply)
                 return
             except grpc.RpcError as failure:
-                error = error_of(failure, self._reach.address)
+                error = error_of(failure, persistence.reach.address)
                 if call.cannot_resume:
                     raise error from failure
                 await asyncio.sleep(persistence.delay_after(error))
@@ -85,22 +105,17 @@ class AsyncTransport:
                     rpc.cancel()
 
     async def close(self) -> None:
-        """End every call and the connection."""
-        await self._channel.close(None)
+        """End every call and the connections."""
+        for line in self._lines.values():
+            await line.channel.close(None)
 
     async def _metadata(self, persistence: Persistence) -> tuple[tuple[str, str], ...]:
         """What the next try carries; a token that must be asked for is asked for in a thread."""
-        if self._reach.tokens.is_at_hand:
+        if self._reaches.current.tokens.is_at_hand:
             return persistence.metadata()
         return await asyncio.to_thread(persistence.metadata)
 
-    def _invoker(self, method: Method) -> Callable[..., Any]:
-        invoke = self._invokers.get(method.path)
-        if invoke is None:
-            make = self._channel.unary_stream if method.gives_stream else self._channel.unary_unary
-            invoke = self._invokers[method.path] = make(
-                method.path,
-                request_serializer=method.request.SerializeToString,
-                response_deserializer=method.reply.FromString,
-            )
-        return invoke
+    def _line(self, reach: Reach) -> _Line:
+        if reach.address not in self._lines:
+            self._lines[reach.address] = _Line(reach)
+        return self._lines[reach.address]

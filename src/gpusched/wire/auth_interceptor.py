@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
-from gpusched.domain.errors import NotPermitted, Unauthenticated
+from gpusched.domain.errors import GpuschedError, NotPermitted, Unauthenticated
 from gpusched.domain.identity import Principal, Role
 from gpusched.wire.methods import METHODS, PUBLIC, ROLES
 from gpusched.wire.status import abort_with
@@ -38,10 +38,13 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     Args:
         authenticate: Verifies a token.
         roles: Who may call what, by path.
+
+    Attributes:
+        authenticate: As given; may be replaced while RPCs come in.
     """
 
     def __init__(self, authenticate: Authenticate, roles: Mapping[str, frozenset[Role]] = ROLES) -> None:
-        self._authenticate, self._roles = authenticate, roles
+        self.authenticate, self._roles = authenticate, roles
 
     async def intercept_service(
         self,
@@ -53,13 +56,13 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         if path in PUBLIC:
             return await continuation(handler_call_details)
         try:
-            caller = self._authenticate(_token(handler_call_details.invocation_metadata))
+            caller = self.authenticate(_token(handler_call_details.invocation_metadata))
             handler = await continuation(handler_call_details)
             if handler is not None:
                 _check_role(path, caller, self._roles.get(path, frozenset()))
         except (Unauthenticated, NotPermitted) as error:
             log.info("refused %s: %s", path, error)
-            return _refusal(path, error)
+            return refusal(path, error)
         CALLER.set(caller)
         return handler
 
@@ -84,7 +87,7 @@ def _check_role(path: str, caller: Principal, allowed: frozenset[Role]) -> None:
         )
 
 
-def _refusal(path: str, error: Unauthenticated | NotPermitted) -> Handler:
+def refusal(path: str, error: GpuschedError) -> Handler:
     """A handler that refuses without looking at the request."""
 
     async def refuse(_: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from google.protobuf.message import Message
 
+from gpusched.domain.defrag import DefragPlan
 from gpusched.domain.diagnosis import Diagnosis
 from gpusched.domain.errors import InvalidSpec, Violation
 from gpusched.domain.events import Recorded
@@ -124,9 +125,9 @@ def release_job(job_id: JobId, request_id: RequestId | None) -> Unary[None]:
     return Unary(_job("ReleaseJob"), request, _nothing)
 
 
-def requeue_job(job_id: JobId, request_id: RequestId | None) -> Unary[None]:
+def requeue_job(job_id: JobId, request_id: RequestId | None, *, hold: bool) -> Unary[None]:
     """End the attempt and queue the job again."""
-    request = _request(job_pb.RequeueJobRequest, request_id=_chosen(request_id), job_id=job_id)
+    request = _request(job_pb.RequeueJobRequest, request_id=_chosen(request_id), job_id=job_id, hold=hold)
     return Unary(_job("RequeueJob"), request, _nothing)
 
 
@@ -134,6 +135,15 @@ def explain_job(job_id: JobId) -> Unary[Diagnosis]:
     """Ask why a job waits."""
     request = _request(job_pb.ExplainJobRequest, job_id=job_id)
     return Unary(_job("ExplainJob"), request, lambda reply: convert.DIAGNOSIS.from_proto(reply.diagnosis))
+
+
+def plan_defrag(gang: JobId | JobSpec) -> Unary[DefragPlan]:
+    """Ask which running jobs would have to move so that a gang fits."""
+    if isinstance(gang, JobSpec):
+        request = _request(job_pb.PlanDefragRequest, spec=convert.JOB_SPEC.to_proto(gang))
+    else:
+        request = _request(job_pb.PlanDefragRequest, job_id=gang)
+    return Unary(_job("PlanDefrag"), request, convert.DEFRAG_PLAN.from_proto)
 
 
 def watch_job(job_ids: Sequence[JobId], after_seq: int) -> Stream[Recorded]:
@@ -167,6 +177,16 @@ def stream_logs(
         tail_lines=tail_lines,
         follow=follow,
     )
+    return _logs(request)
+
+
+def stream_stacks(job_id: JobId, *, epoch: Epoch | None, ranks: tuple[int, ...] | None) -> Stream[LogChunk]:
+    """Read the stacks that are kept of one attempt."""
+    source = job_pb.LOG_SOURCE_STACKS
+    return _logs(_request(job_pb.StreamLogsRequest, job_id=job_id, epoch=epoch, ranks=ranks, source=source))
+
+
+def _logs(request: job_pb.StreamLogsRequest) -> Stream[LogChunk]:
     return Stream(_job("StreamLogs"), request, lambda reply: convert.LOG_CHUNK.from_proto(reply.chunk))
 
 

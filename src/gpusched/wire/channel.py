@@ -18,16 +18,20 @@ from gpusched.domain.errors import (
     ConfigInvalid,
     GpuschedError,
     HeadUnavailable,
+    NotLeading,
     OverLimit,
     StoreUnavailable,
     Unauthenticated,
 )
-from gpusched.wire.address import Address, default_address, parse_address
+from gpusched.wire.address import Address, default_addresses, parse_addresses
 from gpusched.wire.credentials import TokenSource, token_source
+from gpusched.wire.heads import Heads
 from gpusched.wire.status import from_status
 
 TIMEOUT_S = 60.0
 RETRY_S = 5.0
+FAILOVER_RETRY_S = 30.0
+"""Where there are several heads: one that takes over has waited out a lease, and loads the queue."""
 RECEIVE_BYTES_MAX = 256 << 20  # a year's usage report is large; a head is trusted
 BACKOFF_FIRST_S = 0.05
 BACKOFF_MAX_S = 1.0
@@ -35,13 +39,14 @@ BACKOFF_MAX_S = 1.0
 CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.max_receive_message_length", RECEIVE_BYTES_MAX),
     ("grpc.max_send_message_length", -1),  # the head says what it takes
-    # A head that comes back is seen within a second, a silent one within half a minute.
+    # A head that comes back is seen within a second, a silent one within a quarter of a minute or so.
     ("grpc.initial_reconnect_backoff_ms", 50),
     # Also how long one attempt to connect may take: a busy head needs more than the pause between two.
-    ("grpc.min_reconnect_backoff_ms", 20_000),
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
+    # A machine that lost power says nothing; there may be another head to turn to.
+    ("grpc.keepalive_time_ms", 12_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
     # One head, one connection per client: a channel must not be shared behind its back.
     ("grpc.use_local_subchannel_pool", 1),
 )
@@ -87,30 +92,73 @@ class Reach:
     tls: Tls | None
     tokens: TokenSource
     timeout_s: float
-    retry_s: float
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What a call carries. Blocks while a token is fetched; raises what that raises."""
+        return _carrying(self.tokens.token())
+
+
+class Reaches:
+    """The heads of one cluster, each reached in its own way; the arguments are those of ``Client``.
+
+    What the caller leaves open is filled in from the environment.
+
+    Raises:
+        ConfigInvalid: An address or the CA file cannot be used.
+        Unauthenticated: A head is on another machine and there is no token.
+    """
+
+    def __init__(
+        self,
+        addresses: str | None,
+        *,
+        token: str | None,
+        ca_file: Path | None,
+        timeout_s: float,
+        retry_s: float | None,
+    ) -> None:
+        known = default_addresses() if addresses is None else parse_addresses(addresses)
+        self._heads = Heads(known)
+        self._token, self._ca_file, self._timeout_s = token, ca_file, timeout_s
+        self._retry_s = (RETRY_S if self._heads.is_one else FAILOVER_RETRY_S) if retry_s is None else retry_s
+        self._made = {address: self._make(address) for address in known}
+
+    @property
+    def current(self) -> Reach:
+        """The head to ask now."""
+        address = self._heads.current
+        if address not in self._made:  # a head that another one named
+            self._made[address] = self._make(address)
+        return self._made[address]
+
+    def move_on(self, asked: Reach, error: GpuschedError) -> None:
+        """Choose whom to ask next, after one gave ``error``."""
+        self._heads.move_on(asked.address, error)
 
     def persistence(self) -> Persistence:
         """For one call."""
-        return Persistence(self.tokens, self.retry_s)
+        return Persistence(self, self._retry_s)
+
+    def _make(self, address: Address) -> Reach:
+        return Reach(
+            address=address,
+            tls=tls_for(address, self._ca_file),
+            tokens=token_source(address, token=self._token),
+            timeout_s=self._timeout_s,
+        )
 
 
-def reach(
-    address: str | None, *, token: str | None, ca_file: Path | None, timeout_s: float, retry_s: float
-) -> Reach:
-    """Fill in from the environment what the caller left open; the arguments are those of ``Client``.
+class Choice(Protocol):
+    """Whom there is to ask: ``Reaches``, as far as one call needs it."""
 
-    Raises:
-        ConfigInvalid: The address or the CA file cannot be used.
-        Unauthenticated: The head is on another machine and there is no token.
-    """
-    where = default_address() if address is None else parse_address(address)
-    return Reach(
-        address=where,
-        tls=tls_for(where, ca_file),
-        tokens=token_source(where, token=token),
-        timeout_s=timeout_s,
-        retry_s=retry_s,
-    )
+    @property
+    def current(self) -> Reach:
+        """The head to ask now."""
+        ...
+
+    def move_on(self, asked: Reach, error: GpuschedError) -> None:
+        """Choose whom to ask next."""
+        ...
 
 
 class _Rpc(Protocol):
@@ -153,23 +201,29 @@ def _with_remedy(error: GpuschedError) -> GpuschedError:
 
 
 class Persistence:
-    """Decides, for one call, what to show and whether to try again after a failure.
+    """Decides, for one call, whom to ask, what to show, and whether to try again after a failure.
 
     Args:
-        tokens: Where the token comes from.
-        retry_s: How long to go on while the head is away, summed over the delays.
+        reaches: Whom there is to ask.
+        retry_s: How long to go on while no head answers, summed over the delays.
+
+    Attributes:
+        reach: Whom the present try asks.
     """
 
-    def __init__(self, tokens: TokenSource, retry_s: float) -> None:
-        self._tokens, self._retry_s = tokens, retry_s
+    def __init__(self, reaches: Choice, retry_s: float) -> None:
+        self._reaches, self._retry_s = reaches, retry_s
+        self.reach = reaches.current
         self._shown: str | None = None
         self._may_renew = True
         self._delays = backoff_s(retry_s)
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What the next try carries. Blocks while a token is fetched; raises what that raises."""
-        self._shown = self._tokens.token()
-        return (("authorization", f"Bearer {self._shown}"),)
+        self._shown = None
+        self.reach = self._reaches.current
+        self._shown = self.reach.tokens.token()
+        return _carrying(self._shown)
 
     def delay_after(self, error: GpuschedError) -> float:
         """Seconds to wait before the next try.
@@ -179,14 +233,20 @@ class Persistence:
         """
         if isinstance(error, Unauthenticated) and self._shown is not None and self._may_renew:
             self._may_renew = False  # a fresh token that does not hold either is a real refusal
-            if self._tokens.renew(self._shown):
+            if self.reach.tokens.renew(self._shown):
                 return 0.0
-        if isinstance(error, HeadUnavailable | StoreUnavailable) and not isinstance(error, TooSlow):
+        is_away = isinstance(error, HeadUnavailable | StoreUnavailable | NotLeading)
+        if is_away and not isinstance(error, TooSlow):
+            self._reaches.move_on(self.reach, error)
             delay_s = next(self._delays, None)
             if delay_s is not None:
                 return delay_s
         raise error
 
     def succeeded(self) -> None:
-        """The head answered: the next failure starts a new count."""
+        """A head answered: the next failure starts a new count."""
         self._may_renew, self._delays = True, backoff_s(self._retry_s)
+
+
+def _carrying(token: str) -> tuple[tuple[str, str], ...]:
+    return (("authorization", f"Bearer {token}"),)

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from gpusched.domain.defrag import DefragPlan
 from gpusched.domain.diagnosis import Diagnosis
 from gpusched.domain.events import Recorded
 from gpusched.domain.ids import Epoch, JobId, NodeName, RequestId
@@ -30,7 +31,7 @@ from gpusched.domain.node import NodeFacts
 from gpusched.domain.topology import Topology
 from gpusched.domain.usage import CostReport, DeviceInterval, GroupBy
 from gpusched.wire import calls
-from gpusched.wire.channel import RETRY_S, TIMEOUT_S, reach
+from gpusched.wire.channel import TIMEOUT_S, Reaches
 from gpusched.wire.handlers import JobView, NodeView, PlanPreview
 from gpusched.wire.transport import Transport
 
@@ -107,9 +108,9 @@ class Jobs:
         """Lift a hold."""
         self._transport.unary(calls.release_job(job_id, request_id))
 
-    def requeue(self, job_id: JobId, *, request_id: RequestId | None = None) -> None:
-        """End the running attempt and queue the job again."""
-        self._transport.unary(calls.requeue_job(job_id, request_id))
+    def requeue(self, job_id: JobId, *, hold: bool = False, request_id: RequestId | None = None) -> None:
+        """End the running attempt and queue the job again; with ``hold``, not to start until released."""
+        self._transport.unary(calls.requeue_job(job_id, request_id, hold=hold))
 
     def watch(self, job_ids: Sequence[JobId], after_seq: int = 0) -> Iterator[Recorded]:
         """Follow the events of jobs: those in the log first, then as they happen.
@@ -153,9 +154,19 @@ class Jobs:
             )
         )
 
+    def stacks(
+        self, job_id: JobId, *, epoch: Epoch | None = None, ranks: tuple[int, ...] | None = None
+    ) -> Iterator[LogChunk]:
+        """Read what ranks were doing when their gang stalled: one chunk per rank, empty if not kept."""
+        return self._transport.stream(calls.stream_stacks(job_id, epoch=epoch, ranks=ranks))
+
     def explain(self, job_id: JobId) -> Diagnosis:
         """Say why a job waits: every constraint and how many nodes it rules out."""
         return self._transport.unary(calls.explain_job(job_id))
+
+    def plan_defrag(self, gang: JobId | JobSpec) -> DefragPlan:
+        """Say which running jobs would have to move so that a pending or imagined gang fits; moves none."""
+        return self._transport.unary(calls.plan_defrag(gang))
 
     def wait(self, job_id: JobId) -> JobView:
         """Return the job when it is terminal, however long that takes."""
@@ -229,14 +240,15 @@ class Client:
     """A connection to a head, made when first used. Safe to share between threads, not over a fork.
 
     Args:
-        address: ``unix:///path/head.sock`` or ``host:port``; None: ``$GPUSCHED_ADDRESS``, else the
-            head of ``$GPUSCHED_HOME`` (``~/.gpusched``).
+        address: ``unix:///path/head.sock`` or ``host:port``, or those of several heads, separated by
+            commas: one leads, and the client finds it. None: ``$GPUSCHED_ADDRESS``, else the head of
+            ``$GPUSCHED_HOME`` (``~/.gpusched``).
         token: Shown with every call; None: ``$GPUSCHED_TOKEN``, ``$GPUSCHED_TOKEN_FILE``, else one
             fetched from the local head, and again when it has ended.
         ca_file: Whose certificates to trust (PEM); None: ``$GPUSCHED_CA_FILE``, else the system's.
             Heads on other machines are spoken to over TLS only.
         timeout_s: How long one call may take.
-        retry_s: How long to go on trying while nobody answers.
+        retry_s: How long to go on trying while nobody answers; None: 5 s, with several heads 30 s.
 
     Raises:
         ConfigInvalid: The address or the CA file cannot be used.
@@ -250,10 +262,10 @@ class Client:
         token: str | None = None,
         ca_file: Path | None = None,
         timeout_s: float = TIMEOUT_S,
-        retry_s: float = RETRY_S,
+        retry_s: float | None = None,
     ) -> None:
         self._transport = Transport(
-            reach(address, token=token, ca_file=ca_file, timeout_s=timeout_s, retry_s=retry_s)
+            Reaches(address, token=token, ca_file=ca_file, timeout_s=timeout_s, retry_s=retry_s)
         )
         self.jobs = Jobs(self._transport)
         self.nodes = Nodes(self._transport)

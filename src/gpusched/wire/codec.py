@@ -11,6 +11,7 @@ The rules, with ``T`` any of the other rows:
     Decimal                     string
     StrEnum                     enum whose values are ``<ENUM>_<MEMBER>``, or string (the value)
     dataclass                   message
+    T with a default            optional scalar: absent, as an older peer has it, reads as the default
     T | None                    optional scalar, message presence, or an enum's UNSPECIFIED
     tuple[T, ...]               repeated; or, where tuples nest, a message with one repeated field
     tuple[T, ...] | None        repeated: None travels as empty, so an empty tuple reads as None
@@ -24,7 +25,7 @@ Errors name the field by its path in protobuf's words: ``tasks[1].devices``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from functools import cached_property
 from operator import attrgetter
 from typing import Any, Generic, TypeVar, cast, get_args, get_type_hints
@@ -160,7 +161,12 @@ class Codec(Generic[D, M]):
             return read
         if proto_name in self.message.DESCRIPTOR.oneofs_by_name:
             return OneOf[Any, M](self.message, proto_name, hint, known=self._known).from_proto
-        return field_reader(self._field(proto_name), hint, self._known)
+        field = self._field(proto_name)
+        read_field = field_reader(field, hint, self._known)
+        default = self.domain.__dataclass_fields__[name].default  # type: ignore[attr-defined]
+        if not field.has_presence or field.message_type is not None or default in (MISSING, None):
+            return read_field
+        return lambda message: read_field(message) if message.HasField(proto_name) else default
 
     @cached_property
     def _writers(self) -> tuple[Write, ...]:

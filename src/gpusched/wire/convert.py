@@ -12,6 +12,7 @@ from typing import Any
 from gpusched.domain import (
     allocation,
     commands,
+    defrag,
     diagnosis,
     events,
     identity,
@@ -22,6 +23,7 @@ from gpusched.domain import (
     link,
     logs,
     node,
+    pulse,
     telemetry,
     topology,
     usage,
@@ -54,12 +56,14 @@ def _codec(domain: type[D], message: type[M], **options: Any) -> Codec[D, M]:
 IDENTITY = _codec(identity.Identity, job_pb2.Identity)
 ACTIVATION = _codec(job_spec.Activation, job_pb2.Activation)
 WARNING_SIGNAL = _codec(job_spec.WarningSignal, job_pb2.WarningSignal)
+STALL_POLICY = _codec(job_spec.StallPolicy, job_pb2.StallPolicy)
 SEGMENT = _codec(job_spec.Segment, job_pb2.Segment)
 JOB_SPEC = _codec(job_spec.JobSpec, job_pb2.JobSpec)
 GRANTED_DEVICE = _codec(allocation.GrantedDevice, job_pb2.GrantedDevice)
 NODE_ALLOCATION = _codec(allocation.NodeAllocation, job_pb2.NodeAllocation)
 ALLOCATION = _codec(allocation.Allocation, job_pb2.Allocation)
 TASK_EXIT = _codec(job.TaskExit, job_pb2.TaskExit)
+STALL = _codec(job.Stall, job_pb2.Stall)
 ATTEMPT = _codec(job.Attempt, job_pb2.Attempt)
 DEVICE_USE = _codec(telemetry.DeviceUse, job_pb2.DeviceUse)
 NODE_USE = _codec(telemetry.NodeUse, job_pb2.NodeUse)
@@ -69,7 +73,11 @@ LAUNCH_PLAN = _codec(launch_plan.LaunchPlan, job_pb2.LaunchPlan)
 JOB = _codec(job.Job, job_pb2.Job, leaves=("pending_reason", "uses", "cost", "currency", "plan"))
 JOB_VIEW = _codec(JobView, job_pb2.Job, inline=("job",))
 RULED_OUT = _codec(diagnosis.RuledOut, job_pb2.RuledOut)
+FIELD_CHANGE = _codec(diagnosis.FieldChange, job_pb2.FieldChange)
+RELAXATION = _codec(diagnosis.Relaxation, job_pb2.Relaxation)
 DIAGNOSIS = _codec(diagnosis.Diagnosis, job_pb2.Diagnosis)
+JOB_MOVE = _codec(defrag.JobMove, job_service_pb2.JobMove)
+DEFRAG_PLAN = _codec(defrag.DefragPlan, job_service_pb2.PlanDefragResponse)
 JOB_FILTER = _codec(job.JobFilter, job_service_pb2.ListJobsRequest, leaves=("page_size", "page_token"))
 PLAN_PREVIEW = _codec(PlanPreview, job_service_pb2.PlanJobResponse)
 LOG_CHUNK = _codec(logs.LogChunk, job_service_pb2.LogChunk)
@@ -85,7 +93,14 @@ NODE_SAMPLE = _codec(telemetry.NodeSample, node_pb2.NodeSample)
 NODE = _codec(
     node.Node,
     node_pb2.Node,
-    leaves=("sample", "job_ids", "gpus_allocated", "cpus_allocated", "memory_allocated_bytes"),
+    leaves=(
+        "sample",
+        "job_ids",
+        "gpus_allocated",
+        "cpus_allocated",
+        "memory_allocated_bytes",
+        "gpu_milli_allocated",
+    ),
 )
 NODE_VIEW = _codec(NodeView, node_pb2.Node, inline=("node",), names={"jobs": "job_ids"})
 
@@ -102,6 +117,8 @@ JOB_ALLOCATED = _codec(events.JobAllocated, event_pb2.JobAllocated)
 TASKS_STARTED = _codec(events.TasksStarted, event_pb2.TasksStarted)
 TASK_FAILED = _codec(events.TaskFailed, event_pb2.TaskFailed)
 TASKS_ENDED = _codec(events.TasksEnded, event_pb2.TasksEnded)
+JOB_STALLED = _codec(events.JobStalled, event_pb2.JobStalled)
+STALL_ENDED = _codec(events.StallEnded, event_pb2.StallEnded)
 ATTEMPT_STOPPING = _codec(events.AttemptStopping, event_pb2.AttemptStopping)
 ATTEMPT_ENDED = _codec(events.AttemptEnded, event_pb2.AttemptEnded)
 JOB_REQUEUED = _codec(events.JobRequeued, event_pb2.JobRequeued)
@@ -126,6 +143,7 @@ COST_REPORT = _codec(usage.CostReport, report_pb2.GetCostResponse)
 
 ATTEMPT_ID = _codec(ids.AttemptId, agent_service_pb2.AttemptRef)
 HELLO = _codec(link.Hello, agent_service_pb2.Hello)
+QUIET_RANK = _codec(pulse.QuietRank, agent_service_pb2.QuietRank)
 HEARTBEAT = _codec(link.Heartbeat, agent_service_pb2.Heartbeat)
 REPORT = _codec(link.Report, agent_service_pb2.Report)
 COMMAND_TAKEN = _codec(link.CommandTaken, agent_service_pb2.CommandTaken)
@@ -136,6 +154,7 @@ LOG_REQUEST = _codec(link.LogRequest, agent_service_pb2.LogRequest, inline=("que
 LEASE_RENEWED = _codec(link.LeaseRenewed, agent_service_pb2.LeaseRenewed)
 LOG_CREDIT = _codec(link.LogCredit, agent_service_pb2.LogCredit)
 LOG_CANCEL = _codec(link.LogCancel, agent_service_pb2.LogCancel)
+DUMP_STACKS = _codec(commands.DumpStacks, agent_service_pb2.DumpStacks)
 STOP_TASKS = _codec(commands.StopTasks, agent_service_pb2.StopTasks)
 LAUNCH_TASKS = _codec(
     commands.LaunchTasks,
@@ -150,3 +169,12 @@ FROM_AGENT: OneOf[link.FromAgent, agent_service_pb2.ConnectRequest] = OneOf(
 FROM_HEAD: OneOf[link.FromHead, agent_service_pb2.ConnectResponse] = OneOf(
     agent_service_pb2.ConnectResponse, "message", link.FromHead, known=CODECS
 )
+
+
+def log_source_of(request: job_service_pb2.StreamLogsRequest) -> logs.LogSource | None:
+    """What a reader of logs asks for; None if it does not say, as older ones do not.
+
+    Raises:
+        InvalidSpec: Something that this version does not have.
+    """
+    return LOG_QUERY.from_proto(agent_service_pb2.LogRequest(source=request.source)).source

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from gpusched.domain.defrag import DefragPlan
 from gpusched.domain.diagnosis import Diagnosis
 from gpusched.domain.events import Recorded
 from gpusched.domain.identity import Principal
@@ -15,7 +16,7 @@ from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import PendingReason
 from gpusched.domain.launch_plan import LaunchPlan
 from gpusched.domain.link import FromAgent, FromHead
-from gpusched.domain.logs import LogChunk
+from gpusched.domain.logs import LogChunk, LogSource
 from gpusched.domain.node import Node
 from gpusched.domain.telemetry import NodeSample, NodeUse
 from gpusched.domain.topology import Topology
@@ -49,7 +50,8 @@ class NodeView:
     node: Node
     sample: NodeSample | None
     jobs: tuple[JobId, ...]
-    gpus_allocated: int
+    gpus_allocated: int  # devices of which any part is held
+    gpu_milli_allocated: int  # the same in thousandths of a device
     cpus_allocated: int
     memory_allocated_bytes: int
 
@@ -78,7 +80,7 @@ class JobHandlers(Protocol):
     async def cancel(self, who: Principal, request_id: RequestId, job_id: JobId) -> None: ...
     async def hold(self, who: Principal, request_id: RequestId, job_id: JobId) -> None: ...
     async def release(self, who: Principal, request_id: RequestId, job_id: JobId) -> None: ...
-    async def requeue(self, who: Principal, request_id: RequestId, job_id: JobId) -> None: ...
+    async def requeue(self, who: Principal, request_id: RequestId, job_id: JobId, *, hold: bool) -> None: ...
     def watch(self, who: Principal, job_ids: Sequence[JobId], after_seq: int) -> AsyncIterator[Recorded]: ...
     def logs(
         self,
@@ -90,8 +92,10 @@ class JobHandlers(Protocol):
         since_us: int | None,
         tail_lines: int | None,
         follow: bool,
+        source: LogSource | None,
     ) -> AsyncIterator[LogChunk]: ...
     async def explain(self, who: Principal, job_id: JobId) -> Diagnosis: ...
+    async def plan_defrag(self, who: Principal, gang: JobId | JobSpec) -> DefragPlan: ...
 
 
 class NodeHandlers(Protocol):

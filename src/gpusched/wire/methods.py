@@ -41,6 +41,7 @@ ROLES: dict[str, frozenset[Role]] = {
     "/gpusched.v1.JobService/WatchJob": PEOPLE,
     "/gpusched.v1.JobService/StreamLogs": PEOPLE,
     "/gpusched.v1.JobService/ExplainJob": PEOPLE,
+    "/gpusched.v1.JobService/PlanDefrag": PEOPLE,
     "/gpusched.v1.NodeService/ListNodes": PEOPLE,
     "/gpusched.v1.NodeService/GetNode": PEOPLE,
     "/gpusched.v1.NodeService/GetTopology": PEOPLE,

@@ -8,7 +8,7 @@ Health (grpc.health.v1) needs no credentials; everything else does, reflection t
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from gpusched.domain.errors import ConfigInvalid
+from gpusched.domain.errors import ConfigInvalid, GpuschedError, NotLeading
 from gpusched.domain.identity import Role
 from gpusched.wire.address import Address, parse_address
-from gpusched.wire.auth_interceptor import Authenticate, AuthInterceptor
+from gpusched.wire.auth_interceptor import Authenticate, AuthInterceptor, refusal
 from gpusched.wire.handlers import Handlers
 from gpusched.wire.methods import METHODS, ROLES, SERVICES, require_roles
 from gpusched.wire.rpc_handlers import service_handler
@@ -39,8 +39,8 @@ OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.so_reuseport", 0),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    # Agents and watchers ping every 20 s; below that gRPC calls it abuse.
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    # Agents and watchers ping every 12 s; what comes much faster gRPC calls abuse.
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
 )
 
@@ -54,15 +54,18 @@ class TlsFiles:
 
 
 class Server:
-    """Serves ``handlers`` from ``start`` to ``stop``.
+    """Serves ``handlers`` from ``start`` to ``stop``; without any it stands by, until ``serve``.
+
+    One that stands by says so: health is NOT_SERVING, and every RPC gets ``why_not``'s error.
 
     Args:
-        handlers: What to serve.
+        handlers: What to serve; None: nothing yet.
         authenticate: Verifies a token.
         listen: Addresses: ``unix:///path`` (a dead server's file there is taken over), ``host:port``
             (port 0 takes a free one).
         tls: For TCP. Needed unless every address is local.
         roles: Who may call what, by the RPC's path.
+        why_not: What callers are told while there are no handlers.
 
     Attributes:
         addresses: Where it listens, with the ports that were taken; empty before ``start``.
@@ -73,15 +76,19 @@ class Server:
 
     def __init__(
         self,
-        handlers: Handlers,
+        handlers: Handlers | None,
         authenticate: Authenticate,
         listen: Sequence[str],
         *,
         tls: TlsFiles | None = None,
         roles: Mapping[str, frozenset[Role]] = ROLES,
+        why_not: Callable[[], GpuschedError] = lambda: NotLeading("this head stands by"),
     ) -> None:
         require_roles(METHODS, roles)
-        self._handlers, self._tls = handlers, tls
+        self._tls = tls
+        self._services = _Services(why_not)
+        if handlers is not None:
+            self._services.switch_to(handlers)
         self._listen = tuple(_checked(text, tls) for text in listen)
         self._interceptor = AuthInterceptor(authenticate, roles)
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
@@ -97,15 +104,27 @@ class Server:
         server = grpc.aio.server(
             options=OPTIONS, interceptors=(self._interceptor,), maximum_concurrent_rpcs=RPCS_MAX
         )
-        server.add_generic_rpc_handlers(self._services())
+        server.add_generic_rpc_handlers((self._services,))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = [*(service.full_name for service in SERVICES), health.SERVICE_NAME, reflection.SERVICE_NAME]
         reflection.enable_server_reflection(names, server)
         self.addresses = await self._bind_all(server)
         await server.start()
         self._server = server
-        for name in ("", *names):
+        for name in (health.SERVICE_NAME, reflection.SERVICE_NAME):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        await self._tell_health()
+
+    async def serve(self, handlers: Handlers, authenticate: Authenticate) -> None:
+        """Stand by no longer."""
+        self._interceptor.authenticate = authenticate
+        self._services.switch_to(handlers)
+        await self._tell_health()
+
+    async def _tell_health(self) -> None:
+        status = health_pb2.HealthCheckResponse
+        for name in ("", *(service.full_name for service in SERVICES)):
+            await self._health.set(name, status.SERVING if self._services.is_serving else status.NOT_SERVING)
 
     async def stop(self, grace_s: float) -> None:
         """Take no new calls, let those in flight end for ``grace_s`` seconds, then cut them off."""
@@ -128,15 +147,31 @@ class Server:
             raise
         return tuple(address.text for address in bound)
 
-    def _services(self) -> tuple[grpc.GenericRpcHandler[Any, Any], ...]:
-        handlers = self._handlers
+
+class _Services(grpc.GenericRpcHandler):  # type: ignore[type-arg]
+    """Every RPC of gpusched; refused until there are handlers."""
+
+    def __init__(self, why_not: Callable[[], GpuschedError]) -> None:
+        self._why_not = why_not
+        self._inner: tuple[grpc.GenericRpcHandler[Any, Any], ...] = ()
+
+    @property
+    def is_serving(self) -> bool:
+        return bool(self._inner)
+
+    def switch_to(self, handlers: Handlers) -> None:
         servicers: dict[str, object] = {
             "JobService": JobService(handlers.jobs),
             "NodeService": NodeService(handlers.nodes),
             "AgentService": AgentService(handlers.agents),
             "ReportService": ReportService(handlers.reports),
         }
-        return tuple(service_handler(service, servicers[service.name]) for service in SERVICES)
+        self._inner = tuple(service_handler(service, servicers[service.name]) for service in SERVICES)
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        if not self._inner and details.method in METHODS:
+            return refusal(details.method, self._why_not())
+        return next(filter(None, (inner.service(details) for inner in self._inner)), None)
 
 
 def _checked(text: str, tls: TlsFiles | None) -> Address:

@@ -74,7 +74,8 @@ class JobService:
     async def RequeueJob(
         self, who: Principal, request: job_pb.RequeueJobRequest
     ) -> job_pb.RequeueJobResponse:
-        await self._jobs.requeue(who, RequestId(request.request_id), JobId(request.job_id))
+        job_id = JobId(request.job_id)
+        await self._jobs.requeue(who, RequestId(request.request_id), job_id, hold=request.hold)
         return job_pb.RequeueJobResponse()
 
     def WatchJob(
@@ -95,6 +96,7 @@ class JobService:
             since_us=_given(request, "since_us"),
             tail_lines=_given(request, "tail_lines"),
             follow=request.follow,
+            source=convert.log_source_of(request),
         )
         return _map(chunks, lambda chunk: job_pb.StreamLogsResponse(chunk=convert.LOG_CHUNK.to_proto(chunk)))
 
@@ -103,6 +105,13 @@ class JobService:
     ) -> job_pb.ExplainJobResponse:
         diagnosis = await self._jobs.explain(who, JobId(request.job_id))
         return job_pb.ExplainJobResponse(diagnosis=convert.DIAGNOSIS.to_proto(diagnosis))
+
+    async def PlanDefrag(
+        self, who: Principal, request: job_pb.PlanDefragRequest
+    ) -> job_pb.PlanDefragResponse:
+        is_queued = request.WhichOneof("gang") == "job_id"
+        gang = JobId(request.job_id) if is_queued else _spec(request)
+        return convert.DEFRAG_PLAN.to_proto(await self._jobs.plan_defrag(who, gang))
 
 
 class NodeService:
@@ -189,7 +198,9 @@ class ReportService:
         return convert.COST_REPORT.to_proto(report)
 
 
-def _spec(request: job_pb.SubmitJobRequest | job_pb.PlanJobRequest) -> JobSpec:
+def _spec(
+    request: job_pb.SubmitJobRequest | job_pb.PlanJobRequest | job_pb.PlanDefragRequest,
+) -> JobSpec:
     if not request.HasField("spec"):
         raise InvalidSpec((Violation("spec", "is required"),))
     return convert.JOB_SPEC.from_proto(request.spec)

@@ -18,12 +18,13 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
 from gpusched.domain import errors
-from gpusched.domain.errors import GpuschedError, InvalidSpec, Violation
+from gpusched.domain.errors import GpuschedError, InvalidSpec, NotLeading, Violation
 
 log = logging.getLogger(__name__)
 
 DOMAIN = "gpusched"
 DETAILS_KEY = "grpc-status-details-bin"
+LEADER_KEY = "leader"  # in an ErrorInfo's metadata: the address of the head to ask instead
 MESSAGE_BYTES_MAX = 1_000
 VIOLATIONS_BYTES_MAX = 3_000
 """A status travels in HTTP/2 trailers, of which gRPC takes 8 KiB: the message (three times as long
@@ -43,6 +44,7 @@ CODES: dict[type[GpuschedError], grpc.StatusCode] = {
     # UNAVAILABLE is what a client repeats by itself: only where that helps within seconds.
     errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.HeadUnavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.NotLeading: grpc.StatusCode.UNAVAILABLE,
     errors.NodeUnavailable: grpc.StatusCode.FAILED_PRECONDITION,
     errors.InvalidTransition: grpc.StatusCode.INTERNAL,
     errors.LogCorrupt: grpc.StatusCode.DATA_LOSS,
@@ -84,7 +86,8 @@ def to_status(error: Exception) -> status_pb2.Status:
     kind = next(kind for kind in type(error).__mro__ if kind in _TRAVELLING)
     message = _cut(str(error), MESSAGE_BYTES_MAX)
     status = status_pb2.Status(code=_TRAVELLING[kind].value[0], message=message)
-    _attach(status, error_details_pb2.ErrorInfo(reason=kind.__name__, domain=DOMAIN))
+    known = {LEADER_KEY: error.leader} if isinstance(error, NotLeading) and error.leader else {}
+    _attach(status, error_details_pb2.ErrorInfo(reason=kind.__name__, domain=DOMAIN, metadata=known))
     if isinstance(error, InvalidSpec):
         _attach(status, _bad_request(error.violations))
     return status
@@ -111,6 +114,8 @@ def from_status(
         return InvalidSpec(
             tuple(Violation(each.field, each.description) for each in bad_request.field_violations)
         )
+    if info.reason == NotLeading.__name__:
+        return NotLeading(status.message, leader=info.metadata.get(LEADER_KEY))
     return _CLASSES.get(info.reason, errors.Broken)(status.message)
 
 

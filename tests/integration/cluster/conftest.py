@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from postgres import postgres_server, postgres_url  # noqa: F401 - fixtures
 
 from benchmarks.cluster import Head, running_agents, running_head, temporary_home
 from gpusched.wire.client import Client

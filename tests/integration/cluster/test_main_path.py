@@ -9,6 +9,7 @@ from decimal import Decimal
 import pytest
 from live import output, shell
 
+from benchmarks.cluster import until
 from gpusched.domain.errors import InfeasibleRequest, NotFound, RequestIdReused, WrongState
 from gpusched.domain.events import JobEnded, TasksStarted
 from gpusched.domain.ids import NodeName, RequestId
@@ -118,11 +119,54 @@ while True: signal.pause()
 def test_cancel_reaches_a_running_job_and_a_pending_one(client: Client) -> None:
     running = client.jobs.submit(shell("sleep 300", nodes=2, gpus_per_node=4, kill_wait_s=1))
     pending = client.jobs.submit(shell("sleep 300", nodes=2, gpus_per_node=4))
-    assert client.jobs.explain(pending).reason is PendingReason.RESOURCES
+    why = client.jobs.explain(pending)
+    assert why.reason is PendingReason.RESOURCES
+    assert why.relaxations == ()  # every GPU is held: nothing less than all of them helps
     client.jobs.cancel(pending)
     client.jobs.cancel(running)
     for job_id in (running, pending):
         assert client.jobs.wait(job_id).job.state is JobState.CANCELLED
+
+
+def test_a_job_that_waits_is_told_what_less_would_start_it_and_that_much_does(client: Client) -> None:
+    running = client.jobs.submit(shell("sleep 300", gpus_per_node=3, kill_wait_s=1))
+    until(lambda: client.jobs.get(running).job.state is JobState.RUNNING, "the job to run")
+    asked = shell("true", nodes=2, gpus_per_node=4)
+    foreseen = client.jobs.plan(asked).diagnosis.relaxations
+    pending = client.jobs.submit(asked)
+    offered = client.jobs.explain(pending).relaxations
+    assert (
+        [each.text for each in offered]
+        == ["1 GPU per node instead of 4", "1 node instead of 2"]
+        == [each.text for each in foreseen]
+    )
+    fewer = client.jobs.submit(shell("true", nodes=2, gpus_per_node=1))
+    (limit,) = client.jobs.explain(fewer).relaxations  # it fits, and may not outlast a head without forecast
+    assert limit.text.startswith("any time_limit")
+    client.jobs.cancel(pending)
+    assert client.jobs.wait(fewer).job.state is JobState.COMPLETED
+    client.jobs.cancel(running)
+
+
+def test_a_gang_gets_the_room_that_a_defragmentation_plan_promises(client: Client) -> None:
+    half = shell("sleep 300", gpus_per_node=2, kill_wait_s=1, requeue=True)
+    first, second, third = (client.jobs.submit(half) for _ in range(3))  # two share a node
+    until(lambda: client.jobs.get(third).job.state is JobState.RUNNING, "the jobs to run")
+    client.jobs.cancel(second)
+    client.jobs.wait(second)
+    gang = client.jobs.submit(shell("true", gpus_per_node=4))
+    plan = client.jobs.plan_defrag(gang)
+    (move,) = plan.moves
+    assert (move.job_id in (first, third), plan.is_fewest, plan.jobs_ahead) == (True, True, 0)
+    assert client.jobs.plan_defrag(client.jobs.get(gang).job.spec).gang_nodes == plan.gang_nodes
+    client.jobs.requeue(move.job_id, hold=True)
+    ran = client.jobs.wait(gang).job
+    assert (ran.state, ran.attempt and ran.attempt.node_names) == (JobState.COMPLETED, plan.gang_nodes)
+    client.jobs.release(move.job_id)
+    until(lambda: client.jobs.get(move.job_id).job.state is JobState.RUNNING, "the moved job to run again")
+    for job_id in (first, third):
+        client.jobs.cancel(job_id)
+        client.jobs.wait(job_id)
 
 
 def test_requeue_runs_a_second_attempt_with_its_own_epoch(client: Client) -> None:

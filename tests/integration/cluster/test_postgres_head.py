@@ -91,16 +91,6 @@ def test_kill_9_of_the_head_loses_nothing_acknowledged(cluster: tuple[Head, Clie
     assert len((tmp_path / "starts").read_text().splitlines()) == 1
 
 
-def test_a_second_head_on_the_database_is_refused_and_names_the_first(
-    cluster: tuple[Head, Client],
-) -> None:
-    head, _ = cluster
-    with temporary_home() as other:
-        (other / "config.toml").write_text((head.home / "config.toml").read_text())
-        ran = gpusched("head", "--home", str(other), "--tcp", "")
-    assert_refused(ran, ExitCode.UNAVAILABLE, f"in use by another head (gpusched head, pid {head.pid}")
-
-
 def test_without_its_database_the_head_refuses_changes_and_then_goes_on(
     cluster: tuple[Head, Client], database: PostgresServer, tmp_path: Path
 ) -> None:

@@ -264,6 +264,21 @@ def test_a_stranger_changes_nothing_that_is_not_its_own(owner: Client, stranger:
     owner.jobs.wait(running)
 
 
+def test_a_stranger_plans_to_move_no_job_of_others(owner: Client, stranger: Client) -> None:
+    gpus = max(len(view.node.facts.devices) for view in owner.nodes.list())
+    whole = shell("sleep 300", gpus_per_node=gpus, nodes=len(owner.nodes.list()), requeue=True)
+    running = owner.jobs.submit(whole)
+    until(lambda: owner.jobs.get(running).job.state is JobState.RUNNING, "the job to run")
+    wanted = replace(whole, gpus_per_node=1, nodes=1)
+    assert stranger.jobs.plan_defrag(wanted).message.startswith("no plan found: moving 0 jobs")
+    waiting = owner.jobs.submit(wanted)
+    with pytest.raises(NotPermitted, match="only its owner or an operator"):
+        stranger.jobs.plan_defrag(waiting)
+    for job_id in (waiting, running):
+        owner.jobs.cancel(job_id)
+        owner.jobs.wait(job_id)
+
+
 def test_a_stranger_on_the_command_line_is_told_no(head: Serving, owner: Client) -> None:
     job_id = owner.jobs.submit(shell("true", hold=True))
     settings = {"GPUSCHED_TOKEN": stranger_token(head.home)}

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from leading import taken_over
 from store_histories import History
 
 from gpusched.domain.errors import StoreUnavailable
@@ -48,7 +49,7 @@ def test_kill_9_in_the_middle_of_commits_loses_no_acknowledged_batch(store_url, 
         process.kill()
         last = max([last, *map(int, process.stdout.read().split("\n")[:-1])])
         process.wait()
-    with open_store(store_url) as store:
+    with taken_over(store_url) as store:
         loaded = store.load()
         assert loaded.last_seq >= last
         assert loaded.last_seq % JOBS_PER_BATCH == 0, "half a batch was written"
@@ -68,7 +69,7 @@ def test_a_second_head_is_refused_while_the_first_lives_and_let_in_once_it_is_ki
         acknowledged(process, 1)
         process.kill()
         process.wait()
-        with open_store(store_url) as store:
+        with taken_over(store_url) as store:
             assert store.load().last_seq >= 2 * JOBS_PER_BATCH
 
 

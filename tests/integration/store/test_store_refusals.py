@@ -5,9 +5,10 @@ import stat
 from contextlib import closing
 
 import pytest
+from leading import taken_over
 from store_histories import History, answer
 
-from gpusched.domain.errors import ConfigInvalid, GpuschedError, LogCorrupt, StoreUnavailable
+from gpusched.domain.errors import ConfigInvalid, GpuschedError, LogCorrupt, NotLeading, StoreUnavailable
 from gpusched.domain.ids import JobId, RequestId
 from gpusched.store.database import open_store
 from gpusched.store.reader import Reader
@@ -105,11 +106,11 @@ def test_a_head_that_lost_its_connection_cannot_write_once_another_has_taken_ove
     with open_store(postgres_url) as first:
         first.commit(history.batch(history.submitted()))
         cut_connections(postgres_server)
-        with open_store(postgres_url) as second:
+        with taken_over(postgres_url) as second:
             late = history.batch(history.submitted())
             with pytest.raises(StoreUnavailable):  # its connection is gone
                 first.commit(late)
-            with pytest.raises(StoreUnavailable, match="in use by another head"):
+            with pytest.raises(NotLeading):
                 first.commit(late)
             assert second.load().last_seq == 1
 

@@ -13,13 +13,14 @@ from gpusched.domain.errors import InvalidSpec
 from gpusched.domain.ids import Epoch, JobId, NodeName, RequestId
 from gpusched.domain.job import JobFilter
 from gpusched.domain.job_state import JobState
+from gpusched.domain.logs import LogSource
 from gpusched.domain.usage import GroupBy
 from gpusched.wire.methods import METHODS
 
 J7, N1, R = JobId(7), NodeName("n1"), RequestId("r-1")
 WHO = fake.PRINCIPALS["operator-token"]
 WHERE = JobFilter(states=(JobState.PENDING, JobState.RUNNING), user="ada", node=N1)
-NOTHING_ASKED = (None, None, None, None, False)
+NOTHING_ASKED = (None, None, None, None, False, None)
 
 # (RPC, how a client calls it, what the handlers are asked, what the caller gets)
 CALLS = [
@@ -36,16 +37,25 @@ CALLS = [
     ("CancelJob", lambda c: c.jobs.cancel(J7, request_id=R), ("cancel", R, J7), None),
     ("HoldJob", lambda c: c.jobs.hold(J7, request_id=R), ("hold", R, J7), None),
     ("ReleaseJob", lambda c: c.jobs.release(J7, request_id=R), ("release", R, J7), None),
-    ("RequeueJob", lambda c: c.jobs.requeue(J7, request_id=R), ("requeue", R, J7), None),
+    ("RequeueJob", lambda c: c.jobs.requeue(J7, request_id=R), ("requeue", R, J7, False), None),
+    ("RequeueJob", lambda c: c.jobs.requeue(J7, hold=True, request_id=R), ("requeue", R, J7, True), None),
     ("WatchJob", lambda c: c.jobs.watch([J7], 2), ("watch", (J7,), 2), list(fake.EVENTS)),
     (
         "StreamLogs",
         lambda c: c.jobs.logs(J7, epoch=Epoch(2), ranks=(0, 3), since_us=0, tail_lines=0, follow=True),
-        ("logs", J7, 2, (0, 3), 0, 0, True),
+        ("logs", J7, 2, (0, 3), 0, 0, True, None),
         list(fake.CHUNKS),
     ),
     ("StreamLogs", lambda c: c.jobs.logs(J7), ("logs", J7, *NOTHING_ASKED), list(fake.CHUNKS)),
+    (
+        "StreamLogs",
+        lambda c: c.jobs.stacks(J7, epoch=Epoch(2), ranks=(3,)),
+        ("logs", J7, 2, (3,), None, None, False, LogSource.STACKS),
+        list(fake.CHUNKS),
+    ),
     ("ExplainJob", lambda c: c.jobs.explain(J7), ("explain", J7), fake.DIAGNOSIS),
+    ("PlanDefrag", lambda c: c.jobs.plan_defrag(J7), ("plan_defrag", J7), fake.DEFRAG_PLAN),
+    ("PlanDefrag", lambda c: c.jobs.plan_defrag(fake.SPEC), ("plan_defrag", fake.SPEC), fake.DEFRAG_PLAN),
     ("ListNodes", lambda c: c.nodes.list(), ("list_nodes",), (fake.NODE,)),
     ("GetNode", lambda c: c.nodes.get(N1), ("get_node", N1), fake.NODE),
     ("CordonNode", lambda c: c.nodes.cordon(N1, "fan", request_id=R), ("cordon", R, N1, "fan"), None),

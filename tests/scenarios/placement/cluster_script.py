@@ -6,6 +6,7 @@ node NAME [gpus=4xH100+2xA10] [cpus=16] [mem=64] [island=4] [numa=2] [down] [cor
 submit JOB [WORD=VALUE ...]     place it and hold what it got; it never ends by itself
 release JOB                     give back what it holds
 explain [WORD=VALUE ...]        why would it wait?
+relax [behind=JOB] [WORD=VALUE ...]  what less could it ask for and start now, behind a head that waits?
 check [WORD=VALUE ...]          could it ever run?
 queue JOB [limit=60] [...]      put it at the end of the queue; limit in seconds
 cycle [depth=9]                 plan, and carry the plan out
@@ -13,6 +14,8 @@ at SECONDS                      let time pass; jobs that reach their limit end
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from fakes.clusters import A10, A100, H100, give_all_back, make_node, snapshot_of, take_all
 
@@ -28,6 +31,7 @@ from gpusched.placement.placement import Placement
 from gpusched.placement.snapshot import ClusterSnapshot
 from gpusched.policy.backfill import make_plan
 from gpusched.policy.plan import QueueEntry, RunningEntry
+from gpusched.policy.what_if import WhatIf
 
 MODELS = {"H100": H100, "A100": A100, "A10": A10}
 SECOND_US = 1_000_000
@@ -100,6 +104,14 @@ class Script:
         diagnosis = diagnose(self.snapshot, read_spec("it", words))
         return f"{diagnosis.reason or 'fits'}: {diagnosis.message}"
 
+    def do_relax(self, *words: str) -> str:
+        heads = [word.removeprefix("behind=") for word in words if word.startswith("behind=")]
+        head = QueueEntry(JobId(1), self.specs[heads[0]]) if heads else None
+        asked = read_spec("it", tuple(word for word in words if not word.startswith("behind=")))
+        what_if = WhatIf(self.snapshot, PARTITIONS, self._running(), self.now_us, head)
+        found = what_if.relaxations(JobId(2), replace(asked, command=("true",)))
+        return "\n".join(relaxed.relaxation.text for relaxed in found) or "nothing"
+
     def do_check(self, *words: str) -> str:
         try:
             check_feasible(self.snapshot, read_spec("it", words))
@@ -116,11 +128,7 @@ class Script:
         depth = dict(word.split("=") for word in words).get("depth", 100)
         ids = {JobId(number): job for number, job in enumerate(self.specs, start=1)}
         queue = [QueueEntry(number, self.specs[job]) for number, job in ids.items() if job in self.waiting]
-        running = [
-            RunningEntry(JobId(1000 + number), placement.nodes, self.ends_us[job])
-            for number, (job, placement) in enumerate(self.held.items())
-        ]
-        plan = make_plan(self.snapshot, queue, running, self.now_us, depth_max=int(depth))
+        plan = make_plan(self.snapshot, queue, self._running(), self.now_us, depth_max=int(depth))
         answers = []
         for start in plan.starts:
             job = ids[start.job_id]
@@ -140,6 +148,12 @@ class Script:
         for job in ended:
             self.do_release(job)
         return "\n".join(f"{job}: ended" for job in ended)
+
+    def _running(self) -> list[RunningEntry]:
+        return [
+            RunningEntry(JobId(1000 + number), placement.nodes, self.ends_us[job])
+            for number, (job, placement) in enumerate(self.held.items())
+        ]
 
     def _hold(self, job: str, placement: Placement, ends_us: int | None) -> None:
         take_all(self.snapshot, placement)

@@ -95,6 +95,7 @@ def test_a_dry_run_that_would_wait_says_why(cli, head):
     out = cli("submit", "--dry-run", "--", "true").out
     assert "Waits for 2 nodes" in out
     assert "gpus_free" in out
+    assert "It would start now with any one of these:\n  any GPU model" in out
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ READS = {
     "job_show_env": ("job", "show", "17", "--env"),
     "job_show_env_rank": ("job", "show", "17", "--env", "--rank", "3"),
     "explain": ("explain", "18"),
+    "defrag": ("defrag", "plan", "18"),
     "nodes": ("nodes",),
     "node_show": ("node", "show", "n1"),
     "node_show_draining": ("node", "show", "n2"),

@@ -176,6 +176,18 @@ def test_requeue_by_its_owner_starts_a_new_attempt(two_nodes: Cluster) -> None:
     assert (job.state, job.attempt_id) == (JobState.CONFIGURING, AttemptId(JobId(job_id), Epoch(2)))
 
 
+def test_a_job_requeued_with_hold_does_not_start_again_until_it_is_released(two_nodes: Cluster) -> None:
+    job_id = run_gang(two_nodes)
+    requeue = RequeueJob(who=ALICE, request_id=two_nodes.request_id(), job_id=job_id, hold=True)
+    two_nodes.step([requeue])
+    two_nodes.end_all(job_id)
+    two_nodes.cycle()
+    assert (two_nodes.job(job_id).state, two_nodes.job(job_id).is_held) == (JobState.PENDING, True)
+    two_nodes.step([ReleaseJob(who=ALICE, request_id=two_nodes.request_id(), job_id=job_id)])
+    two_nodes.cycle()
+    assert two_nodes.job(job_id).state is JobState.CONFIGURING
+
+
 def test_held_jobs_wait_and_go_when_released(two_nodes: Cluster) -> None:
     (job_id,) = two_nodes.submit(spec(hold=True))
     assert two_nodes.cycle() == ()

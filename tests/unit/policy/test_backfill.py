@@ -22,7 +22,9 @@ def started(plan):
 def hold(snapshot, name, gpus, ends_s):
     parts = NodePlacement(name, tuple(f"GPU-{name}-{column}" for column in range(gpus)), (0,), 0)
     snapshot.take(parts)
-    return RunningEntry(900 + len(name), (parts,), None if ends_s is None else ends_s * SECOND_US)
+    return RunningEntry(
+        900 + int.from_bytes(name.encode()), (parts,), None if ends_s is None else ends_s * SECOND_US
+    )
 
 
 def test_what_an_earlier_backfilled_job_took_elsewhere_is_not_promised_to_the_head_again():

@@ -5,7 +5,7 @@ from fakes.clusters import H100, columns_of, make_node, snapshot_of
 
 from gpusched.domain.job_spec import JobSpec
 from gpusched.placement.placement import NodePlacement
-from gpusched.policy.forecast import forecast_start
+from gpusched.policy.forecast import ForecastMemo, forecast_start
 from gpusched.policy.plan import RunningEntry
 
 
@@ -51,3 +51,23 @@ def test_job_on_a_node_that_is_gone_frees_nothing():
     found = forecast_start(snapshot, JobSpec(name="j", gpus_per_node=1), [gone, *running], now_us=0)
     assert found is not None
     assert found.start_us == 10
+
+
+def test_a_memo_does_not_keep_the_earlier_end_of_a_job_that_started_anew():
+    snapshot, running = one_gpu_jobs(10, 20)
+    memo = ForecastMemo()
+    forecast_start(snapshot, JobSpec(name="j", gpus_per_node=2), running, now_us=0, memo=memo)
+    running[1] = RunningEntry(running[1].job_id, running[1].nodes, 90)
+    found = forecast_start(snapshot, JobSpec(name="j", gpus_per_node=2), running, now_us=0, memo=memo)
+    assert found is not None
+    assert found.start_us == 90
+
+
+@pytest.mark.parametrize("last_start_us", [0, 10, 25, 30, 60, 1_000])
+def test_what_an_earlier_forecast_said_decides_nothing(last_start_us):
+    snapshot, running = one_gpu_jobs(60, 10, 50, 30, 20, 40)
+    memo = ForecastMemo()
+    memo.last_start_us = last_start_us
+    found = forecast_start(snapshot, JobSpec(name="j", gpus_per_node=3), running, now_us=5, memo=memo)
+    assert found is not None
+    assert (found.start_us, found.snapshot.gpus_free.tolist()) == (30, [3])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gpusched.domain.errors import ConfigInvalid, Unauthenticated
-from gpusched.wire.address import default_address, default_home, is_loopback, parse_address
+from gpusched.wire.address import default_addresses, default_home, is_loopback, parse_address
 from gpusched.wire.channel import tls_for
 from gpusched.wire.credentials import FileToken, token_source
 
@@ -44,13 +44,17 @@ def test_a_name_is_loopback_only_if_it_is_localhost():
 
 
 def test_the_default_is_the_socket_of_the_home():
-    assert default_address({"GPUSCHED_HOME": "/srv/gs"}).socket == Path("/srv/gs/head.sock")
+    (found,) = default_addresses({"GPUSCHED_HOME": "/srv/gs"})
+    assert found.socket == Path("/srv/gs/head.sock")
     assert default_home({}) == Path.home() / ".gpusched"
     assert default_home({"GPUSCHED_HOME": ""}) == Path.home() / ".gpusched"
 
 
-def test_the_environment_names_another_head():
-    assert default_address({"GPUSCHED_ADDRESS": "localhost:1", "GPUSCHED_HOME": "/x"}).port == 1
+def test_the_environment_names_another_head_or_several():
+    (found,) = default_addresses({"GPUSCHED_ADDRESS": "localhost:1", "GPUSCHED_HOME": "/x"})
+    assert found.port == 1
+    both = default_addresses({"GPUSCHED_ADDRESS": "a:1, unix:///b"})
+    assert [address.text for address in both] == ["a:1", "unix:///b"]
 
 
 def test_tokens_lie_beside_the_socket_and_for_tcp_at_home():

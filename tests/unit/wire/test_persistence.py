@@ -6,9 +6,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpusched.domain.errors import HeadUnavailable, NodeUnavailable, StoreUnavailable, Unauthenticated
-from gpusched.wire.channel import BACKOFF_MAX_S, Persistence, TooSlow, backoff_s
-from gpusched.wire.credentials import GivenToken
+from gpusched.domain.errors import (
+    GpuschedError,
+    HeadUnavailable,
+    NodeUnavailable,
+    NotLeading,
+    StoreUnavailable,
+    Unauthenticated,
+)
+from gpusched.wire.address import parse_address
+from gpusched.wire.channel import BACKOFF_MAX_S, Persistence, Reach, TooSlow, backoff_s
+from gpusched.wire.credentials import GivenToken, TokenSource
+
+
+class Only:
+    """The one head that there is."""
+
+    def __init__(self, tokens: TokenSource) -> None:
+        self.current = Reach(address=parse_address("h:1"), tls=None, tokens=tokens, timeout_s=1.0)
+
+    def move_on(self, asked: Reach, error: GpuschedError) -> None:
+        pass
 
 
 class Renewing:
@@ -35,9 +53,11 @@ def test_the_delays_make_up_the_whole_and_grow_to_a_bound(total_s):
     assert sorted(delays[:-1]) == delays[:-1]
 
 
-@pytest.mark.parametrize("error", [HeadUnavailable("away"), StoreUnavailable("locked")])
+@pytest.mark.parametrize(
+    "error", [HeadUnavailable("away"), StoreUnavailable("locked"), NotLeading("stands by")]
+)
 def test_what_may_come_back_is_waited_for_until_the_time_is_up(error):
-    persistence = Persistence(GivenToken("t"), 1.0)
+    persistence = Persistence(Only(GivenToken("t")), 1.0)
     waited_s = 0.0
     with pytest.raises(type(error)) as raised:
         while True:
@@ -48,14 +68,14 @@ def test_what_may_come_back_is_waited_for_until_the_time_is_up(error):
 
 @pytest.mark.parametrize("error", [TooSlow("slow"), NodeUnavailable("n1"), Unauthenticated("forged")])
 def test_what_repeating_does_not_mend_is_raised_at_once(error):
-    persistence = Persistence(GivenToken("t"), 10.0)
+    persistence = Persistence(Only(GivenToken("t")), 10.0)
     persistence.metadata()
     with pytest.raises(type(error)):
         persistence.delay_after(error)
 
 
 def test_an_answer_starts_a_new_count():
-    persistence = Persistence(GivenToken("t"), 0.05)
+    persistence = Persistence(Only(GivenToken("t")), 0.05)
     away = HeadUnavailable("away")
     assert persistence.delay_after(away) == 0.05
     persistence.succeeded()
@@ -65,7 +85,7 @@ def test_an_answer_starts_a_new_count():
 
 
 def test_a_token_that_ended_is_renewed_once_and_at_once():
-    persistence = Persistence(Renewing(), 10.0)
+    persistence = Persistence(Only(Renewing()), 10.0)
     assert persistence.metadata() == (("authorization", "Bearer t1"),)
     assert persistence.delay_after(Unauthenticated("expired")) == 0.0
     assert persistence.metadata() == (("authorization", "Bearer t2"),)

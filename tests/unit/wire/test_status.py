@@ -24,7 +24,17 @@ def test_every_error_has_exactly_one_code():
 
 def test_only_what_a_retry_can_mend_is_unavailable():
     unavailable = {kind for kind, code in CODES.items() if code is grpc.StatusCode.UNAVAILABLE}
-    assert unavailable == {errors.StoreUnavailable, errors.HeadUnavailable}
+    assert unavailable == {errors.StoreUnavailable, errors.HeadUnavailable, errors.NotLeading}
+
+
+@pytest.mark.parametrize("leader", [None, "b:7460"])
+def test_a_head_that_does_not_lead_names_the_one_that_does(leader):
+    status = to_status(errors.NotLeading("stands by", leader=leader))
+    error = from_status(
+        grpc.StatusCode.UNAVAILABLE, status.message, ((DETAILS_KEY, status.SerializeToString()),)
+    )
+    assert isinstance(error, errors.NotLeading)
+    assert error.leader == leader
 
 
 def test_a_class_of_ones_own_travels_as_its_parent():

@@ -44,6 +44,15 @@ class AttemptDir:
         return self.path / "acknowledged"
 
     @property
+    def stacks(self) -> Path:
+        """What the ranks were doing when the head asked."""
+        return self.path / "stacks"
+
+    def rank_stacks(self, global_rank: int) -> Path:
+        """The stacks of one rank."""
+        return self.stacks / f"rank-{global_rank}.txt"
+
+    @property
     def wake_fifo(self) -> Path:
         """The agent's: a line with the attempt's name says that its record changed."""
         return self.path.parent.parent / "wake"

@@ -31,14 +31,20 @@ def prctl(option: int, argument: int | bytes) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One line of the process table. ``start_ticks`` counts since boot."""
+    """One line of the process table. ``start_ticks`` counts since boot, ``cpu_ticks`` what it computed."""
 
     pid: int
     parent: int
     group: int
     session: int
     start_ticks: int
-    is_zombie: bool
+    state: str  # R S D T ...
+    cpu_ticks: int  # user + system, children that it has waited for included
+
+    @property
+    def is_zombie(self) -> bool:
+        """Ended, and not waited for."""
+        return self.state in {"Z", "X"}
 
 
 def read_process(pid: int) -> Process | None:
@@ -55,7 +61,8 @@ def read_process(pid: int) -> Process | None:
         group=int(fields[2]),
         session=int(fields[3]),
         start_ticks=int(fields[19]),
-        is_zombie=fields[0] in (b"Z", b"X"),
+        state=fields[0].decode(),
+        cpu_ticks=sum(map(int, fields[11:15])),
     )
 
 
@@ -83,6 +90,24 @@ def descendants(roots: Iterable[int], table: dict[int, Process]) -> list[Process
         found += below
         frontier += [process.pid for process in below]
     return found
+
+
+def io_bytes(pid: int) -> int:
+    """Bytes that the process has read and written (``/proc/<pid>/io``); 0 if it is gone or not ours."""
+    try:
+        lines = Path(f"/proc/{pid}/io").read_bytes().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in lines[:2])  # rchar, wchar
+
+
+def waits_in(pid: int) -> str | None:
+    """The kernel function in which the process sleeps; None if it runs, or that may not be read."""
+    try:
+        name = Path(f"/proc/{pid}/wchan").read_text()
+    except OSError:
+        return None
+    return name if name not in ("", "0") else None
 
 
 def catches(pid: int, signum: int) -> bool:

@@ -1,0 +1,147 @@
+"""The row that says which head leads. Every write transaction begins by asking it (``require``).
+
+A head leads for one *epoch*: taking the row adds one to it, in a compare-and-set on all that was
+seen. The leader adds one to ``beats`` well within its lease; whoever has seen neither number change
+for as long as that, on its own monotonic clock, may take the row. No wall clock is compared, not
+even the database's: one that is set by an hour must not depose a leader that works.
+
+``require`` holds the row until its transaction ends, so that nobody takes it meanwhile, and after
+it was taken finds another epoch there. The table is older than every migration: a standby of one
+version must be able to read the leader of another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    insert,
+    inspect,
+    select,
+    text,
+    update,
+)
+
+from gpusched.domain.errors import NotLeading
+from gpusched.store.migrate import make_schema
+from gpusched.store.sqlite_file import APPLICATION_ID
+
+ADVISORY_KEY = 0x6770757363686564  # "gpusched": who makes the table; no two at once
+_Int64 = BigInteger().with_variant(Integer, "sqlite")
+
+leader = Table(
+    "leader",
+    MetaData(),
+    Column("id", Integer, primary_key=True, autoincrement=False),  # one row, 1
+    Column("epoch", _Int64, nullable=False),
+    Column("beats", _Int64, nullable=False),  # renewals in this epoch
+    Column("holder", Text),  # NULL: nobody; take it at once
+    Column("address", Text, nullable=False),
+    Column("lease_ms", _Int64, nullable=False),
+)
+_row = leader.c
+_LOOK = select(_row.epoch, _row.beats, _row.holder, _row.address, _row.lease_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What a head writes of itself when it takes the row."""
+
+    holder: str
+    address: str
+    lease_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The row as it was read: ``holder`` None, nobody leads."""
+
+    epoch: int
+    beats: int
+    holder: str | None
+    address: str
+    lease_s: float
+
+
+def ensure(connection: Connection) -> None:
+    """Make the table and its row, unless they are there."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_KEY})
+        make_schema(connection)
+    else:
+        connection.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")
+    if not inspect(connection).has_table(leader.name):
+        leader.create(connection)
+        nobody = {"id": 1, "epoch": 0, "beats": 0, "holder": None, "address": "", "lease_ms": 0}
+        connection.execute(insert(leader), nobody)
+
+
+def look(connection: Connection) -> Seen:
+    """Read the row."""
+    epoch, beats, holder, address, lease_ms = connection.execute(_LOOK).one()
+    return Seen(epoch, beats, holder, address, lease_ms / 1000)
+
+
+def take(connection: Connection, seen: Seen, candidate: Candidate) -> int | None:
+    """Lead from now on if the row is still as it was seen: the new epoch. None: it has changed.
+
+    Waits for a transaction of the old leader that is under way.
+    """
+    taken = connection.execute(
+        update(leader)
+        .where(
+            _row.epoch == seen.epoch, _row.beats == seen.beats, _row.holder.is_not_distinct_from(seen.holder)
+        )
+        .values(
+            epoch=seen.epoch + 1,
+            beats=0,
+            holder=candidate.holder,
+            address=candidate.address,
+            lease_ms=round(candidate.lease_s * 1000),
+        )
+    )
+    return seen.epoch + 1 if taken.rowcount else None
+
+
+def renew(connection: Connection, epoch: int) -> None:
+    """Show that the leader lives.
+
+    Raises:
+        NotLeading: Another head leads.
+    """
+    if not connection.execute(
+        update(leader).where(_row.epoch == epoch).values(beats=_row.beats + 1)
+    ).rowcount:
+        raise _deposed(connection, epoch)
+
+
+def vacate(connection: Connection, epoch: int) -> None:
+    """Let the next head take over at once; one that leads by now is left alone."""
+    connection.execute(update(leader).where(_row.epoch == epoch).values(holder=None))
+
+
+def require(connection: Connection, epoch: int) -> None:
+    """Let this transaction go on only while ``epoch`` leads, and nobody take over before it has ended.
+
+    Raises:
+        NotLeading: Another head leads; nothing may be written.
+    """
+    held = select(_row.id).where(_row.epoch == epoch).with_for_update(read=True)  # FOR SHARE; SQLite: nothing
+    if connection.scalar(held) is None:
+        raise _deposed(connection, epoch)
+
+
+def _deposed(connection: Connection, epoch: int) -> NotLeading:
+    now = look(connection)
+    return NotLeading(
+        f"this head led in epoch {epoch} and another leads since, in epoch {now.epoch}"
+        + (f", at {now.address}" if now.address else ""),
+        leader=now.address or None,
+    )

@@ -1,0 +1,323 @@
+"""Who leads on PostgreSQL: one at a time, and what a deposed head does comes to nothing."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+
+import psycopg
+import pytest
+from leading import LEASE_S, HandClock, candidate, taken_over
+from sqlalchemy import text
+from store_histories import History
+
+from gpusched.domain.errors import NotLeading, StoreUnavailable
+from gpusched.store import connections, leader_row
+from gpusched.store.connections import parse_url, writer_engine
+from gpusched.store.database import SqlStore, open_store
+from gpusched.store.leadership import CLOCK_DRIFT, Leadership
+from gpusched.store.reader import Reader
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@contextmanager
+def two_heads(url: str, clock: HandClock) -> Iterator[tuple[Leadership, Leadership]]:
+    """One that leads and one that has looked once."""
+    with candidate(url, clock) as first, candidate(url, clock) as second:
+        assert first.stand("first:1")
+        assert not second.stand("second:1")
+        yield first, second
+
+
+def silence(clock: HandClock) -> None:
+    clock.sleep(LEASE_S * (1 + CLOCK_DRIFT) + 0.001)
+
+
+def last_seq(url: str) -> int:
+    with Reader(url) as reader:
+        return reader.last_seq()
+
+
+def test_one_of_many_that_stand_at_once_leads(postgres_url: str, clock: HandClock) -> None:
+    heads = [candidate(postgres_url, clock) for _ in range(6)]
+    try:
+        with ThreadPoolExecutor(len(heads)) as pool:
+            for _ in range(5):
+                won = list(pool.map(lambda head: head.stand("here"), heads))
+                assert sum(head.holds() for head in heads) == 1, won
+                clock.sleep(0.5)
+                next(head for head in heads if head.holds()).renew()
+    finally:
+        for head in heads:
+            head.close()
+
+
+def test_a_leader_that_renews_stays_and_one_that_does_not_is_deposed(
+    postgres_url: str, clock: HandClock
+) -> None:
+    with two_heads(postgres_url, clock) as (first, second):
+        for _ in range(5):
+            clock.sleep(LEASE_S / 2)
+            first.renew()
+            assert not second.stand("second:1")
+        assert second.leader == "first:1"
+        silence(clock)
+        assert second.stand("second:1")
+        assert second.epoch == first.epoch + 1
+        with pytest.raises(NotLeading) as lost:
+            first.renew()
+        assert lost.value.leader == "second:1"
+
+
+def test_a_leader_stops_promising_before_another_can_lead(postgres_url: str, clock: HandClock) -> None:
+    with two_heads(postgres_url, clock) as (first, second):
+        while not second.stand("second:1"):
+            still_held = first.holds()
+            clock.sleep(0.05)
+        assert not still_held
+        assert second.holds()
+
+
+def test_the_wait_is_as_long_as_the_leader_asked_for(postgres_url: str, clock: HandClock) -> None:
+    with (
+        candidate(postgres_url, clock, lease_s=60.0) as slow,
+        candidate(postgres_url, clock, lease_s=1.0) as quick,
+    ):
+        assert slow.stand("slow:1")
+        assert not quick.stand("quick:1")
+        clock.sleep(59.0)
+        assert not quick.stand("quick:1")
+        clock.sleep(2.0)
+        assert quick.stand("quick:1")
+
+
+def test_an_outage_of_the_database_deposes_nobody(
+    postgres_server, postgres_url: str, clock: HandClock
+) -> None:
+    with two_heads(postgres_url, clock) as (first, second):
+        with closing(postgres_server.admin()) as admin:
+            admin.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE application_name LIKE 'gpusched%'"
+            )
+        with pytest.raises(StoreUnavailable):
+            second.stand("second:1")
+        silence(clock)
+        assert not second.stand("second:1")  # as if it had never looked before
+        with pytest.raises(StoreUnavailable):
+            first.renew()
+        first.renew()
+        assert first.holds()
+
+
+def test_the_next_life_of_a_head_leads_at_once(postgres_url: str, clock: HandClock) -> None:
+    with candidate(postgres_url, clock, holder="one lock") as first:
+        assert first.stand("here")
+        with candidate(postgres_url, clock, holder="one lock") as again:
+            assert again.stand("here")
+            assert again.epoch == first.epoch + 1
+            with pytest.raises(NotLeading):
+                first.renew()
+
+
+def test_a_head_that_ends_in_order_is_followed_at_once(postgres_url: str, clock: HandClock) -> None:
+    with candidate(postgres_url, clock) as first, candidate(postgres_url, clock) as second:
+        assert first.stand("first:1")
+        first.close()
+        assert second.stand("second:1")
+        first.close()
+        assert second.holds()
+        second.renew()
+
+
+# ── what the deposed one writes ──────────────────────────────────────────────────────────
+
+
+def test_a_deposed_head_writes_and_reads_nothing_by_any_method(postgres_url: str, clock: HandClock) -> None:
+    history = History()
+    with two_heads(postgres_url, clock) as (first, second), open_store(postgres_url, first) as stale:
+        stale.commit(history.batch(history.submitted()))
+        late = history.batch(history.submitted())
+        silence(clock)
+        assert second.stand("second:1")
+        for write in (lambda: stale.commit(late), stale.load, lambda: stale.find_requests([])):
+            with pytest.raises(NotLeading, match="another leads since, in epoch 2, at second:1"):
+                write()
+        with pytest.raises(NotLeading):
+            open_store(postgres_url, first)
+        assert last_seq(postgres_url) == 1
+        with open_store(postgres_url, second) as store:
+            store.commit(late)
+    assert last_seq(postgres_url) == 2
+
+
+def test_nobody_takes_over_in_the_middle_of_a_commit(
+    postgres_url: str, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history = History()
+    entered, go_on = threading.Event(), threading.Event()
+    with (
+        two_heads(postgres_url, clock) as (first, second),
+        open_store(postgres_url, first) as store,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        write = store._writer.write
+
+        def slow_write(*args: object) -> None:
+            entered.set()
+            assert go_on.wait(60)
+            write(*args)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(store._writer, "write", slow_write)
+        committing = pool.submit(store.commit, history.batch(history.submitted()))
+        assert entered.wait(60)
+        silence(clock)
+        standing = pool.submit(second.stand, "second:1")
+        with closing(psycopg_of(postgres_url)) as watcher:
+            until_blocked(watcher)
+        assert not standing.done()
+        go_on.set()
+        committing.result(60)
+        assert standing.result(60)
+    assert last_seq(postgres_url) == 1
+
+
+def test_a_leader_stopped_in_the_middle_of_a_commit_holds_nobody_up(
+    postgres_url: str, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "IDLE_MAX_S", 0.2)
+    with two_heads(postgres_url, clock) as (first, second):
+        engine = writer_engine(parse_url(postgres_url))
+        with engine.connect() as stopped:
+            first.require(stopped)  # and nothing more is heard of it
+            silence(clock)
+            assert second.stand("second:1")
+            with pytest.raises(Exception, match=r"idle-in-transaction|closed"):
+                stopped.execute(text("SELECT 1"))
+            stopped.invalidate()
+        engine.dispose()
+
+
+def psycopg_of(url: str) -> psycopg.Connection:
+    return psycopg.connect(url.replace("+psycopg", ""), autocommit=True)
+
+
+def until_blocked(watcher: psycopg.Connection) -> None:
+    """Until somebody waits for a row."""
+    query = (
+        "SELECT count(*) FROM pg_stat_activity "
+        "WHERE wait_event_type = 'Lock' AND application_name LIKE 'gpusched%'"
+    )
+    while watcher.execute(query).fetchone() == (0,):
+        threading.Event().wait(0.01)
+
+
+WITNESS = """
+CREATE TABLE gpusched.witness (of_table text, writer text, leader text);
+CREATE FUNCTION gpusched.note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  INSERT INTO gpusched.witness
+  SELECT TG_TABLE_NAME, current_setting('gpusched.writer', true), holder FROM gpusched.leader;
+  RETURN NULL;
+END $$;
+"""
+
+
+def watch_writes(url: str) -> None:
+    """From now on a trigger notes, in each transaction, who wrote and who led."""
+    with closing(psycopg_of(url)) as admin:
+        admin.execute(WITNESS)
+        tables = admin.execute(
+            "SELECT tablename FROM pg_tables "
+            "WHERE schemaname = 'gpusched' AND tablename NOT IN ('leader', 'witness')"
+        ).fetchall()
+        for (table,) in tables:
+            admin.execute(
+                f"CREATE TRIGGER witness AFTER INSERT OR UPDATE OR DELETE ON gpusched.{table} "
+                "FOR EACH STATEMENT EXECUTE FUNCTION gpusched.note()"
+            )
+
+
+def false_writes(url: str) -> list[tuple[str, str, str]]:
+    """What was written while another led."""
+    with closing(psycopg_of(url)) as admin:
+        (total,) = admin.execute("SELECT count(*) FROM gpusched.witness").fetchone() or (0,)
+        assert total
+        return admin.execute("SELECT * FROM gpusched.witness WHERE writer IS DISTINCT FROM leader").fetchall()
+
+
+def race(url: str, clock: HandClock) -> int:
+    """Two heads depose each other as fast as they can, each committing whenever it thinks that it leads.
+
+    Returns:
+        How many commits were refused because another led.
+    """
+    refused = 0
+    enough = threading.Event()
+    with candidate(url, clock, holder="a") as a, candidate(url, clock, holder="b") as b:
+        assert a.stand("a:1")
+        open_store(url, a).close()
+        watch_writes(url)
+
+        def live(leadership: Leadership, name: str) -> int:
+            lost = 0
+            stores: list[SqlStore] = []
+            while not enough.is_set():
+                clock.sleep(LEASE_S)
+                if not leadership.holds() and not leadership.stand(name):
+                    continue
+                try:
+                    if not stores:
+                        stores.append(open_store(url, leadership))
+                        stores[0]._engine.dispose()
+                        with stores[0]._engine.connect() as connection:
+                            connection.execute(text(f"SET gpusched.writer TO '{name}'"))
+                            connection.commit()
+                    history = History()
+                    loaded = stores[0].load()
+                    history.state.last_seq, history.state.next_job_id = loaded.last_seq, loaded.next_job_id
+                    stores[0].commit(history.batch(history.submitted()))
+                except NotLeading:
+                    lost += 1
+                    leadership._deadline_s = 0
+            for store in stores:
+                store.close()
+            return lost
+
+        with ThreadPoolExecutor(2) as pool:
+            lives = [pool.submit(live, head, name) for head, name in ((a, "a"), (b, "b"))]
+            threading.Event().wait(2.0)
+            enough.set()
+            refused = sum(each.result(60) for each in lives)
+    return refused
+
+
+def test_a_trigger_sees_no_write_of_a_head_that_does_not_lead(postgres_url: str, clock: HandClock) -> None:
+    assert race(postgres_url, clock) > 0
+    assert false_writes(postgres_url) == []
+
+
+def test_the_trigger_would_see_it(
+    postgres_url: str, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leader_row, "require", lambda connection, epoch: None)
+    with two_heads(postgres_url, clock) as (first, second), open_store(postgres_url, first) as stale:
+        watch_writes(postgres_url)
+        silence(clock)
+        assert second.stand("second:1")
+        history = History()
+        stale.commit(history.batch(history.submitted()))
+    assert false_writes(postgres_url) != []
+
+
+def test_a_head_killed_in_the_lead_is_followed(postgres_url: str) -> None:
+    with open_store(postgres_url) as dead:  # nobody renews its lead
+        history = History()
+        dead.commit(history.batch(history.submitted()))
+        with taken_over(postgres_url) as store:
+            assert store.load().last_seq == 1
