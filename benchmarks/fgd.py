@@ -19,15 +19,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fgd_policies import BestFit, DotProd, Fgd, GpuClustering, GpuPacking
-from benchmarks.fgd_replay import ALLOCATION_AT, FRAGMENTATION_AT, ByArrival, Outcome, Policy, replay
+from benchmarks.fgd_policies import BestFit, DotProd, Fgd, GpuClustering, GpuPacking, Ours
+from benchmarks.fgd_replay import ALLOCATION_AT, FRAGMENTATION_AT, ByArrival, Outcome, PolicyFor, replay
 from benchmarks.fgd_trace import Trace, TraceInvalid, read_trace, read_trace_of_folder, synthetic_trace
 from benchmarks.machine import commit, this_machine
 from benchmarks.report import say
-from gpusched.placement.shared_packing import FutureValue
 
-POLICIES: dict[str, Policy] = {
-    "ours": FutureValue,
+POLICIES: dict[str, PolicyFor] = {
+    "ours": Ours,
     "fgd": Fgd,
     "bestfit": BestFit,
     "dotprod": DotProd,

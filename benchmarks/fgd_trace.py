@@ -1,17 +1,27 @@
-"""Nodes, pods and arrivals of the ATC'23 study: read from files, or made up in the same form."""
+"""Nodes, pods and arrivals of the ATC'23 study: read from files, or made up in the same form.
+
+They become what the scheduler itself places: a ``ClusterSnapshot`` and ``NodeRequest``s. One thing is added:
+the study counts CPUs in thousandths, which have no names to be pinned to, so the snapshot's CPU columns hold
+thousandths and nobody is given CPU ids. Placement compares CPUs and never asks for their unit.
+"""
 
 from __future__ import annotations
 
 import csv
 import gzip
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
-from gpusched.domain.errors import InfeasibleRequest
-from gpusched.placement.shared_nodes import WHOLE, IntColumn, Shape, SharedNodes
+from gpusched.domain.ids import DeviceUuid, NodeName
+from gpusched.domain.node import WHOLE_MILLI, Device, Node, NodeFacts
+from gpusched.domain.partition import Partitions
+from gpusched.placement.inventory import IntColumn
+from gpusched.placement.request import NodeRequest
+from gpusched.placement.snapshot import ClusterSnapshot
 
 POD_LIST_PREFIX = "openb_pod_list_"
 NODE_LIST = "openb_node_list_gpu_node.csv.gz"
@@ -50,18 +60,58 @@ class Trace:
 
     name: str
     nodes: tuple[NodeRow, ...]
-    pods: tuple[Shape, ...]
+    pods: tuple[NodeRequest, ...]
     arrivals: tuple[Arrivals, ...]
 
-    def empty_cluster(self, arrivals: Arrivals) -> SharedNodes:
-        """The nodes in order of rank, nothing taken: row 0 wins a tie."""
+    def empty_cluster(self, arrivals: Arrivals) -> ClusterSnapshot:
+        """The nodes, named by rank, so that the lowest wins a tie; nothing taken; CPUs in thousandths."""
         ranked = [self.nodes[index] for index in arrivals.node_order.tolist()]
-        return SharedNodes(
-            models=[node.model for node in ranked],
-            cpu_milli=np.array([node.cpu_milli for node in ranked]),
-            memory_mib=np.array([node.memory_mib for node in ranked]),
-            gpus=np.array([node.gpus for node in ranked]),
+        nodes = [_node(f"{rank:06}", row) for rank, row in enumerate(ranked)]
+        snapshot = ClusterSnapshot.of(nodes, Partitions(), 1)
+        cpus = np.array([row.cpu_milli for row in ranked], dtype=np.int64)
+        snapshot.inventory = replace(
+            snapshot.inventory, cpus_total=cpus, cpus_most=int(cpus.max(initial=0)), masks={}
         )
+        snapshot.cpus_free = cpus.copy()
+        return snapshot
+
+
+def _node(name: str, row: NodeRow) -> Node:
+    devices = tuple(
+        Device(uuid=DeviceUuid(f"{name}/{column}"), model=row.model, memory_bytes=None, shareable=True)
+        for column in range(row.gpus)
+    )
+    facts = NodeFacts(
+        name=NodeName(name),
+        boot_id="",
+        agent_version="",
+        address="",
+        interface=None,
+        cpu_ids=(),
+        cpus_pinnable=False,
+        memory_bytes=row.memory_mib << 20,
+        devices=devices,
+    )
+    return Node(facts=facts, joined_at_us=0)
+
+
+def pod(
+    *, cpu_milli: int, memory_mib: int = 0, gpus: int = 0, gpu_milli: int = 0, models: Sequence[str] = ()
+) -> NodeRequest:
+    """Write a pod as the scheduler's request; without GPUs its share of one means nothing."""
+    return NodeRequest(
+        gpus=gpus,
+        gpu_milli=gpu_milli if gpus else WHOLE_MILLI,
+        cpus=cpu_milli,
+        memory_bytes=memory_mib << 20,
+        gpu_model="|".join(models) or None,
+        gpu_memory_bytes=None,
+        mig_profile=None,
+        counters=(),
+        partition=None,
+        nodelist=(),
+        exclude=(),
+    )
 
 
 def read_trace(nodes: Path, pods: Path, arrivals: list[Path]) -> Trace:
@@ -96,21 +146,23 @@ def synthetic_trace(seeds: int, *, nodes: int = 300) -> Trace:
     pods = []
     for _ in range(2000):
         part = int(
-            dice.choice([0, 160, 320, 470, 650, 810, WHOLE], p=[0.13, 0.02, 0.05, 0.12, 0.05, 0.13, 0.5])
+            dice.choice(
+                [0, 160, 320, 470, 650, 810, WHOLE_MILLI], p=[0.13, 0.02, 0.05, 0.12, 0.05, 0.13, 0.5]
+            )
         )
         gpus = (
-            (int(dice.choice([1, 2, 4, 8], p=[0.97, 0.01, 0.01, 0.01])) if part == WHOLE else 1)
+            (int(dice.choice([1, 2, 4, 8], p=[0.97, 0.01, 0.01, 0.01])) if part == WHOLE_MILLI else 1)
             if part
             else 0
         )
         cpu = int(dice.choice([3, 4, 8, 11, 12, 16, 24])) * 1000 * max(1, gpus)
-        pods.append(Shape(cpu_milli=cpu, gpu_milli=part, gpus=gpus, memory_mib=4 * cpu // 1000 * 1024))
-    capacity = sum(row.gpus for row in rows) * WHOLE
+        pods.append(pod(cpu_milli=cpu, gpu_milli=part, gpus=gpus, memory_mib=4 * cpu // 1000 * 1024))
+    capacity = sum(row.gpus for row in rows) * WHOLE_MILLI
     orders = []
     for seed in range(seeds):
         dice = np.random.default_rng(seed)
         order = dice.integers(0, len(pods), 20 * nodes)
-        asked = np.cumsum([pods[index].total_milli for index in order])
+        asked = np.cumsum([pods[index].total_milli for index in order.tolist()])
         orders.append(
             Arrivals(str(seed), order[asked <= SYNTHETIC_ARRIVAL * capacity], dice.permutation(nodes))
         )
@@ -121,7 +173,7 @@ def _arrivals(path: Path, pods: int, nodes: int) -> Arrivals:
     try:
         with np.load(path) as arrays:
             pod, order = arrays["pod"].astype(np.int64), arrays["node_order"].astype(np.int64)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise TraceInvalid(f"{path}: not an archive of `pod` and `node_order`: {error}") from error
     if pod.max(initial=0) >= pods:
         raise TraceInvalid(f"{path}: pod: index {pod.max()} of a list of {pods} pods")
@@ -136,20 +188,25 @@ def _nodes(path: Path) -> Iterator[NodeRow]:
         yield NodeRow(row["sn"], cpu, memory, gpus, row["model"])
 
 
-def _pods(path: Path) -> Iterator[tuple[str, Shape]]:
+def _pods(path: Path) -> Iterator[tuple[str, NodeRequest]]:
     for line, row in _rows(path, ("name", "cpu_milli", "memory_mib", "num_gpu", "gpu_milli")):
         gpus = _number(path, line, row, "num_gpu")
-        try:
-            shape = Shape(
+        milli = _number(path, line, row, "gpu_milli") if gpus else 0
+        if gpus and not (1 <= milli <= WHOLE_MILLI and (gpus == 1 or milli == WHOLE_MILLI)):
+            raise TraceInvalid(
+                f"{path}:{line}: gpu_milli: {gpus} GPUs at {milli}/{WHOLE_MILLI} each cannot be had: "
+                f"1 to {WHOLE_MILLI} for one GPU, {WHOLE_MILLI} for several"
+            )
+        yield (
+            row["name"],
+            pod(
                 cpu_milli=_number(path, line, row, "cpu_milli"),
                 memory_mib=_number(path, line, row, "memory_mib"),
                 gpus=gpus,
-                gpu_milli=_number(path, line, row, "gpu_milli") if gpus else 0,
+                gpu_milli=milli,
                 models=tuple(filter(None, (row.get("gpu_spec") or "").split("|"))),
-            )
-        except InfeasibleRequest as error:
-            raise TraceInvalid(f"{path}:{line}: gpu_milli: {error}") from error
-        yield row["name"], shape
+            ),
+        )
 
 
 def _rows(path: Path, fields: tuple[str, ...]) -> Iterator[tuple[int, Mapping[str, str]]]:

@@ -22,6 +22,7 @@ from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import PendingReason
 from gpusched.domain.link import Hello, Welcome
 from gpusched.domain.logs import LogChunk
+from gpusched.domain.membership import CertificateGiven, JoinTokenMade, Trust
 from gpusched.domain.node import Device, Node, NodeFacts
 from gpusched.domain.topology import NodePath, Topology, TopologyLevel
 from gpusched.domain.usage import ChargeLine, CostReport, DeviceInterval, GroupBy, UsageClass
@@ -259,6 +260,25 @@ class ReportsInMemory:
         return await self.memory.answer("cost", who, group_by, start_us, end_us, value=REPORT)
 
 
+class MembersInMemory:
+    def __init__(self, memory):
+        self.memory = memory
+
+    async def trust(self):
+        return await self.memory.answer("trust", value=Trust("test", b"PEM", None))
+
+    async def create_token(self, who, digest, node, lifetime_s):
+        made = JoinTokenMade("sha256:00", 1)
+        return await self.memory.answer("create_token", who, digest, node, lifetime_s, value=made)
+
+    async def join(self, token, node, signing_request):
+        given = CertificateGiven(b"certificate", b"trusted")
+        return await self.memory.answer("join", token, node, signing_request, value=given)
+
+    async def revoke(self, who, node):
+        return await self.memory.answer("revoke", who, node, value=1)
+
+
 def authenticate(token: str) -> Principal:
     try:
         return PRINCIPALS[token]
@@ -284,6 +304,7 @@ class Head:
             nodes=NodesInMemory(self.memory),
             agents=self.agents,
             reports=ReportsInMemory(self.memory),
+            members=MembersInMemory(self.memory),
         )
         server = Server(handlers, self._authenticate, (self.unix, self.tcp), **options)
         await server.start()

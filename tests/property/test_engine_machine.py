@@ -16,11 +16,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from gpusched.domain.errors import Rejected
 from gpusched.domain.events import AgentReport, JobEnded, JobSubmitted, TasksStarted
 from gpusched.domain.ids import AttemptId, Epoch, JobId, NodeName
-from gpusched.domain.job_spec import JobSpec, StallAction, StallPolicy
+from gpusched.domain.job_spec import JobSpec, RestartOn, StallAction, StallPolicy
 from gpusched.domain.job_state import EndReason, JobState
 from gpusched.engine.core import Engine
 from gpusched.engine.inputs import (
     CancelJob,
+    DelayPassed,
     DrainNode,
     GangMoves,
     GangStalled,
@@ -72,6 +73,7 @@ class EngineMachine(RuleBasedStateMachine):
             time_limit_s=limit,
             nice=nice,
             stall=StallPolicy(60, StallAction.REQUEUE) if requeue else None,
+            restart_on=RestartOn.ANY if requeue and nice == 2 else None,
         )
         request = Submit(who=ALICE, request_id=self.cluster.request_id(), specs=(wanted,))
         (first,) = self.cluster.step([request])
@@ -135,8 +137,14 @@ class EngineMachine(RuleBasedStateMachine):
         job_id = JobId(data.draw(st.integers(1, max(1, self.cluster.engine.state.next_job_id))))
         attempt_id = AttemptId(job_id, Epoch(data.draw(st.integers(1, 2))))
         node = NodeName(data.draw(st.sampled_from(NODES)))
-        stalled = GangStalled(attempt_id, node, global_rank=0, quiet_s=60.0, evidence="it waits")
+        stalled = GangStalled(attempt_id, node, global_rank=0, quiet_s=60, evidence="it waits")
         self.cluster.step(facts_=[GangMoves(attempt_id) if moves else stalled])
+
+    @rule(data=st.data())
+    def delay_passes(self, data: st.DataObject) -> None:
+        waiting = sorted(self.cluster.engine.state.delayed)
+        if waiting:
+            self.cluster.step(facts_=[DelayPassed(data.draw(st.sampled_from(waiting)))])
 
     @rule(node=st.sampled_from(NODES), heard=st.booleans())
     def silence(self, node: str, heard: bool) -> None:
@@ -211,6 +219,7 @@ class EngineMachine(RuleBasedStateMachine):
         assert restored.jobs == state.jobs
         assert waiting(restored) == waiting(state)
         assert restored.running == state.running
+        assert restored.delayed == state.delayed
 
     @invariant()
     def every_accepted_job_is_alive_or_has_one_end(self) -> None:

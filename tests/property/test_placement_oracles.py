@@ -104,7 +104,7 @@ def test_fullness_orders_nodes_as_the_written_rule_does(case):
     nodes, jobs, spec = case
     snapshot = snapshot_of(*nodes)
     held = occupy(snapshot, jobs, place)
-    score = fullness(snapshot, node_request(spec), np.arange(len(nodes)))
+    score = fullness(snapshot.inventory, snapshot, node_request(spec), np.arange(len(nodes)))
 
     def rule(node):
         parts = [part for placement in held for part in placement.nodes if part.node == node.name]

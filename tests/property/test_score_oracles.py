@@ -14,11 +14,11 @@ from gpusched.domain.node import WHOLE_MILLI
 from gpusched.placement.columns import KeptScores
 from gpusched.placement.fit import fit_now
 from gpusched.placement.mix import RequestMix
-from gpusched.placement.packing import FINALITY, PATIENCE, QUANTA, FutureValue, leftover_table
+from gpusched.placement.packing import FINALITY, PATIENCE, QUANTA, FutureValue, Packing, leftover_table
 from gpusched.placement.request import NodeRequest, is_model_match
 
 MODELS = (H100, A100, A10)
-ROUNDED = 10_000 / QUANTA  # each weight and pressure is rounded once, then counts for thousands of milli
+ROUNDED = 4_000 / QUANTA  # each weight and pressure is rounded once, then counts for thousands of milli
 
 
 @st.composite
@@ -143,15 +143,15 @@ def whole(free, request):
 @given(snapshots(), MIXES, st.lists(requests(), min_size=1, max_size=3), st.data())
 @settings(deadline=None, max_examples=100)
 def test_kept_scores_equal_new_ones_whatever_changed_on_whichever_copy(snapshot, mix, asked, data):
-    kept = KeptScores(snapshot.inventory, mix)
+    kept = KeptScores(len(snapshot.names), Packing(snapshot.inventory, mix))
     copies = [snapshot, snapshot.copy()]
     for _ in range(8):
         now = data.draw(st.sampled_from(copies))
         change(data.draw, now, data.draw(st.integers(0, len(now.names) - 1)))
         request = data.draw(st.sampled_from(asked))
         rows = fitting(now, request)
-        fresh = KeptScores(now.inventory, mix).growth(now, request, rows)
-        assert kept.growth(now, request, rows).tolist() == fresh.tolist()
+        fresh = KeptScores(len(now.names), Packing(now.inventory, mix)).of(now, request, rows)
+        assert kept.of(now, request, rows).tolist() == fresh.tolist()
 
 
 @given(snapshots(), MIXES)

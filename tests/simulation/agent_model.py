@@ -23,8 +23,9 @@ from gpusched.agent.runner import Runner
 from gpusched.agent.session import Session
 from gpusched.agent.shim.files import AttemptDir
 from gpusched.agent.vitals import Vitals
+from gpusched.domain.commands import RepairNode
 from gpusched.domain.errors import GpuschedError, HeadUnavailable
-from gpusched.domain.events import AgentReport
+from gpusched.domain.events import AgentReport, HealthReport
 from gpusched.domain.ids import AttemptId, DeviceUuid
 from gpusched.domain.link import FromAgent, FromHead
 from gpusched.domain.pulse import QuietRank
@@ -77,6 +78,19 @@ class NoMeters:
 
     async def complete(self, fact: AgentReport) -> AgentReport:
         return fact
+
+
+class NoHealth:
+    """A machine that is never sick."""
+
+    def acknowledge(self, fact: HealthReport) -> None:
+        pass
+
+    def compare_clocks(self, head_us: int | None, sent_us: int, received_us: int) -> None:
+        pass
+
+    async def repair(self, order: RepairNode) -> None:
+        pass
 
 
 class NoVitals:
@@ -181,6 +195,7 @@ class AgentModel:
                 outbox=self._outbox,
                 meters=meters,
                 vitals=vitals,
+                health=NoHealth(),
             )
             await session.run()
         finally:

@@ -40,7 +40,7 @@ from gpusched.domain.events import (
 )
 from gpusched.domain.ids import AttemptId, DeviceUuid, Epoch, JobId, NodeName
 from gpusched.domain.job_spec import JobSpec
-from gpusched.domain.job_state import INFRASTRUCTURE_REASONS, EndReason, JobState
+from gpusched.domain.job_state import EndReason, JobState
 
 T = TypeVar("T")
 
@@ -244,7 +244,7 @@ class _Book:
         ended = story.ends.get(event.epoch)
         reason = None if ended is None else ended[1].reason
         asked = reason is EndReason.REQUEUED and event.epoch in story.asked
-        if not asked and not (story.spec.requeue and reason in INFRASTRUCTURE_REASONS):
+        if not asked and (reason is None or not story.spec.may_restart_after(reason)):
             self._say(Kind.UNASKED, f"{where}: it may not run again after {reason}")
 
     def _say(self, kind: Kind, detail: str) -> None:

@@ -12,11 +12,12 @@ from simulation.virtual import Process
 
 from gpusched.api.agents import AgentApi
 from gpusched.backends.bare_metal import BareMetal
-from gpusched.domain.errors import GpuschedError, StoreUnavailable
+from gpusched.domain.errors import GpuschedError, NotPermitted, StoreUnavailable
 from gpusched.domain.events import Recorded
 from gpusched.domain.identity import Identity, Principal, Role
 from gpusched.domain.ids import JobId
 from gpusched.domain.link import FromHead
+from gpusched.domain.membership import CertificateGiven
 from gpusched.engine.inputs import Request
 from gpusched.engine.loop import Loop, LoopSettings
 from gpusched.engine.ports import Store
@@ -24,6 +25,16 @@ from gpusched.telemetry.latest import Latest
 
 HEARTBEAT_S = 5.0
 Reply = Callable[[tuple[JobId, ...] | GpuschedError], None]
+
+
+class Everybody:
+    """No agent here has a certificate: each is known by its token."""
+
+    def require(self, who: Principal) -> None:
+        assert who.certificate is None
+
+    async def renew(self, who: Principal, signing_request: bytes) -> CertificateGiven:
+        raise NotPermitted("no agent has a certificate here")
 
 
 class HeadClock:
@@ -100,6 +111,7 @@ class HeadModel:
                 self.loop,
                 channels,
                 Latest(),
+                Everybody(),
                 cluster="simulated",
                 heartbeat_interval_s=HEARTBEAT_S,
                 lease_s=settings.silence_max_s,

@@ -43,7 +43,7 @@ ONLY = {  # a foreign library is known to these packages and to no other
     "pydantic": {"cli", "daemon"},  # the two doors through which files come
     "yaml": {"cli", "daemon"},
     "jwt": {"api"},
-    "cryptography": {"api"},
+    "cryptography": {"api", "agent"},  # the CA; and a node's own key, which never leaves it
     "rich": {"cli"},
     "torch": set(),  # the user's, never ours
 }

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -13,8 +14,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from gpusched.agent.declared import declare_devices
+from gpusched.agent.entrance import Entrance
 from gpusched.agent.facts import Declared, read_facts
+from gpusched.agent.health.monitor import HealthMonitor
+from gpusched.agent.health.settings import HealthSettings
 from gpusched.agent.home import claimed_home
+from gpusched.agent.host import read_boot_id
+from gpusched.agent.membership import Joining
 from gpusched.agent.metering import Meters
 from gpusched.agent.nvml import NvmlReader, open_nvml
 from gpusched.agent.outbox import Outbox
@@ -28,7 +34,6 @@ from gpusched.domain.hostlist import NODE_NAME
 from gpusched.domain.ids import NodeName
 from gpusched.domain.node import Device
 from gpusched.wire.address import Address, default_addresses, parse_addresses
-from gpusched.wire.agent_link import connect_agent
 from gpusched.wire.heads import Heads
 
 log = logging.getLogger(__name__)
@@ -55,6 +60,8 @@ class AgentSettings:
     devices: str | None = None  # declared; None: read by NVML
     declared: Declared = field(default_factory=Declared)
     on_stop: OnStop = OnStop.LEAVE
+    joining: Callable[[], Joining] | None = None  # None: a member already, or on the head's machine
+    health: HealthSettings = field(default_factory=HealthSettings)
 
 
 async def run_agent(settings: AgentSettings) -> None:
@@ -81,7 +88,17 @@ async def run_agent(settings: AgentSettings) -> None:
         runner = Runner(settings.home, settings.node, cgroup_parent=own_cgroup())
         await runner.start()
         stack.push_async_callback(runner.close)
-        agent = _Agent(settings, heads, devices, runner, meters)
+        outbox = Outbox()
+        health = HealthMonitor(
+            settings.node,
+            read_boot_id(),
+            devices,
+            settings.health,
+            meters=meters,
+            in_use=runner.devices_in_use,
+            tell=outbox.put,
+        )
+        agent = _Agent(settings, heads, devices, runner, meters=meters, outbox=outbox, health=health)
         working = asyncio.create_task(agent.work())
         waiting = asyncio.create_task(stopped.wait())
         await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -116,11 +133,15 @@ class _Agent:
         heads: Heads,
         devices: tuple[Device, ...],
         runner: Runner,
+        *,
         meters: Meters,
+        outbox: Outbox,
+        health: HealthMonitor,
     ) -> None:
         self._settings, self._heads, self._devices = settings, heads, devices
         self._runner, self._meters = runner, meters
-        self._outbox = Outbox()
+        self._entrance = Entrance(settings.node, settings.home, settings.joining)
+        self._outbox, self._health = outbox, health
         real = frozenset(device.uuid for device in devices if not device.declared)
         self._vitals = Vitals(runner, real)
 
@@ -129,6 +150,7 @@ class _Agent:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._collect_reports())
                 tasks.create_task(self._stay_connected())
+                tasks.create_task(self._health.run())
         except ExceptionGroup as group:
             raise _first_of(group) from None
 
@@ -166,7 +188,7 @@ class _Agent:
             wait_s = min(wait_s * 2, RECONNECT_MAX_S)
 
     async def _serve_once(self, head: Address) -> None:
-        async with connect_agent(head, self._settings.node) as link:
+        async with self._entrance.opened(head) as (link, renewal):
             facts = read_facts(
                 self._settings.node,
                 head.text,
@@ -181,6 +203,8 @@ class _Agent:
                 outbox=self._outbox,
                 meters=self._meters,
                 vitals=self._vitals,
+                renewal=renewal,
+                health=self._health,
             )
             await session.run()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from gpusched.agent.sampler import AttemptMeter, Sampler
@@ -32,6 +34,21 @@ class Meters:
         for meter in self._meters.values():
             meter.add(sample, now_us)
         return sample
+
+    @asynccontextmanager
+    async def released(self) -> AsyncIterator[None]:
+        """Hold the driver closed, as a reset wants it. Samples go on without devices.
+
+        Raises:
+            NvmlBroken: It does not start again afterwards.
+        """
+        async with self._one_at_a_time:
+            await asyncio.to_thread(self._sampler.release)
+        try:
+            yield
+        finally:
+            async with self._one_at_a_time:
+                await asyncio.to_thread(self._sampler.regain)
 
     async def start(self, attempt_id: AttemptId, devices: tuple[DeviceUuid, ...]) -> None:
         """Begin to meter an attempt, from a sample taken now. One that is metered goes on."""

@@ -128,6 +128,18 @@ class NvmlReader:
         with suppress(DeviceUnreadable):
             read(pynvml.nvmlShutdown)
 
+    def reopen(self) -> None:
+        """Start the driver again after ``close``, and find its cards anew.
+
+        Raises:
+            NvmlBroken: It does not start.
+        """
+        try:
+            pynvml.nvmlInit()
+        except pynvml.NVMLError as error:
+            raise NvmlBroken(f"NVML does not start again: {error}; see whether nvidia-smi works") from error
+        self.scan()
+
     def scan(self) -> DeviceScan:
         """Find every GPU, or its slices where MIG is on. A card that fails hides no other.
 

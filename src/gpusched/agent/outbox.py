@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from itertools import count
 
-from gpusched.domain.events import AgentReport
+from gpusched.domain.events import AgentReport, HealthReport
 from gpusched.domain.link import Report
 
 
@@ -18,15 +18,15 @@ class Outbox:
 
     def __init__(self) -> None:
         self._ids = count(1)
-        self._waiting: dict[int, AgentReport] = {}
+        self._waiting: dict[int, AgentReport | HealthReport] = {}
         self._grown = asyncio.Event()
 
-    def put(self, fact: AgentReport) -> None:
+    def put(self, fact: AgentReport | HealthReport) -> None:
         """Add a fact."""
         self._waiting[next(self._ids)] = fact
         self._grown.set()
 
-    def take(self, report_id: int) -> AgentReport | None:
+    def take(self, report_id: int) -> AgentReport | HealthReport | None:
         """Remove a fact that is committed; None if it was removed before."""
         return self._waiting.pop(report_id, None)
 

@@ -40,7 +40,7 @@ from gpusched.agent.watch import ShimWatch
 from gpusched.agent.zygote import Zygote
 from gpusched.domain.errors import LogCorrupt, NodeUnavailable
 from gpusched.domain.events import AgentReport, TaskFailed, TasksEnded, TasksStarted
-from gpusched.domain.ids import AttemptId, Epoch, JobId, NodeName
+from gpusched.domain.ids import AttemptId, DeviceUuid, Epoch, JobId, NodeName
 from gpusched.domain.job_spec import OnDisconnect
 from gpusched.domain.job_state import EndReason
 from gpusched.domain.launch_plan import NodeLaunch
@@ -218,6 +218,11 @@ class Runner:
     def held_attempts(self) -> tuple[AttemptId, ...]:
         """Every attempt that runs here, or whose end the head has not acknowledged."""
         return tuple(sorted(id_ for id_, held in self._held.items() if not held.is_acknowledged))
+
+    def devices_in_use(self) -> frozenset[DeviceUuid]:
+        """Devices of attempts that have not ended here."""
+        orders = (read_order(held.files) for held in self._held.values() if not held.ended.is_set())
+        return frozenset(uuid for order in orders if order is not None for uuid in order.launch.devices)
 
     def unacknowledged(self) -> tuple[AgentReport, ...]:
         """Every fact reported and not acknowledged, of each attempt in order: repeat them to a new head."""

@@ -26,10 +26,27 @@ class Sampler:
         """Take a reader that has scanned, or None, and the declared devices, of which nothing is known."""
         self._node = node
         self._reader = reader
+        self._released: NvmlReader | None = None
         self._declared = tuple(DeviceSample(uuid=uuid) for uuid in declared)
         self.unusable: tuple[UnusableDevice, ...] = ()
         # psutil's first answer has no window behind it and would read as 0 % busy.
         psutil.cpu_percent(interval=None)
+
+    def release(self) -> None:
+        """Let the driver go: a card that is open cannot be reset. Samples are empty until ``regain``."""
+        self._released, self._reader = self._reader, None
+        if self._released is not None:
+            self._released.close()
+
+    def regain(self) -> None:
+        """Open the driver again.
+
+        Raises:
+            NvmlBroken: It does not start; it stays released.
+        """
+        if self._released is not None:
+            self._released.reopen()
+            self._reader, self._released = self._released, None
 
     def sample(self, now_us: int) -> NodeSample:
         """Measure now. ``cpu_percent`` is the mean since the last call."""

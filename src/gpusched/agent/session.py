@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from itertools import count
 from typing import Protocol
 
 from gpusched.agent.metering import Meters
 from gpusched.agent.outbox import Outbox
+from gpusched.agent.renewal import Renewal
 from gpusched.agent.runner import Runner
 from gpusched.agent.shim.lease import boot_time_us
 from gpusched.agent.vitals import Vitals
-from gpusched.domain.commands import DumpStacks, LaunchTasks, Queued, StopTasks
+from gpusched.domain.commands import DumpStacks, LaunchTasks, Queued, RepairNode, StopTasks
 from gpusched.domain.errors import GpuschedError
+from gpusched.domain.events import HealthReport
 from gpusched.domain.ids import AttemptId
 from gpusched.domain.link import (
     CommandTaken,
@@ -31,9 +34,11 @@ from gpusched.domain.link import (
     LogCredit,
     LogData,
     LogRequest,
+    RankTokens,
     ReportTaken,
     Welcome,
 )
+from gpusched.domain.membership import CertificateGiven
 from gpusched.domain.node import NodeFacts
 
 log = logging.getLogger(__name__)
@@ -53,6 +58,22 @@ class Link(Protocol):
         ...
 
 
+class Health(Protocol):
+    """What watches and mends the node (``health.monitor``)."""
+
+    def acknowledge(self, fact: HealthReport) -> None:
+        """The head has committed it."""
+        ...
+
+    def compare_clocks(self, head_us: int | None, sent_us: int, received_us: int) -> None:
+        """Wall clocks around a heartbeat's answer, and the head's in it."""
+        ...
+
+    async def repair(self, order: RepairNode) -> None:
+        """Mend, check, and tell."""
+        ...
+
+
 class Session:
     """Serves one stream. ``run`` ends when the head does."""
 
@@ -65,19 +86,23 @@ class Session:
         outbox: Outbox,
         meters: Meters,
         vitals: Vitals,
+        health: Health,
+        renewal: Renewal | None = None,
     ) -> None:
-        self._link, self._facts = link, facts
+        self._link, self._facts, self._renewal = link, facts, renewal
         self._runner, self._outbox, self._meters, self._vitals = runner, outbox, meters, vitals
+        self._health = health
         self._log_streams: dict[int, _LogStream] = {}
         self._at_once = asyncio.Semaphore(ORDERS_AT_ONCE)
         self._lease_us = 0
-        self._sent_us: dict[int, int] = {}  # heartbeats that are not answered yet, by seq
+        self._sent_us: dict[int, tuple[int, int]] = {}  # boot and wall time, of heartbeats not answered yet
 
     async def run(self) -> None:
         """Say hello, then work until the stream ends.
 
         Raises:
             GpuschedError: The stream broke, or the head refused it.
+            CertificateRenewed: Open the next stream with the new certificate.
         """
         hello_us = boot_time_us()
         await self._link.send(Hello(self._facts, self._runner.held_attempts()))
@@ -91,6 +116,8 @@ class Session:
                         self._runner.lease.renew(hello_us + self._lease_us)
                         beat = self._send_heartbeats(message.heartbeat_interval_s)
                         background.append(tasks.create_task(beat))
+                        if self._renewal is not None:
+                            background.append(tasks.create_task(self._ask_renewal(self._renewal)))
                     case Queued():
                         tasks.create_task(self._carry_out(message))
                     case LogRequest():
@@ -104,12 +131,21 @@ class Session:
             for stream_id in list(self._log_streams):
                 self._cancel_logs(stream_id)
 
-    async def _take(self, message: LeaseRenewed | ReportTaken | LogCredit | LogCancel) -> None:
+    async def _ask_renewal(self, renewal: Renewal) -> None:
+        await self._link.send(await renewal.due())
+
+    async def _take(
+        self, message: LeaseRenewed | ReportTaken | LogCredit | LogCancel | CertificateGiven | RankTokens
+    ) -> None:
         match message:
+            case CertificateGiven():
+                if self._renewal is not None:
+                    self._renewal.take(message)
             case LeaseRenewed():
-                sent_us = self._sent_us.pop(message.seq, None)
-                if sent_us is not None:
-                    self._runner.lease.renew(sent_us + self._lease_us)
+                sent = self._sent_us.pop(message.seq, None)
+                if sent is not None:
+                    self._runner.lease.renew(sent[0] + self._lease_us)
+                    self._health.compare_clocks(message.now_us, sent[1], time.time_ns() // 1_000)
             case ReportTaken():
                 self._acknowledge(message.report_id)
             case LogCredit():
@@ -133,11 +169,16 @@ class Session:
                     await self._runner.dump_stacks(AttemptId(dump.job_id, dump.epoch))
                 case StopTasks() as stop:
                     await self._runner.stop(stop.job_id, stop.epoch, stop.kill_wait_s, stop.reason)
+                case RepairNode() as order:
+                    await self._health.repair(order)
         await self._link.send(CommandTaken(queued.seq))
 
     def _acknowledge(self, report_id: int) -> None:
         fact = self._outbox.take(report_id)
         if fact is None:
+            return
+        if isinstance(fact, HealthReport):
+            self._health.acknowledge(fact)
             return
         try:
             self._runner.acknowledge(fact)
@@ -155,7 +196,8 @@ class Session:
         for seq in count(1):
             sample = await self._meters.sample()
             quiet = await self._vitals.quiet(sample)
-            self._sent_us[seq] = boot_time_us()  # the lease runs from before the head could hear of us
+            # The lease runs from before the head could hear of us.
+            self._sent_us[seq] = boot_time_us(), time.time_ns() // 1_000
             await self._link.send(Heartbeat(seq, sample, quiet))
             await asyncio.sleep(interval_s)
 

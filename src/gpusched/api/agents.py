@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
+from typing import Protocol
 
 from gpusched.api.measured import kept_quiet, kept_report, kept_sample
 from gpusched.backends.bare_metal import BareMetal, Channel
@@ -15,6 +16,7 @@ from gpusched.domain.errors import NodeUnavailable, NotLeading, NotPermitted, Wr
 from gpusched.domain.identity import Principal
 from gpusched.domain.ids import NodeName
 from gpusched.domain.link import (
+    CertificateWanted,
     CommandTaken,
     FromAgent,
     FromHead,
@@ -30,6 +32,7 @@ from gpusched.domain.link import (
     Welcome,
 )
 from gpusched.domain.logs import LogChunk, LogQuery
+from gpusched.domain.membership import CertificateGiven
 from gpusched.engine.inputs import CommandAcknowledged, NodeConnected, Reported
 from gpusched.engine.loop import Loop
 from gpusched.telemetry.latest import Latest
@@ -39,6 +42,18 @@ LOG_CREDIT = 32
 
 RECONNECT_WAIT_S = 5.0
 """A reader of logs waits this long for an agent that is restarting."""
+
+
+class MemberCheck(Protocol):
+    """Who may hold a stream, also in the middle of it."""
+
+    def require(self, who: Principal) -> None:
+        """Raise ``NotPermitted`` or ``Unauthenticated`` once the caller's certificate no longer holds."""
+        ...
+
+    async def renew(self, who: Principal, signing_request: bytes) -> CertificateGiven:
+        """The caller's next certificate."""
+        ...
 
 
 @dataclass(eq=False, slots=True)
@@ -66,6 +81,7 @@ class AgentApi:
         loop: Loop,
         bare_metal: BareMetal,
         latest: Latest,
+        members: MemberCheck,
         *,
         cluster: str,
         heartbeat_interval_s: float,
@@ -73,6 +89,7 @@ class AgentApi:
         may_grant: Callable[[], bool] = lambda: True,
     ) -> None:
         self._loop, self._bare_metal, self._latest = loop, bare_metal, latest
+        self._members = members
         self._welcome = Welcome(cluster, heartbeat_interval_s, lease_s)
         self._may_grant = may_grant
         self._log_streams: dict[int, _LogStream] = {}
@@ -93,11 +110,12 @@ class AgentApi:
         node = hello.facts.name
         if who.node != node:
             raise NotPermitted(f"these credentials are for node {who.node!r}, not for {node!r}")
+        self._members.require(who)
         require_facts(hello.facts)
         if not self._may_grant():
             raise NotLeading("this head is not sure to lead any more: connect again")
         channel = self._bare_metal.attach(node)
-        reading = asyncio.create_task(self._read(node, incoming, channel))
+        reading = asyncio.create_task(self._read(who, node, incoming, channel))
         self._loop.heard(node)
         try:
             yield self._welcome
@@ -113,11 +131,17 @@ class AgentApi:
             if not self._bare_metal.is_connected(node):
                 self._break_log_streams(node)
 
-    async def _read(self, node: NodeName, incoming: AsyncIterator[FromAgent], channel: Channel) -> None:
+    async def _read(
+        self, who: Principal, node: NodeName, incoming: AsyncIterator[FromAgent], channel: Channel
+    ) -> None:
         try:
             async for message in incoming:
+                self._members.require(who)
                 self._loop.heard(node)
-                self._take(node, message, channel)
+                if isinstance(message, CertificateWanted):
+                    channel.outgoing.put_nowait(await self._members.renew(who, message.signing_request))
+                else:
+                    self._take(node, message, channel)
         finally:
             self._bare_metal.detach(channel)
 
@@ -125,7 +149,7 @@ class AgentApi:
         match message:
             case Heartbeat():
                 if self._may_grant():
-                    channel.outgoing.put_nowait(LeaseRenewed(message.seq))
+                    channel.outgoing.put_nowait(LeaseRenewed(message.seq, self._loop.clock.now_us()))
                 self._loop.heard_quiet(node, map(kept_quiet, message.quiet))
                 if message.sample.node == node:
                     self._latest.put(kept_sample(message.sample))

@@ -32,6 +32,7 @@ from gpusched.engine.loop import Loop
 from gpusched.launch.plan import make_launch_plan
 from gpusched.placement.diagnose import check_feasible, diagnose
 from gpusched.placement.gang import place
+from gpusched.policy.retry import retry_spec
 from gpusched.store.reader import Reader
 from gpusched.wire.handlers import JobView, Page, PlanPreview
 
@@ -154,7 +155,7 @@ class JobApi:
         """Why a job waits; for one that doesn't, where it is."""
         job = seen_by(who, await find_job(self.reader, job_id))
         state = self.loop.engine.state
-        diagnosis = diagnose(state.snapshot, job.spec)
+        diagnosis = diagnose(state.snapshot, retry_spec(state.snapshot, job.spec, job.failed_on))
         if job.state is not JobState.PENDING:
             ended = f": {job.end_detail or job.end_reason}" if job.end_reason is not None else ""
             stall = None if job.attempt is None or job.state.is_terminal else job.attempt.stall
@@ -162,7 +163,13 @@ class JobApi:
             return replace(diagnosis, reason=None, message=f"job {job_id} is {job.state}{stalled}{ended}")
         reason = self._pending_reason(job)
         message = diagnosis.message
-        if job.is_held:
+        if job.is_held and job.held_until_us is not None:
+            wait_s = max(0, job.held_until_us - self.loop.clock.now_us()) // 1_000_000
+            message = (
+                f"it failed again and is queued in {wait_s} s, for restart {job.restarts} of "
+                f"{job.spec.restart_limit}: `gpusched job release {job_id}` does not wait. {message}"
+            )
+        elif job.is_held:
             message = f"held: `gpusched job release {job_id}` lets it go. {message}"
         elif reason is PendingReason.PRIORITY:
             message = f"{state.queue.ahead_of(job_id)} jobs go before it. {message}"
@@ -248,7 +255,7 @@ class JobApi:
         if job.state is not JobState.PENDING:
             return None
         if job.is_held:
-            return PendingReason.HELD
+            return PendingReason.HELD if job.held_until_us is None else PendingReason.RESTART_DELAY
         engine = self.loop.engine
         is_next = engine.state.queue.ahead_of(job.job_id) == 0  # and no cycle has looked at it yet, perhaps
         unseen = PendingReason.RESOURCES if is_next else PendingReason.PRIORITY

@@ -9,17 +9,21 @@ from __future__ import annotations
 from dataclasses import replace
 from math import isfinite
 
-from gpusched.domain.events import AgentReport, TaskFailed, TasksEnded
+from gpusched.domain.events import AgentReport, HealthReport, RepairEnded, TaskFailed, TasksEnded
+from gpusched.domain.health import Condition, HealthObserved
 from gpusched.domain.pulse import QuietRank
 from gpusched.domain.telemetry import DeviceSample, DeviceUse, NodeSample, NodeUse
 
 LINES_MAX = 100
 LINE_LENGTH_MAX = 4_096
 DETAIL_LENGTH_MAX = 16_384
+CONDITIONS_MAX = 256
+DEVICES_MAX = 64
+WORDS_LENGTH_MAX = 500
 NAME_LENGTH_MAX = 64  # of a kernel function
 
 
-def kept_report(fact: AgentReport) -> AgentReport:
+def kept_report(fact: AgentReport | HealthReport) -> AgentReport | HealthReport:
     """The fact as it may go into the log."""
     match fact:
         case TaskFailed():
@@ -28,8 +32,32 @@ def kept_report(fact: AgentReport) -> AgentReport:
         case TasksEnded():
             detail = None if fact.detail is None else fact.detail[:DETAIL_LENGTH_MAX]
             return replace(fact, detail=detail, use=_kept_use(fact.use))
+        case HealthObserved():
+            return replace(
+                fact,
+                conditions=tuple(map(_kept_condition, fact.conditions[:CONDITIONS_MAX])),
+                sightings=tuple(
+                    replace(sighting, condition=_kept_condition(sighting.condition))
+                    for sighting in fact.sightings[-CONDITIONS_MAX:]
+                ),
+            )
+        case RepairEnded():
+            return replace(fact, failures=tuple(map(_kept_words, fact.failures[:CONDITIONS_MAX])))
         case _:
             return fact
+
+
+def _kept_condition(condition: Condition) -> Condition:
+    return replace(
+        condition,
+        detail=_kept_words(condition.detail),
+        devices=tuple(sorted(set(condition.devices)))[:DEVICES_MAX],
+    )
+
+
+def _kept_words(words: str) -> str:
+    """One line of printable text, whatever a driver or a check wrote."""
+    return "".join(char if char.isprintable() else " " for char in words[:WORDS_LENGTH_MAX])
 
 
 def kept_quiet(rank: QuietRank) -> QuietRank:

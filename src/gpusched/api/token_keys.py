@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from gpusched.api.private_file import file_stamp, make_private, write_private
 from gpusched.domain.errors import ConfigInvalid
 
 PREVIOUS_SUFFIX = ".previous"
@@ -69,7 +69,7 @@ class TokenKeys:
         return KeyRing(signing, key_id(signing), {key_id(key): key.public_key() for key in keys})
 
     def _stamp(self) -> tuple[tuple[int, int] | None, ...]:
-        return tuple(map(_file_stamp, (self._path, _previous(self._path))))
+        return tuple(map(file_stamp, (self._path, _previous(self._path))))
 
 
 def rotate_token_key(path: Path) -> str:
@@ -84,8 +84,8 @@ def rotate_token_key(path: Path) -> str:
     signing = _load_key(path)
     new = Ed25519PrivateKey.generate()
     try:
-        _replace(_previous(path), _pem(signing))
-        _replace(path, _pem(new))
+        write_private(_previous(path), _pem(signing))
+        write_private(path, _pem(new))
     except OSError as error:
         raise ConfigInvalid(f"{path}: {error.strerror}: let this user write it") from error
     return key_id(new)
@@ -103,14 +103,13 @@ def load_or_create_key(path: Path) -> Ed25519PrivateKey:
     Raises:
         ConfigInvalid: The file is no Ed25519 key, others can read it, or we can't.
     """
+    key = Ed25519PrivateKey.generate()
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        make_private(path, _pem(key))
     except FileExistsError:
         return _load_key(path)
     except OSError as error:
         raise ConfigInvalid(f"{path}: {error.strerror}: let this user write it") from error
-    key = Ed25519PrivateKey.generate()
-    _write(fd, _pem(key))
     return key
 
 
@@ -132,27 +131,5 @@ def _previous(path: Path) -> Path:
     return path.with_name(path.name + PREVIOUS_SUFFIX)
 
 
-def _file_stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns
-
-
 def _pem(key: Ed25519PrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def _replace(path: Path, data: bytes) -> None:
-    new = path.with_name(path.name + ".new")
-    new.unlink(missing_ok=True)
-    _write(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), data)
-    new.rename(path)
-
-
-def _write(fd: int, data: bytes) -> None:
-    with os.fdopen(fd, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())

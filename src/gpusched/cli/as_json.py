@@ -34,6 +34,8 @@ def job_json(view: JobView, now_us: int) -> dict[str, Any]:
         "stall": None if job.attempt is None else plain(job.attempt.stall),
         "exit_code": job.exit_code,
         "is_held": job.is_held,
+        "held_until": _instant(job.held_until_us),
+        "restarts": job.restarts,
         "owner": plain(job.owner),
         "epoch": None if job.attempt is None else job.attempt.epoch,
         "submitted_at": rfc3339(job.submitted_at_us),
@@ -150,5 +152,6 @@ def plain(value: Any) -> Any:
 
 def _field(name: str, value: Any) -> tuple[str, Any]:
     if name.endswith("_us"):
-        return name.removesuffix("_us"), None if value is None else rfc3339(value)
+        several = isinstance(value, tuple)
+        return name.removesuffix("_us"), list(map(rfc3339, value)) if several else _instant(value)
     return name, plain(value)

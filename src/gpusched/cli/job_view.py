@@ -88,7 +88,8 @@ def _head(view: JobView, now_us: int) -> Iterator[tuple[str, Cell]]:
         yield "Exit code", str(job.exit_code)
     yield "Owner", f"{job.owner.user} (account {job.spec.account})"
     if job.attempt is not None:
-        yield "Attempt", str(job.attempt_id)
+        again = f" (restart {job.restarts} of {job.spec.restart_limit})" if job.restarts else ""
+        yield "Attempt", f"{job.attempt_id}{again}"
     yield "Submitted", _when(job.submitted_at_us, now_us)
     if job.started_at_us is not None:
         yield "Started", _when(job.started_at_us, now_us)

@@ -36,6 +36,7 @@ from gpusched.domain.job_spec import (
     JobSpec,
     Launcher,
     OnDisconnect,
+    RestartOn,
     Segment,
     Spread,
     StallAction,
@@ -184,6 +185,7 @@ StallTime = Annotated[
 StallActionName = Annotated[
     StallAction, PlainValidator(_one_of(StallAction)), _schema(enum=list(StallAction))
 ]
+RestartOnName = Annotated[RestartOn, PlainValidator(_one_of(RestartOn)), _schema(enum=list(RestartOn))]
 LauncherName = Annotated[Launcher, PlainValidator(_one_of(Launcher)), _schema(enum=list(Launcher))]
 
 
@@ -221,6 +223,12 @@ class JobFile(BaseModel):
     requeue: Flag = Field(False, description="May run again after a node failed.")
     on_disconnect: OnDisconnectName | None = Field(
         None, description="On a cut-off node: fence or keep_running; default: fence what may be requeued."
+    )
+    restart_on: RestartOnName | None = Field(
+        None, description="What requeue is for: infrastructure (the default), or any failure."
+    )
+    restarts_max: CountOrZero | None = Field(
+        None, description="Restarts by itself, in a row; default: 4. An hour of running starts anew."
     )
     stall_after: StallTime | None = Field(
         STALL_AFTER_S, description="A gang without any sign of work for so long has stalled; or never."
@@ -303,6 +311,8 @@ def spec_of(draft: Draft, *, cwd: FilePath, name: str) -> JobSpec:
         kill_wait_s=model.kill_wait,
         requeue=model.requeue,
         on_disconnect=model.on_disconnect,
+        restart_on=model.restart_on,
+        restarts_max=model.restarts_max,
         stall=_stall(model),
         nodelist=model.nodelist,
         exclude=model.exclude,

@@ -36,6 +36,7 @@ COMMAND_GROUP = "gpusched.commands"
 COMMANDS: dict[str, tuple[str, str]] = {
     "job": ("gpusched.cli.job:job", "Submit, run, look at and control jobs."),
     "node": ("gpusched.cli.node:node", "Look at nodes; take them out of service and back."),
+    "health": ("gpusched.cli.health:health", "What is wrong with nodes and devices, and what was done."),
     "topology": ("gpusched.cli.topology:topology", "How nodes hang together in the fabric."),
     "defrag": ("gpusched.cli.defrag:defrag", "Plan how to make room for a gang by moving jobs."),
     "report": ("gpusched.cli.report:report", "Usage and cost."),

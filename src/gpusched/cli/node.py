@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import secrets
+
 import click
 
 from gpusched.cli.as_json import node_json, plain
 from gpusched.cli.node_view import links_table, nodes_table, print_node
 from gpusched.cli.quantities import parse_duration, show_duration
-from gpusched.cli.screen import print_json, print_line, print_table
+from gpusched.cli.screen import note, print_json, print_line, print_table
 from gpusched.cli.session import Parsed, Session, json_option, pass_session
 from gpusched.domain.ids import NodeName
 
@@ -73,6 +76,40 @@ def resume(session: Session, *, name: str) -> None:
     """Open a node for work again."""
     session.client.nodes.resume(NodeName(name))
     print_line(f"Node {name} resumed")
+
+
+@node.command("join-token")
+@click.option("--node", "name", help="Good for this node alone. [default: for any node that is no member]")
+@click.option(
+    "--ttl",
+    "lifetime_s",
+    type=Parsed("TIME", parse_duration),
+    default="1h",
+    show_default=True,
+    help="How long it is good for: 30m, 2h.",
+)
+@json_option
+@pass_session
+def join_token(session: Session, *, name: str | None, lifetime_s: int, as_json: bool) -> None:
+    """Make a token that lets one node in, once. The head keeps a digest of it: this is its only copy.
+
+    \b
+    Example:
+        gpusched node join-token --node n7 > n7.token
+        gpusched agent --name n7 --head head1:7460 --join n7.token --ca-fingerprint sha256:...
+    """
+    token = f"gpj-{secrets.token_urlsafe(32)}"
+    digest = hashlib.sha256(token.encode()).digest()
+    made = session.client.members.create_join_token(
+        digest, None if name is None else NodeName(name), lifetime_s
+    )
+    if as_json:
+        print_json({"token": token, "node": name, **plain(made)})
+        return
+    print_line(token)
+    note(f"good once, for {name or 'any node that is no member'}, for {show_duration(lifetime_s)}")
+    note(f"on the node: gpusched agent --name {name or 'NAME'} --head HOST:PORT --join FILE \\")
+    note(f"    --ca-fingerprint {made.ca_fingerprint}")
 
 
 @node.command("topology")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from gpusched.cli.health import health_table
 from gpusched.cli.plan_view import show_numbers
 from gpusched.cli.quantities import show_ago, show_size
 from gpusched.cli.screen import Cell, Table, print_fields, print_line, print_table, state_cell
@@ -53,6 +54,10 @@ def print_node(view: NodeView, now_us: int) -> None:
     if view.node.facts.devices:
         print_line("")
         print_table(devices_table(view))
+    unwell = health_table((view.node,), now_us)
+    if unwell.rows:
+        print_line("")
+        print_table(unwell)
 
 
 def _fields(view: NodeView, now_us: int) -> Iterator[tuple[str, Cell]]:

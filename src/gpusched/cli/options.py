@@ -61,6 +61,8 @@ def job_options() -> list[click.Parameter]:
             text="On a cut-off node: fence or keep_running.",
             metavar="WHAT",
         ),
+        _option("--restart-on", "restart_on", text="What --requeue is for: infrastructure, or any."),
+        _option("--restarts-max", "restarts_max", text="Restarts by itself, in a row.", metavar="N"),
         _option("--stall-after", "stall_after", text="No work for so long is a stall: 10m, or never."),
         _option("--on-stall", "on_stall", text="Then: notify, or requeue.", metavar="WHAT"),
         _option("-w", "--nodelist", "nodelist", text="Only these nodes: n[1-4].", metavar="NODES"),

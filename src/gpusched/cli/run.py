@@ -54,14 +54,15 @@ def event_line(event: Event) -> str:
             return f"Job {event.job_id}: attempt {event.epoch} {verb}: {event.reason.value}" + _detail(
                 event.detail
             )
-        case events.JobStalled():
-            return f"Job {event.job_id} stalled: {event.evidence}"
-        case events.StallEnded():
-            return f"Job {event.job_id} moves again"
+        case events.JobStalled() | events.StallEnded():
+            how = "moves again" if isinstance(event, events.StallEnded) else f"stalled: {event.evidence}"
+            return f"Job {event.job_id} {how}"
         case JobEnded():
             return f"Job {event.job_id} {event.state.value}: {event.reason.value}" + _detail(event.detail)
         case events.JobHeld() | events.JobReleased():
-            return f"Job {event.job_id} {type(event).__name__.removeprefix('Job').lower()} by {event.by}"
+            verb = type(event).__name__.removeprefix("Job").lower()
+            for_s = event.for_s if isinstance(event, events.JobHeld) else None
+            return f"Job {event.job_id} {verb}{f' for {for_s} s' if for_s else ''} by {event.by}"
         case events.JobRequeued():
             return f"Job {event.job_id} requeued"
         case _:

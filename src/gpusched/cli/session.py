@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gpusched.domain.job import JobFilter
     from gpusched.domain.job_spec import JobSpec
     from gpusched.domain.logs import LogChunk
+    from gpusched.domain.membership import JoinTokenMade
     from gpusched.domain.node import NodeFacts
     from gpusched.domain.topology import Topology
     from gpusched.domain.usage import CostReport, DeviceInterval, GroupBy
@@ -72,6 +73,12 @@ class ReportsLike(Protocol):
     def cost(self, group_by: GroupBy, start_us: int | None = ..., end_us: int | None = ...) -> CostReport: ...
 
 
+class MembersLike(Protocol):
+    """``Client.members``."""
+
+    def create_join_token(self, digest: bytes, node: NodeName | None, lifetime_s: int) -> JoinTokenMade: ...
+
+
 class ClientLike(Protocol):
     """What commands need of a client."""
 
@@ -81,6 +88,8 @@ class ClientLike(Protocol):
     def nodes(self) -> NodesLike: ...
     @property
     def reports(self) -> ReportsLike: ...
+    @property
+    def members(self) -> MembersLike: ...
     def close(self) -> None: ...
 
 

@@ -23,7 +23,12 @@ config_option = click.option(
 )
 
 
-def _home(given: Path | None) -> Path:
+def home_of(given: Path | None) -> Path:
+    """The head's home: as given, else from the environment.
+
+    Raises:
+        ConfigInvalid: Its path is not UTF-8.
+    """
     from gpusched.domain.errors import ConfigInvalid
     from gpusched.wire.address import default_home
 
@@ -52,8 +57,10 @@ def head(home: Path | None, config: Path | None, tcp: str | None) -> None:
         gpusched head --config /etc/gpusched/head.toml
     """
     from gpusched.daemon.config import find_config
+    from gpusched.wire.tls_version import require_tls_1_3
 
-    place = _home(home)
+    require_tls_1_3()
+    place = home_of(home)
     settings = find_config(place, config)
     from gpusched.daemon.head import Serving, run_head  # takes longest: not for a file that is wrong
 
@@ -93,6 +100,19 @@ def head(home: Path | None, config: Path | None, tcp: str | None) -> None:
     help="What the site says of this machine, like rack=r1; topology levels can read it.",
 )
 @click.option(
+    "--join",
+    "join_from",
+    metavar="FILE",
+    help="Join the cluster first, with the token in FILE; -: standard input, env: $GPUSCHED_JOIN_TOKEN.",
+)
+@click.option("--ca-fingerprint", metavar="sha256:HEX", help="Whom to believe when joining. [with --join]")
+@click.option(
+    "--health",
+    "health_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="TOML file: what to check on this node, and its hooks.",
+)
+@click.option(
     "--on-stop",
     type=click.Choice(["leave", "end"]),
     default="leave",
@@ -107,6 +127,9 @@ def agent(
     cpus: int | None,
     memory_gib: int | None,
     labels: tuple[str, ...],
+    join_from: str | None,
+    ca_fingerprint: str | None,
+    health_file: Path | None,
     on_stop: str,
 ) -> None:
     """Run a node's agent: reads devices, starts and supervises ranks.
@@ -115,15 +138,18 @@ def agent(
     Examples:
         gpusched agent --name n1
         gpusched agent --name laptop --devices 4xH100
+        gpusched agent --name n7 --head head1:7460 --join n7.token --ca-fingerprint sha256:...
     """
     from gpusched.agent.declared import parse_labels
     from gpusched.agent.facts import Declared
     from gpusched.agent.main import AgentSettings, OnStop, run_agent
+    from gpusched.agent.membership import joining_with
+    from gpusched.daemon.agent_config import load_health
 
     _log_to_stderr(f"agent {name}")
     settings = AgentSettings(
         node=NodeName(name),
-        home=_home(home) / "agents" / name,
+        home=home_of(home) / "agents" / name,
         address=address,
         devices=devices,
         declared=Declared(
@@ -132,6 +158,8 @@ def agent(
             labels=parse_labels(labels),
         ),
         on_stop=OnStop(on_stop),
+        joining=joining_with(join_from, ca_fingerprint),
+        health=load_health(health_file),
     )
     asyncio.run(run_agent(settings))
 
@@ -164,7 +192,7 @@ def up(
     """
     from gpusched.daemon.up import UpSettings, run_up
 
-    settings = UpSettings(home=_home(home), config=config, nodes=nodes, devices=devices, cpus=cpus, tcp=tcp)
+    settings = UpSettings(home=home_of(home), config=config, nodes=nodes, devices=devices, cpus=cpus, tcp=tcp)
     sys.exit(asyncio.run(run_up(settings)))
 
 
@@ -181,4 +209,4 @@ def token(home: Path | None) -> None:
     from gpusched.wire.address import TOKEN_SOCKET
     from gpusched.wire.token_socket import fetch_token
 
-    click.echo(fetch_token(_home(home) / TOKEN_SOCKET))
+    click.echo(fetch_token(home_of(home) / TOKEN_SOCKET))

@@ -10,13 +10,16 @@ import re
 import tomllib
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gpusched.daemon.slurm_topology import read_slurm_topology
+from gpusched.daemon.xid_table import ALONE, read_xids
 from gpusched.domain.errors import ConfigInvalid, InvalidSpec
+from gpusched.domain.health import Breaker, HealthRules, Signal
 from gpusched.domain.hostlist import expand_hostlist
 from gpusched.domain.partition import Partition, Partitions
 from gpusched.domain.topology import (
@@ -29,6 +32,7 @@ from gpusched.domain.topology import (
 from gpusched.domain.usage import Rate, RateBook
 
 CONFIG_BYTES_MAX = 1 << 20
+W = TypeVar("W", bound=StrEnum)
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 
 
@@ -43,12 +47,20 @@ class ListenTable(_Table):
     tcp: str = "127.0.0.1:7460"  # "" listens on the unix socket alone
     tls_cert: Path | None = Field(default=None, strict=False)  # PEM; needed for any address but loopback
     tls_key: Path | None = Field(default=None, strict=False)
+    agents: str = ""  # for agents of other machines, which show a certificate of the cluster's CA
+    names: list[str] = []  # more host names and addresses of this head, for its certificate
 
 
 class StoreTable(_Table):
     """``[store]``: the database."""
 
     url: str = "sqlite:///gpusched.db"  # a relative SQLite path is under the home
+
+
+class IdentityTable(_Table):
+    """``[identity]``: what members hold."""
+
+    certificate_lifetime_s: int = Field(default=14 * 86_400, ge=10, le=365 * 86_400)  # of a node
 
 
 class LeaderTable(_Table):
@@ -134,6 +146,37 @@ class RatesTable(_Table):
     price: list[PriceTable] = []
 
 
+class HealthTable(_Table):
+    """``[health]``: what is done about sick nodes and devices."""
+
+    xid_overrides: Path | None = Field(default=None, strict=False)  # rows for xid_actions.csv
+    unknown_xid: str = "notify"
+    signals: dict[str, str] = {}  # "DiskFull" -> "notify"
+    breaker_nodes: int = Field(default=2, ge=1, le=1_000_000)
+    breaker_share: float = Field(default=0.2, ge=0, le=1, strict=False)
+    breaker_window_s: int = Field(default=300, ge=1, le=86_400)
+
+    def read(self) -> HealthRules:
+        """The rules, the table of Xids included.
+
+        Raises:
+            ConfigInvalid: A word or a row of the overrides is unknown.
+        """
+        return HealthRules(
+            xids=read_xids(self.xid_overrides),
+            unknown_xid=_word(self.unknown_xid, ALONE, "health.unknown_xid"),
+            signals={
+                _word(name, frozenset(Signal) - {Signal.XID}, "health.signals"): _word(
+                    action, ALONE, f"health.signals.{name}"
+                )
+                for name, action in self.signals.items()
+            },
+            breaker=Breaker(
+                nodes=self.breaker_nodes, share=self.breaker_share, window_s=self.breaker_window_s
+            ),
+        )
+
+
 class HeadConfig(_Table):
     """The whole file."""
 
@@ -141,11 +184,13 @@ class HeadConfig(_Table):
     operators: list[str] = []  # users who act on every job and node, besides root and the head's own
     listen: ListenTable = ListenTable()
     store: StoreTable = StoreTable()
+    identity: IdentityTable = IdentityTable()
     engine: EngineTable = EngineTable()
     leader: LeaderTable = LeaderTable()
     partition: list[PartitionTable] = [PartitionTable(name="main")]
     rates: RatesTable = RatesTable()
     topology: TopologyTable = TopologyTable()
+    health: HealthTable = HealthTable()
 
     @property
     def partitions(self) -> Partitions:
@@ -198,6 +243,13 @@ def load_config(path: Path | None) -> HeadConfig:
     if not config.partition or len({p.name for p in config.partition}) < len(config.partition):
         raise ConfigInvalid(f"{path}: partition: give at least one, each with its own name")
     return config
+
+
+def _word(text: str, allowed: frozenset[W], key: str) -> W:
+    for word in allowed:
+        if word == text:
+            return word
+    raise ConfigInvalid(f"{key}: {text!r}: give one of {', '.join(sorted(allowed))}")
 
 
 def _domain(table: DomainTable) -> TopologyDomain:

@@ -21,7 +21,9 @@ from typing import Any
 
 from gpusched.api.agents import AgentApi
 from gpusched.api.auth import TokenAuthority
+from gpusched.api.ca import CertificateAuthority
 from gpusched.api.jobs import JobApi
+from gpusched.api.members import Members, MemberSettings
 from gpusched.api.nodes import NodeApi
 from gpusched.api.output import JobOutput
 from gpusched.api.rank_tokens import RankTokens
@@ -32,17 +34,18 @@ from gpusched.backends.bare_metal import BareMetal
 from gpusched.daemon.clock import SystemClock
 from gpusched.daemon.config import HeadConfig
 from gpusched.daemon.election import keep, win
+from gpusched.daemon.head_tls import HeadCertificate, find_ca, head_names, site_tls
 from gpusched.domain.errors import ConfigInvalid, NotLeading
 from gpusched.engine.core import EngineSettings
 from gpusched.engine.loop import Loop, LoopSettings
-from gpusched.store.database import open_store
+from gpusched.store.database import SqlStore, open_store
 from gpusched.store.file_lock import FileLock
 from gpusched.store.leadership import Leadership
 from gpusched.store.reader import Reader
 from gpusched.telemetry.latest import Latest
 from gpusched.wire.address import TOKEN_SOCKET
 from gpusched.wire.handlers import Handlers
-from gpusched.wire.server import Server, TlsFiles
+from gpusched.wire.server import AgentsDoor, Server
 from gpusched.wire.token_socket import serve_tokens
 
 log = logging.getLogger(__name__)
@@ -84,14 +87,19 @@ async def run_head(home: Path, config: HeadConfig, ready: Callable[[Serving], No
             authority = TokenAuthority(
                 TokenKeys(home / TOKEN_KEY), config.cluster, frozenset(config.operators), SystemClock()
             )
+            ca = find_ca(home, config.cluster)
+            certificate = (
+                None if ca is None else HeadCertificate(ca, head_names(config.listen), SystemClock())
+            )
             server = Server(
                 None,
                 authority.authenticate,
                 addresses,
-                tls=_tls(config),
+                tls=site_tls(config.listen) or (None if certificate is None else certificate.to_people),
+                agents=_agents_door(config, certificate),
                 why_not=lambda: _standing_by(leadership),
             )
-            head = _Head(home, config, leadership, server, authority, ready)
+            head = _Head(home, config, leadership, server, authority, ca, ready)
             working = asyncio.create_task(head.work(), name="head")
             try:
                 await _until_stopped(working)
@@ -110,6 +118,7 @@ class _Head:
     leadership: Leadership
     server: Server
     authority: TokenAuthority
+    ca: CertificateAuthority | None
     ready: Callable[[Serving], None]
 
     async def work(self) -> None:
@@ -135,10 +144,12 @@ class _Head:
             hub, bare_metal, latest = EventHub(), BareMetal(), Latest()
             # In a thread: a long queue takes long to read, and the lead must be renewed meanwhile.
             loop = await asyncio.to_thread(Loop, store, bare_metal, hub, clock, _loop_settings(config))
+            members = await self._members(loop, store)
             agents = AgentApi(
                 loop,
                 bare_metal,
                 latest,
+                members,
                 cluster=config.cluster,
                 heartbeat_interval_s=config.engine.heartbeat_interval_s,
                 lease_s=config.engine.silence_max_s,
@@ -149,11 +160,27 @@ class _Head:
                 nodes=NodeApi(loop, latest),
                 agents=agents,
                 reports=ReportApi(reader, config.rate_book, clock),
+                members=members,
             )
-            await self.server.serve(handlers, RankTokens(self.authority, loop).authenticate)
+            ranks = RankTokens(self.authority, loop)
+            await self.server.serve(handlers, ranks.authenticate, members.authenticate)
             if says_ready:
                 self._say_ready()
             await loop.run()
+
+    async def _members(self, loop: Loop, store: SqlStore) -> Members:
+        config = self.config
+        settings = MemberSettings(
+            cluster=config.cluster, certificate_lifetime_s=config.identity.certificate_lifetime_s
+        )
+        return Members(
+            loop,
+            store.members,
+            self.ca,
+            settings,
+            agents_port=lambda: self.server.agents_port,
+            revoked=await asyncio.to_thread(store.members.revoked, loop.clock.now_us()),
+        )
 
     def _say_ready(self) -> None:
         leader = None if self.leadership.holds() else self.leadership.leader
@@ -205,6 +232,7 @@ def _loop_settings(config: HeadConfig) -> LoopSettings:
             cluster=config.cluster,
             partitions=config.partitions,
             topology=config.topology.read(),
+            health=config.health.read(),
             cycle_depth_max=config.engine.cycle_depth_max,
         ),
         silence_max_s=config.engine.silence_max_s,
@@ -216,13 +244,12 @@ def _addresses(home: Path, config: HeadConfig) -> tuple[str, ...]:
     return (unix, config.listen.tcp) if config.listen.tcp else (unix,)
 
 
-def _tls(config: HeadConfig) -> TlsFiles | None:
-    cert, key = config.listen.tls_cert, config.listen.tls_key
-    if cert is None and key is None:
+def _agents_door(config: HeadConfig, certificate: HeadCertificate | None) -> AgentsDoor | None:
+    if not config.listen.agents:
         return None
-    if cert is None or key is None:
-        raise ConfigInvalid("listen: tls_cert and tls_key go together: give both or none")
-    return TlsFiles(cert, key)
+    if certificate is None:
+        raise ConfigInvalid("listen.agents needs the cluster's CA: run `gpusched ca init` first")
+    return AgentsDoor(config.listen.agents, certificate.to_agents)
 
 
 async def _until_stopped(working: asyncio.Task[None]) -> None:

@@ -25,6 +25,7 @@ MEMORY_BYTES_MAX = (1 << 53) - 1  # the largest integer that JSON readers keep e
 TIME_LIMIT_S_MAX = 10 * 366 * 86_400
 KILL_WAIT_S_MAX = 3600
 SIGNAL_LEAD_S_MAX = 65_535  # Slurm's
+RESTARTS_MAX_MAX = 1000
 NICE_MAX = 2_147_483_645  # Slurm's
 COUNTERS_MAX = 64
 COUNT_MAX = 1_000_000
@@ -52,6 +53,9 @@ RESERVED_ENV = frozenset(
 )
 RESERVED_ENV_PREFIXES = ("SLURM_", "SLURMD_", "GPUSCHED_", "TORCHELASTIC_")
 
+OPEN_ENV = frozenset({"GPUSCHED_CHECKPOINT_DIR"})
+"""What begins like ours and is the job's to set all the same."""
+
 MIG_PROFILE = re.compile(r"([1-9]c\.)?[1-9]g\.[1-9][0-9]{0,3}gb(\+[a-z.]{1,16})?")
 """As NVIDIA names them: 1g.10gb, 1g.10gb+me, 2c.3g.40gb (MIG User Guide, "Device Nomenclature")."""
 
@@ -76,6 +80,7 @@ def check_spec(spec: JobSpec, partitions: Partitions | None) -> tuple[Violation,
         _check_memory,
         _check_counts,
         _check_time,
+        _check_restarts,
         _check_stall,
         _check_words,
         _check_env,
@@ -190,6 +195,14 @@ def _check_time(spec: JobSpec) -> _Check:
     yield from _within("nice", spec.nice, 0, NICE_MAX)
 
 
+def _check_restarts(spec: JobSpec) -> _Check:
+    if spec.restarts_max is not None:
+        yield from _within("restarts_max", spec.restarts_max, 0, RESTARTS_MAX_MAX)
+    for field, value in (("restart_on", spec.restart_on), ("restarts_max", spec.restarts_max)):
+        if value is not None and not spec.requeue:
+            yield Violation(field, "means nothing for a job that may not run again; add requeue")
+
+
 def _check_stall(spec: JobSpec) -> _Check:
     if spec.stall is None:
         return
@@ -239,7 +252,7 @@ def _check_env(spec: JobSpec) -> _Check:
                 f"{_shown(name)} is not a variable's name; use letters, digits and '_', no digit first",
             )
             continue
-        if name in RESERVED_ENV or name.startswith(RESERVED_ENV_PREFIXES):
+        if name in RESERVED_ENV or (name.startswith(RESERVED_ENV_PREFIXES) and name not in OPEN_ENV):
             yield Violation(field, "is set by gpusched for every rank; remove it")
         if name in seen:
             yield Violation(field, "is given twice; keep one")

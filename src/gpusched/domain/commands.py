@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gpusched.domain.ids import Epoch, JobId, NodeName
+from gpusched.domain.ids import DeviceUuid, Epoch, JobId, NodeName
 from gpusched.domain.launch_plan import NodeLaunch
 
 
@@ -34,6 +34,20 @@ class StopTasks:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RepairNode:
+    """Reset these devices, if any, then check what is named, or the whole node if none is.
+
+    Answered with ``RepairEnded``. A device that an attempt holds is not reset; a number that was
+    answered before is answered the same again.
+    """
+
+    node: NodeName
+    number: int
+    reset: tuple[DeviceUuid, ...]
+    check: tuple[DeviceUuid, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DumpStacks:
     """Keep what every rank of the attempt on this node is doing now. A stop that follows waits for it."""
 
@@ -42,7 +56,7 @@ class DumpStacks:
     node: NodeName
 
 
-Command = LaunchTasks | StopTasks | DumpStacks
+Command = LaunchTasks | StopTasks | DumpStacks | RepairNode
 
 
 @dataclass(frozen=True, slots=True)

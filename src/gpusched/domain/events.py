@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gpusched.domain.allocation import Allocation
+from gpusched.domain.health import Condition, HealthAction, HealthObserved, Outage, Repair
 from gpusched.domain.identity import Identity
 from gpusched.domain.ids import Epoch, JobId, NodeName
 from gpusched.domain.job import TaskExit
@@ -35,6 +36,7 @@ class JobHeld:
 
     job_id: JobId
     by: str
+    for_s: int | None = None  # then the head itself releases it; None: somebody has to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +98,7 @@ class JobStalled:
     epoch: Epoch
     global_rank: int
     node: NodeName
-    quiet_s: float  # how long that rank has shown none
+    quiet_s: int  # how long that rank has shown none
     evidence: str  # what was seen, as a sentence
 
 
@@ -118,6 +120,7 @@ class AttemptStopping:
     detail: str | None
     by: str | None  # who asked, if somebody did
     exit_code: int | None
+    node: NodeName | None = None  # whose fault it is, if it is one node's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,8 +213,115 @@ class NodeResumed:
     by: str
 
 
+# ── the health of nodes ───────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthReported:
+    """The agent observes a condition that it did not before, or saw an Xid."""
+
+    node: NodeName
+    condition: Condition
+    observed_us: int | None  # of a sighting; None for a condition that holds
+    users: tuple[str, ...]  # whose jobs held the device, or the node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthCleared:
+    """The agent does not observe the condition any more."""
+
+    node: NodeName
+    condition: Condition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthJudged:
+    """Decided: what the condition calls for."""
+
+    node: NodeName
+    condition: Condition
+    action: HealthAction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutageBegan:
+    """The node, or devices of it, get no new work until cured and checked."""
+
+    node: NodeName
+    outage: Outage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutagesEnded:
+    """What these kept out may be used again."""
+
+    node: NodeName
+    outages: tuple[Outage, ...]
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepairStarted:
+    """What is out is free of work: the node is told to reset its devices and to check itself."""
+
+    node: NodeName
+    repair: Repair
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepairEnded:
+    """The reset and the check are over; they are well if there are no failures. From the agent."""
+
+    node: NodeName
+    number: int
+    failures: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeFaulted:
+    """An attempt ended through this node's fault."""
+
+    node: NodeName
+    job_id: JobId
+    epoch: Epoch
+    reason: EndReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerTripped:
+    """Policy would take this node, or devices of it, out of service, and too many are out already."""
+
+    node: NodeName
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerReset:
+    """An operator lets policy take nodes out again. Recorded for each node that counted."""
+
+    node: NodeName
+    by: str
+
+
+HealthEvent = (
+    HealthReported
+    | HealthCleared
+    | HealthJudged
+    | OutageBegan
+    | OutagesEnded
+    | RepairStarted
+    | RepairEnded
+    | NodeFaulted
+    | BreakerTripped
+    | BreakerReset
+)
+"""What changes ``Node.health``."""
+
+HealthReport = HealthObserved | RepairEnded
+"""What agents report of the machine itself."""
+
 AgentReport = TasksStarted | TaskFailed | TasksEnded
-"""Facts that agents report; repeated until acknowledged, so the engine must take each once."""
+"""Facts of attempts that agents report; repeated until acknowledged, so the engine must take each once."""
 
 JobEvent = (
     JobSubmitted
@@ -228,7 +338,25 @@ JobEvent = (
     | JobRequeued
     | JobEnded
 )
-NodeEvent = NodeJoined | NodeLost | NodeReturned | NodeCordoned | NodeDrainStarted | NodeDrained | NodeResumed
+NodeEvent = (
+    NodeJoined
+    | NodeLost
+    | NodeReturned
+    | NodeCordoned
+    | NodeDrainStarted
+    | NodeDrained
+    | NodeResumed
+    | HealthReported
+    | HealthCleared
+    | HealthJudged
+    | OutageBegan
+    | OutagesEnded
+    | RepairStarted
+    | RepairEnded
+    | NodeFaulted
+    | BreakerTripped
+    | BreakerReset
+)
 Event = JobEvent | NodeEvent
 
 

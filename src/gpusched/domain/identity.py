@@ -37,6 +37,14 @@ class RankRef:
 
 
 @dataclass(frozen=True, slots=True)
+class CertificateRef:
+    """The certificate by which somebody is known."""
+
+    serial: str
+    expires_at_us: int
+
+
+@dataclass(frozen=True, slots=True)
 class Principal:
     """An authenticated subject."""
 
@@ -44,3 +52,8 @@ class Principal:
     roles: frozenset[Role]
     node: NodeName | None = None  # set exactly when Role.NODE is held
     rank: RankRef | None = None  # set exactly when Role.RANK is held; ``identity`` is the job's owner then
+    certificate: CertificateRef | None = None  # of a node on another machine
+
+
+ANONYMOUS = Principal(Identity("anonymous", 65_534, 65_534), frozenset())
+"""Who calls what needs no credentials."""

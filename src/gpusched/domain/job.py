@@ -71,12 +71,15 @@ class Job:
     submitted_at_us: int
     state: JobState = JobState.PENDING
     is_held: bool = False
+    held_until_us: int | None = None  # the head lets it go then; None: somebody has to
+    restarts: int = 0  # by itself, in a row
     attempt: Attempt | None = None
     started_at_us: int | None = None  # of the last attempt: its grant
     ended_at_us: int | None = None
     end_reason: EndReason | None = None
     end_detail: str | None = None
     exit_code: int | None = None
+    failed_on: tuple[NodeName, ...] = ()  # nodes whose fault ended attempts: later ones go elsewhere
 
     @property
     def attempt_id(self) -> AttemptId | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from gpusched.domain.ids import NodeName
+from gpusched.domain.job_state import INFRASTRUCTURE_REASONS, EndReason
 from gpusched.domain.node import WHOLE_MILLI
 
 
@@ -47,6 +48,20 @@ class WarningSignal:
     lead_s: int = 60
 
 
+class RestartOn(StrEnum):
+    """After which ends a job marked ``requeue`` runs again by itself."""
+
+    INFRASTRUCTURE = "infrastructure"  # a lost node or supervisor, a drain, a stall: not the job's doing
+    ANY = "any"  # and its own failures: a rank that ended badly, no memory, no launch
+
+
+APPLICATION_REASONS = frozenset({EndReason.RANK_FAILED, EndReason.OUT_OF_MEMORY, EndReason.LAUNCH_FAILED})
+"""Ends that are the job's own doing, as far as can be seen."""
+
+RESTARTS_MAX = 4
+"""Restarts in a row: five attempts in all, Slurm's MaxBatchRequeue (slurm.conf.5)."""
+
+
 class StallAction(StrEnum):
     """What is done about a gang that has come to a halt."""
 
@@ -62,7 +77,7 @@ STALL_AFTER_S = 600
 class StallPolicy:
     """After ``after_s`` without a sign of work on any rank (None: never), ``action`` follows."""
 
-    after_s: int | None = STALL_AFTER_S
+    after_s: int | None
     action: StallAction = StallAction.NOTIFY
 
 
@@ -120,6 +135,8 @@ class JobSpec:
     signal: WarningSignal = field(default_factory=WarningSignal)
     kill_wait_s: int = 30  # between SIGTERM and SIGKILL
     requeue: bool = False  # may run again after an infrastructure failure
+    restart_on: RestartOn | None = None  # what ``requeue`` is for; None: INFRASTRUCTURE
+    restarts_max: int | None = None  # by itself, in a row; None: RESTARTS_MAX
     on_disconnect: OnDisconnect | None = None  # None: fence what may be replaced (``requeue``), keep the rest
     stall: StallPolicy | None = None  # None: a gang of several ranks is watched, and its stall told
     nodelist: tuple[NodeName, ...] = ()  # only these nodes
@@ -144,7 +161,20 @@ class JobSpec:
         """The policy in force. A single rank waits for nobody, so it is watched only if asked for."""
         if self.stall is not None:
             return self.stall
-        return StallPolicy() if self.world_size > 1 else StallPolicy(after_s=None)
+        return StallPolicy(STALL_AFTER_S) if self.world_size > 1 else StallPolicy(after_s=None)
+
+    def may_restart_after(self, reason: EndReason) -> bool:
+        """Whether the job runs again by itself when an attempt ended for ``reason``."""
+        if not self.requeue:
+            return False
+        return reason in INFRASTRUCTURE_REASONS or (
+            self.restart_on is RestartOn.ANY and reason in APPLICATION_REASONS
+        )
+
+    @property
+    def restart_limit(self) -> int:
+        """How often in a row it runs again by itself; then it is held, or its failure stands."""
+        return RESTARTS_MAX if self.restarts_max is None else self.restarts_max
 
     @property
     def world_size(self) -> int:

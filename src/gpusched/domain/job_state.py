@@ -35,6 +35,7 @@ class PendingReason(StrEnum):
     PRIORITY = "Priority"  # others are ahead of it
     RESOURCES = "Resources"  # next in line; not enough is free
     HELD = "JobHeldUser"  # its owner or an operator holds it
+    RESTART_DELAY = "RestartDelay"  # it failed again and waits a while before the next attempt
     NODES_UNAVAILABLE = "ReqNodeNotAvail"  # fits only on nodes that are down or cordoned
 
 
@@ -51,6 +52,8 @@ class EndReason(StrEnum):
     CANCELLED = "Cancelled"
     REQUEUED = "Requeued"  # somebody asked for another attempt
     DRAINED = "NodeDrained"  # the node's drain deadline passed
+    NODE_UNHEALTHY = "NodeUnhealthy"  # a node or a device of it had to be taken out at once
+    PROLOG_FAILED = "PrologFailed"  # a node was not fit to start it
     STALLED = "Stalled"  # no rank moved any more, and the job asked to be requeued then
 
 
@@ -97,6 +100,8 @@ def terminal_state(reason: EndReason) -> JobState:
             | EndReason.NODE_FAIL
             | EndReason.REQUEUED
             | EndReason.DRAINED
+            | EndReason.NODE_UNHEALTHY
+            | EndReason.PROLOG_FAILED
             | EndReason.STALLED
         ):
             return JobState.FAILED
@@ -105,7 +110,14 @@ def terminal_state(reason: EndReason) -> JobState:
 
 
 INFRASTRUCTURE_REASONS = frozenset(
-    {EndReason.NODE_FAIL, EndReason.SHIM_LOST, EndReason.DRAINED, EndReason.STALLED}
+    {
+        EndReason.NODE_FAIL,
+        EndReason.SHIM_LOST,
+        EndReason.DRAINED,
+        EndReason.STALLED,
+        EndReason.NODE_UNHEALTHY,
+        EndReason.PROLOG_FAILED,
+    }
 )
 """Ends that are not the job's doing: a job marked ``requeue`` gets another attempt after them.
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gpusched.domain.commands import Queued
-from gpusched.domain.events import AgentReport
-from gpusched.domain.ids import AttemptId
+from gpusched.domain.events import AgentReport, HealthReport
+from gpusched.domain.ids import AttemptId, Epoch, JobId
 from gpusched.domain.logs import LogChunk, LogQuery
+from gpusched.domain.membership import CertificateGiven
 from gpusched.domain.node import NodeFacts
 from gpusched.domain.pulse import QuietRank
 from gpusched.domain.telemetry import NodeSample
@@ -35,7 +36,7 @@ class Report:
     """A fact, repeated over reconnects until ``ReportTaken`` comes back for its id."""
 
     report_id: int
-    fact: AgentReport
+    fact: AgentReport | HealthReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,22 @@ class LogData:
     error: str | None = None
 
 
-FromAgent = Hello | Heartbeat | Report | CommandTaken | LogData
+@dataclass(frozen=True, slots=True)
+class CertificateWanted:
+    """Sign this request (PKCS #10, PEM) for the node of this stream. Answered by ``CertificateGiven``."""
+
+    signing_request: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RankTokensWanted:
+    """The tokens of this attempt's ranks end soon. Answered by ``RankTokens`` if the attempt lives here."""
+
+    job_id: JobId
+    epoch: Epoch
+
+
+FromAgent = Hello | Heartbeat | Report | CommandTaken | LogData | CertificateWanted | RankTokensWanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +91,7 @@ class LeaseRenewed:
     """
 
     seq: int
+    now_us: int | None = None  # the head's wall clock: for noticing skew, and nothing else
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,4 +125,31 @@ class LogCancel:
     stream_id: int
 
 
-FromHead = Welcome | LeaseRenewed | Queued | ReportTaken | LogRequest | LogCredit | LogCancel
+@dataclass(frozen=True, slots=True)
+class RankToken:
+    """What one rank shows when it calls the head."""
+
+    global_rank: int
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class RankTokens:
+    """Of an attempt's ranks on this node. Sent before its launch and when asked for; no head stores them."""
+
+    job_id: JobId
+    epoch: Epoch
+    tokens: tuple[RankToken, ...]
+
+
+FromHead = (
+    Welcome
+    | LeaseRenewed
+    | Queued
+    | ReportTaken
+    | LogRequest
+    | LogCredit
+    | LogCancel
+    | CertificateGiven
+    | RankTokens
+)

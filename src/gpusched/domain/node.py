@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from gpusched.domain.health import BY_HEALTH, HEALTHY, NodeHealth
 from gpusched.domain.ids import DeviceUuid, NodeName
 
 WHOLE_MILLI = 1000
@@ -91,6 +92,8 @@ class Node:
     reason: str | None = None  # why it is cordoned or unreachable
     drain_deadline_us: int | None = None
     lost_at_us: int | None = None
+    cordoned_by: str | None = None  # who decided that it is not open
+    health: NodeHealth = HEALTHY
 
     @property
     def name(self) -> NodeName:
@@ -101,3 +104,8 @@ class Node:
     def accepts_work(self) -> bool:
         """Whether the cycle may place something here."""
         return self.reachable and self.schedulability is Schedulability.OPEN
+
+    @property
+    def is_out_by_health(self) -> bool:
+        """Whether policy, and no operator, keeps it from work."""
+        return self.schedulability is not Schedulability.OPEN and self.cordoned_by == BY_HEALTH

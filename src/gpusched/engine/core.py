@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from gpusched.domain.commands import LaunchTasks, Queued
 from gpusched.domain.errors import Rejected, RequestIdReused
 from gpusched.domain.events import Recorded
+from gpusched.domain.health import HealthRules
 from gpusched.domain.identity import Principal
 from gpusched.domain.ids import AttemptId, JobId, NodeName, RequestId
 from gpusched.domain.job_state import PendingReason
@@ -27,6 +28,8 @@ from gpusched.engine.state import ClusterState
 from gpusched.engine.transaction import Transaction
 from gpusched.policy.backfill import make_plan
 from gpusched.policy.memo import CycleMemo
+from gpusched.policy.plan import QueueEntry
+from gpusched.policy.retry import retry_spec
 
 Answer = tuple[JobId, ...] | Rejected
 
@@ -56,6 +59,7 @@ class EngineSettings:
     cluster: str = "gpusched"
     partitions: Partitions = field(default_factory=Partitions)
     topology: Topology = field(default_factory=Topology)
+    health: HealthRules = field(default_factory=HealthRules)
     licenses: tuple[tuple[str, int], ...] = ()  # that the cluster has, by name
     cycle_depth_max: int = 10_000  # pending jobs that one cycle looks at
 
@@ -68,6 +72,7 @@ class Engine:
         self.state = ClusterState.of(
             settings.partitions,
             topology=settings.topology,
+            health_rules=settings.health,
             licenses=settings.licenses,
             jobs=loaded.jobs,
             nodes=loaded.nodes,
@@ -113,7 +118,7 @@ class Engine:
         depth = self.settings.cycle_depth_max
         plan = make_plan(
             state.snapshot,
-            state.queue.head(depth),
+            [self._retried(entry) for entry in state.queue.head(depth)],
             tuple(state.running.values()),
             now_us,
             depth_max=depth,
@@ -123,6 +128,11 @@ class Engine:
         self.outlook = Outlook(plan.reasons, plan.forecasts)
         self._cycled_at = (state.generation, state.queue_version)
         return Tick(tx.batch(), (), tx.events, tx.commands)
+
+    def _retried(self, entry: QueueEntry) -> QueueEntry:
+        if not entry.failed_on:
+            return entry
+        return replace(entry, spec=retry_spec(self.state.snapshot, entry.spec, entry.failed_on))
 
     def committed(self, tick: Tick) -> None:
         """The tick's batch is durable: its commands are now in the outbox, its acks out of it."""

@@ -9,6 +9,8 @@ from gpusched.domain.commands import StopTasks
 from gpusched.domain.events import (
     AgentReport,
     AttemptStopping,
+    HealthReport,
+    JobReleased,
     JobStalled,
     NodeJoined,
     NodeLost,
@@ -23,18 +25,22 @@ from gpusched.domain.job import Attempt
 from gpusched.domain.job_state import EndReason
 from gpusched.domain.node import Schedulability
 from gpusched.domain.telemetry import NodeUse
+from gpusched.engine.health import repair_order
 from gpusched.engine.inputs import (
     CommandAcknowledged,
+    DelayPassed,
     DrainDeadlinePassed,
     Fact,
     GangMoves,
     GangStalled,
+    HealthDue,
     LeaseEnded,
     NodeConnected,
     NodeHeard,
     NodeSilent,
     Reported,
 )
+from gpusched.engine.observed import judge_waiting, take_health
 from gpusched.engine.transaction import Transaction
 
 
@@ -49,26 +55,39 @@ def take(tx: Transaction, fact: Fact, launches: Mapping[AttemptId, int]) -> None
     match fact:
         case NodeConnected():
             _connected(tx, fact, launches)
-        case NodeSilent():
-            node = tx.state.nodes.get(fact.node)
-            if node is not None and node.reachable:
-                tx.record(NodeLost(node=fact.node, detail=f"silent for {fact.silent_s:.0f} s"))
+        case NodeSilent() | NodeHeard():
+            _reachable(tx, fact)
         case LeaseEnded():
             _lease_ended(tx, fact, launches)
-        case NodeHeard():
-            node = tx.state.nodes.get(fact.node)
-            if node is not None and not node.reachable:
-                tx.record(NodeReturned(node=fact.node))
         case DrainDeadlinePassed():
             _drain_now(tx, fact.node)
         case GangStalled() | GangMoves():
             _gang(tx, fact)
+        case DelayPassed():
+            _delay_passed(tx, fact.job_id)
         case Reported():
             _reported(tx, fact.node, fact.fact)
+        case HealthDue():
+            judge_waiting(tx, fact.node)
         case CommandAcknowledged():
             tx.acknowledge(fact.command_seq)
         case _:
             assert_never(fact)
+
+
+def _reachable(tx: Transaction, fact: NodeSilent | NodeHeard) -> None:
+    node = tx.state.nodes.get(fact.node)
+    if node is None:
+        return
+    if isinstance(fact, NodeHeard) and not node.reachable:
+        tx.record(NodeReturned(node=fact.node))
+    elif isinstance(fact, NodeSilent) and node.reachable:
+        tx.record(NodeLost(node=fact.node, detail=f"silent for {fact.silent_s:.0f} s"))
+
+
+def _delay_passed(tx: Transaction, job_id: JobId) -> None:
+    if job_id in tx.state.delayed:
+        tx.record(JobReleased(job_id=job_id, by="gpusched: it has waited long enough"))
 
 
 def _current_anywhere(tx: Transaction, attempt_id: AttemptId) -> Attempt | None:
@@ -110,7 +129,10 @@ def _gang(tx: Transaction, fact: GangStalled | GangMoves) -> None:
     )
 
 
-def _reported(tx: Transaction, node: NodeName, report: AgentReport) -> None:
+def _reported(tx: Transaction, node: NodeName, report: AgentReport | HealthReport) -> None:
+    if isinstance(report, HealthReport):
+        take_health(tx, node, report)
+        return
     attempt = _current(tx, node, AttemptId(report.job_id, report.epoch))
     if attempt is None or report.node != node:
         return  # a repetition, or of an attempt that is over: taken, and nothing new
@@ -134,6 +156,9 @@ def _connected(tx: Transaction, hello: NodeConnected, launches: Mapping[AttemptI
         tx.record(NodeJoined(node=name, facts=hello.facts))
     if node is not None and not node.reachable:
         tx.record(NodeReturned(node=name))
+    repair = tx.state.nodes[name].health.repair
+    if repair is not None:  # an agent that died meanwhile has forgotten it
+        tx.order(repair_order(name, repair))
     held = frozenset(hello.attempts)
     for attempt_id in sorted(held):
         if _current(tx, name, attempt_id) is None:

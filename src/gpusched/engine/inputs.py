@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gpusched.domain.events import AgentReport
+from gpusched.domain.events import AgentReport, HealthReport
 from gpusched.domain.identity import Principal
 from gpusched.domain.ids import AttemptId, JobId, NodeName, RequestId
 from gpusched.domain.job_spec import JobSpec
@@ -89,8 +89,18 @@ class ResumeNode:
 
 
 JobRequest = CancelJob | HoldJob | ReleaseJob | RequeueJob
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResetBreaker:
+    """Let policy take nodes out of service again."""
+
+    who: Principal
+    request_id: RequestId
+
+
 NodeRequest = CordonNode | DrainNode | ResumeNode
-Request = Submit | JobRequest | NodeRequest
+Request = Submit | JobRequest | NodeRequest | ResetBreaker
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +146,14 @@ class Reported:
     """A fact from an agent, perhaps not for the first time."""
 
     node: NodeName
-    fact: AgentReport
+    fact: AgentReport | HealthReport
+
+
+@dataclass(frozen=True, slots=True)
+class HealthDue:
+    """A finding of the node has waited long enough for others that would explain it."""
+
+    node: NodeName
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +165,20 @@ class CommandAcknowledged:
 
 
 @dataclass(frozen=True, slots=True)
+class DelayPassed:
+    """A job has waited long enough before its next attempt."""
+
+    job_id: JobId
+
+
+@dataclass(frozen=True, slots=True)
 class GangStalled:
     """No rank of an attempt shows work any more; the others seem to wait for ``global_rank``."""
 
     attempt_id: AttemptId
     node: NodeName
     global_rank: int
-    quiet_s: float
+    quiet_s: int
     evidence: str
 
 
@@ -171,6 +195,8 @@ Fact = (
     | LeaseEnded
     | NodeHeard
     | DrainDeadlinePassed
+    | HealthDue
+    | DelayPassed
     | GangStalled
     | GangMoves
     | Reported

@@ -13,11 +13,11 @@ from gpusched.domain.events import (
     Event,
     JobAllocated,
     JobEnded,
-    JobHeld,
-    JobRequeued,
     JobStalled,
     NodeDrained,
     NodeDrainStarted,
+    NodeFaulted,
+    RepairStarted,
     TaskFailed,
     TasksEnded,
 )
@@ -26,11 +26,10 @@ from gpusched.domain.job import Attempt, Job, TaskExit
 from gpusched.domain.job_spec import StallAction
 from gpusched.domain.job_state import INFRASTRUCTURE_REASONS, EndReason, terminal_state
 from gpusched.domain.node import Schedulability
+from gpusched.engine.health import health_consequences, repair_order, repairs
+from gpusched.engine.restarts import next_try
 from gpusched.engine.state import ClusterState
 from gpusched.launch.plan import make_launch_plan
-
-ATTEMPTS_MAX = 5
-"""After this many attempts ended by infrastructure the job is held: Slurm's MaxBatchRequeue."""
 
 
 def react(state: ClusterState, event: Event, cluster: str) -> tuple[Command, ...]:
@@ -66,6 +65,8 @@ def react(state: ClusterState, event: Event, cluster: str) -> tuple[Command, ...
                 for node in attempt.node_names
                 if node not in attempt.nodes_ended
             )
+        case RepairStarted():
+            return (repair_order(event.node, event.repair),)
         case _:
             return ()
 
@@ -78,16 +79,17 @@ def consequences(state: ClusterState, event: Event) -> tuple[Event, ...]:
             detail = _describe(event.exit, event.node, event.last_lines)
             return _stopping(event, attempt, EndReason.RANK_FAILED, detail, event.exit.shell_code)
         case TasksEnded():
-            return _after_tasks_ended(state, event)
+            return (*_faults(state, event), *_after_tasks_ended(state, event))
         case JobStalled():
             return _after_stall(state.jobs[event.job_id], event)
         case AttemptEnded():
             job = state.jobs[event.job_id]
-            return (*_after_attempt(job, event), *_drained(state, _attempt(job).node_names))
+            names = _attempt(job).node_names
+            return (*_after_attempt(job, event), *(_drained(state, names) or repairs(state, names)))
         case NodeDrainStarted():
             return _drained(state, (event.node,))
         case _:
-            return ()
+            return health_consequences(state, event)
 
 
 def _attempt(job: Job) -> Attempt:
@@ -114,6 +116,12 @@ def _stopping(
             exit_code=exit_code,
         ),
     )
+
+
+def _faults(state: ClusterState, event: TasksEnded) -> tuple[Event, ...]:
+    if event.cause not in INFRASTRUCTURE_REASONS or event.node not in state.nodes:
+        return ()
+    return (NodeFaulted(node=event.node, job_id=event.job_id, epoch=event.epoch, reason=event.cause),)
 
 
 def _after_tasks_ended(state: ClusterState, event: TasksEnded) -> tuple[Event, ...]:
@@ -145,16 +153,26 @@ def _after_tasks_ended(state: ClusterState, event: TasksEnded) -> tuple[Event, .
 def _after_stall(job: Job, event: JobStalled) -> tuple[Event, ...]:
     if job.spec.stall_policy.action is not StallAction.REQUEUE:
         return ()
-    return _stopping(event, _attempt(job), EndReason.STALLED, event.evidence, None)
+    attempt = _attempt(job)
+    if attempt.stop_reason is not None:
+        return ()
+    return (
+        AttemptStopping(
+            job_id=event.job_id,
+            epoch=event.epoch,
+            reason=EndReason.STALLED,
+            detail=event.evidence,
+            by=None,
+            exit_code=None,
+            node=event.node,
+        ),
+    )
 
 
 def _after_attempt(job: Job, event: AttemptEnded) -> tuple[Event, ...]:
-    restartable = job.spec.requeue and event.reason in INFRASTRUCTURE_REASONS
-    if event.reason is EndReason.REQUEUED or restartable:
-        requeued = JobRequeued(job_id=job.job_id, epoch=event.epoch)
-        if restartable and event.epoch >= ATTEMPTS_MAX:
-            return (requeued, JobHeld(job_id=job.job_id, by="gpusched: too many lost attempts"))
-        return (requeued,)
+    again = next_try(job, event)
+    if again:
+        return again
     ended = JobEnded(
         job_id=job.job_id,
         state=terminal_state(event.reason),

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 
 from gpusched.domain.ids import NodeName
 from gpusched.domain.node import Node
-from gpusched.engine.inputs import DrainDeadlinePassed, Fact, LeaseEnded, NodeHeard, NodeSilent
+from gpusched.engine.inputs import DrainDeadlinePassed, Fact, HealthDue, LeaseEnded, NodeHeard, NodeSilent
+from gpusched.policy.health import CORRELATION_US
 
 CLOCK_DRIFT = 0.01
 """How much faster the head's clock may run than a node's: far more than any working oscillator drifts."""
@@ -48,4 +49,9 @@ class Liveness:
                 facts.append(LeaseEnded(node.name, silent_us / 1e6))
             if node.drain_deadline_us is not None and wall_us >= node.drain_deadline_us:
                 facts.append(DrainDeadlinePassed(node.name))
+            if any(
+                finding.action is None and wall_us - finding.since_us >= CORRELATION_US
+                for finding in node.health.findings
+            ):
+                facts.append(HealthDue(node.name))
         return tuple(facts)

@@ -20,7 +20,7 @@ from gpusched.domain.events import Recorded
 from gpusched.domain.ids import JobId, NodeName, RequestId
 from gpusched.domain.pulse import QuietRank
 from gpusched.engine.core import Engine, EngineSettings, Tick, is_urgent, subject_of
-from gpusched.engine.inputs import Fact, Request
+from gpusched.engine.inputs import DelayPassed, Fact, Request
 from gpusched.engine.liveness import Liveness
 from gpusched.engine.pace import CyclePace
 from gpusched.engine.ports import CommandSink, EventFeed, Loaded, RequestRecord, Store
@@ -111,6 +111,16 @@ class Loop:
         """Note a sign of life of a node. Writes nothing."""
         self._liveness.heard(node, self.clock.monotonic_us())
 
+    async def in_store(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a call on the store's thread, between commits: for records that are no part of the log.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+        """
+        if self._store_down is not None:
+            raise self._store_down
+        return await self._in_thread(call, *args, **kwargs)
+
     def heard_quiet(self, node: NodeName, quiet: Iterable[QuietRank]) -> None:
         """Note which ranks of a node showed no work in its last heartbeat. Writes nothing."""
         self._stalls.heard(node, quiet)
@@ -149,7 +159,10 @@ class Loop:
                 wall_us=self.clock.now_us(),
             ):
                 self.tell(fact)
-            state = self._engine.state
+            state, now_us = self._engine.state, self.clock.now_us()
+            for job_id, until_us in state.delayed.items():
+                if now_us >= until_us:
+                    self.tell(DelayPassed(job_id))
             for fact in self._stalls.check(state.jobs[job_id] for job_id in state.running):
                 self.tell(fact)
             if self._told:

@@ -34,7 +34,7 @@ class PendingQueue:
     def add(self, job: Job) -> None:
         """Queue a job; one that is queued already stays where it is."""
         if job.job_id not in self._entries:
-            self._entries[job.job_id] = QueueEntry(job.job_id, job.spec)
+            self._entries[job.job_id] = QueueEntry(job.job_id, job.spec, job.failed_on)
             insort(self._keys, (job.spec.nice, job.job_id))
 
     def remove(self, job_id: JobId) -> None:

@@ -8,6 +8,7 @@ from gpusched.domain.check_spec import require_valid
 from gpusched.domain.errors import NotFound, NotPermitted, OverLimit, WrongState
 from gpusched.domain.events import (
     AttemptStopping,
+    BreakerReset,
     JobEnded,
     JobHeld,
     JobReleased,
@@ -15,7 +16,9 @@ from gpusched.domain.events import (
     NodeCordoned,
     NodeDrainStarted,
     NodeResumed,
+    OutagesEnded,
 )
+from gpusched.domain.health import BY_HEALTH
 from gpusched.domain.identity import Principal, Role
 from gpusched.domain.ids import JobId, NodeName
 from gpusched.domain.job import Job
@@ -31,6 +34,7 @@ from gpusched.engine.inputs import (
     ReleaseJob,
     Request,
     RequeueJob,
+    ResetBreaker,
     ResumeNode,
     Submit,
 )
@@ -55,6 +59,8 @@ def decide(tx: Transaction, request: Request) -> tuple[JobId, ...]:
             _change_job(tx, request)
         case CordonNode() | DrainNode() | ResumeNode():
             _change_node(tx, request)
+        case ResetBreaker():
+            _reset_breaker(tx, request)
         case _:
             assert_never(request)
     return ()
@@ -99,7 +105,7 @@ def _change_job(tx: Transaction, request: JobRequest) -> None:
         case HoldJob():
             if job.state is not JobState.PENDING:
                 raise WrongState(f"job {job.job_id} is {job.state}: only a pending job can be held")
-            if not job.is_held:
+            if not job.is_held or job.held_until_us is not None:
                 tx.record(JobHeld(job_id=job.job_id, by=by))
         case ReleaseJob():
             if not job.is_held:
@@ -150,7 +156,7 @@ def _change_node(tx: Transaction, request: NodeRequest) -> None:
     node, by = _node_of(tx.state, request.node), request.who.identity.user
     match request:
         case CordonNode():
-            if node.schedulability is Schedulability.OPEN:
+            if node.schedulability is Schedulability.OPEN or node.cordoned_by == BY_HEALTH:
                 tx.record(NodeCordoned(node=node.name, by=by, reason=request.reason))
         case DrainNode():
             wait_us = None if request.deadline_s is None else request.deadline_s * 1_000_000
@@ -163,9 +169,29 @@ def _change_node(tx: Transaction, request: NodeRequest) -> None:
                 )
             )
         case ResumeNode():
-            if node.schedulability is Schedulability.OPEN:
-                raise WrongState(f"node {node.name} is open for work already")
-            tx.record(NodeResumed(node=node.name, by=by))
+            _resume(tx, node, by)
+
+
+def _resume(tx: Transaction, node: Node, by: str) -> None:
+    """Open a node and everything on it, whatever policy thinks."""
+    outages = node.health.outages
+    if node.schedulability is Schedulability.OPEN and not outages:
+        raise WrongState(f"node {node.name} is open for work already")
+    if outages:
+        tx.record(OutagesEnded(node=node.name, outages=outages, by=by))
+    if tx.state.nodes[node.name].schedulability is not Schedulability.OPEN:
+        tx.record(NodeResumed(node=node.name, by=by))
+
+
+def _reset_breaker(tx: Transaction, request: ResetBreaker) -> None:
+    nodes = sorted(tx.state.nodes.values(), key=lambda node: node.name)
+    marked = [node.name for node in nodes if node.health.breaker_at_us is not None]
+    counted = [node.name for node in nodes if node.health.taken_out_at_us is not None]
+    if not marked:
+        raise WrongState("the breaker has not tripped: there is nothing to reset")
+    # The marked last: what was held back is looked at again once no mark is left.
+    for name in (*(name for name in counted if name not in marked), *marked):
+        tx.record(BreakerReset(node=name, by=request.who.identity.user))
 
 
 def _node_of(state: ClusterState, name: NodeName) -> Node:

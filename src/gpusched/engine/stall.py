@@ -82,7 +82,7 @@ def _judge(attempt_id: AttemptId, quiet: Sequence[_Seen], after_s: int, ranks: i
         attempt_id=attempt_id,
         node=culprit.node,
         global_rank=culprit.rank.global_rank,
-        quiet_s=culprit.rank.quiet_s,
+        quiet_s=round(culprit.rank.quiet_s),
         evidence=_evidence(culprit, why, len(quiet), ranks),
     )
 

@@ -14,6 +14,7 @@ from gpusched.domain.events import (
     AttemptEnded,
     AttemptStopping,
     Event,
+    HealthEvent,
     JobAllocated,
     JobEnded,
     JobHeld,
@@ -35,14 +36,17 @@ from gpusched.domain.events import (
     TasksEnded,
     TasksStarted,
 )
+from gpusched.domain.health import HealthRules
 from gpusched.domain.ids import JobId, NodeName
 from gpusched.domain.job import Attempt, Job, Stall
 from gpusched.domain.job_spec import JobSpec
-from gpusched.domain.job_state import JobState, next_state
+from gpusched.domain.job_state import INFRASTRUCTURE_REASONS, JobState, next_state
 from gpusched.domain.node import Node, Schedulability
 from gpusched.domain.partition import Partitions
 from gpusched.domain.topology import Topology
+from gpusched.engine import restarts
 from gpusched.engine.demand import Demand
+from gpusched.engine.health_fold import health_after, rebooted, with_fault
 from gpusched.engine.queue import PendingQueue
 from gpusched.placement.placement import Counts, NodePlacement
 from gpusched.placement.request import counters_of
@@ -58,6 +62,7 @@ class ClusterState:
 
     partitions: Partitions = field(default_factory=Partitions)
     topology: Topology = field(default_factory=Topology)
+    health_rules: HealthRules = field(default_factory=HealthRules)
     licenses: Counts = ()  # that the cluster has
     jobs: dict[JobId, Job] = field(default_factory=dict)
     nodes: dict[NodeName, Node] = field(default_factory=dict)
@@ -65,9 +70,11 @@ class ClusterState:
     demand: Demand = field(default_factory=Demand)
     running: dict[JobId, RunningEntry] = field(default_factory=dict)
     jobs_on: dict[NodeName, set[JobId]] = field(default_factory=dict)
+    delayed: dict[JobId, int] = field(default_factory=dict)  # held jobs that the head releases, and when
     leased_ports: set[tuple[str, int]] = field(default_factory=set)  # (address, port)
     next_job_id: JobId = FIRST_JOB_ID
     last_seq: int = 0
+    at_us: int = 0  # of the last event
     generation: int = 0  # of the cluster: nodes and what is free on them
     queue_version: int = 0  # of the queue: a cycle without either change finds nothing new
     _snapshot: ClusterSnapshot | None = None
@@ -103,9 +110,10 @@ class ClusterState:
         snapshot.take(left)
 
     def _still_there(self, part: NodePlacement) -> NodePlacement:
-        """What of a grant exists in its node's present facts: a lost card stays granted, not placed."""
-        facts = self.nodes[part.node].facts
-        fitted, cpu_ids = {device.uuid for device in facts.devices}, set(facts.cpu_ids)
+        """What of a grant is in service: a card that is lost or out stays granted, not placed."""
+        node = self.nodes[part.node]
+        fitted = {device.uuid for device in node.facts.devices} - node.health.devices_out
+        cpu_ids = set(node.facts.cpu_ids)
         return replace(
             part,
             devices=tuple(uuid for uuid in part.devices if uuid in fitted),
@@ -118,6 +126,7 @@ class ClusterState:
         partitions: Partitions,
         *,
         topology: Topology | None = None,
+        health_rules: HealthRules | None = None,
         licenses: Counts = (),
         jobs: Iterable[Job] = (),
         nodes: Iterable[Node] = (),
@@ -129,6 +138,7 @@ class ClusterState:
         state = cls(
             partitions=partitions,
             topology=topology or Topology(),
+            health_rules=health_rules or HealthRules(),
             licenses=licenses,
             next_job_id=next_job_id,
             last_seq=last_seq,
@@ -138,11 +148,19 @@ class ClusterState:
         for job in jobs:
             state.jobs[job.job_id] = job
             if job.state is JobState.PENDING:
+                state.note_delay(job)
                 if not job.is_held:
                     state.queue.add(job)
             else:
                 state.hold_resources(job)
         return state
+
+    def note_delay(self, job: Job) -> None:
+        """Note when the head is to release a job, if it is."""
+        if job.held_until_us is None:
+            self.delayed.pop(job.job_id, None)
+        else:
+            self.delayed[job.job_id] = job.held_until_us
 
     def hold_resources(self, job: Job) -> None:
         """Note what a started job holds. ``job.attempt`` must be set."""
@@ -210,7 +228,7 @@ def apply(state: ClusterState, recorded: Recorded) -> Job | Node:
     Raises:
         InvalidTransition: The event asks for a move that no job can make: a bug.
     """
-    state.last_seq = recorded.seq
+    state.last_seq, state.at_us = recorded.seq, recorded.at_us
     event = recorded.event
     if isinstance(event, NodeEvent):
         node = _node_after(state.nodes.get(event.node), event, recorded.at_us)
@@ -230,26 +248,42 @@ def _node_after(node: Node | None, event: NodeEvent, at_us: int) -> Node:
     if isinstance(event, NodeJoined):
         if node is None:
             return Node(facts=event.facts, joined_at_us=at_us)
-        return replace(node, facts=event.facts)
+        is_same_boot = event.facts.boot_id == node.facts.boot_id
+        return replace(node, facts=event.facts, health=node.health if is_same_boot else rebooted(node.health))
     assert node is not None, f"{type(event).__name__} of {event.node}, which never joined"
+    if isinstance(event, HealthEvent):
+        return replace(node, health=health_after(node.health, event, at_us))
     match event:
         case NodeLost():
-            return replace(node, reachable=False, lost_at_us=at_us)
+            return replace(node, reachable=False, lost_at_us=at_us, health=with_fault(node.health, at_us))
         case NodeReturned():
             return replace(node, reachable=True, lost_at_us=None)
         case NodeCordoned():
-            return replace(node, schedulability=Schedulability.CORDONED, reason=event.reason)
+            return replace(
+                node,
+                schedulability=Schedulability.CORDONED,
+                reason=event.reason,
+                cordoned_by=event.by,
+                drain_deadline_us=None,
+            )
         case NodeDrainStarted():
             return replace(
                 node,
                 schedulability=Schedulability.DRAINING,
                 reason=event.reason,
+                cordoned_by=event.by,
                 drain_deadline_us=event.deadline_us,
             )
         case NodeDrained():
             return replace(node, schedulability=Schedulability.DRAINED, drain_deadline_us=None)
         case NodeResumed():
-            return replace(node, schedulability=Schedulability.OPEN, reason=None, drain_deadline_us=None)
+            return replace(
+                node,
+                schedulability=Schedulability.OPEN,
+                reason=None,
+                cordoned_by=None,
+                drain_deadline_us=None,
+            )
         case _:
             assert_never(event)
 
@@ -273,10 +307,12 @@ def _submit(state: ClusterState, event: JobSubmitted, at_us: int) -> None:
 def _apply_to_job(state: ClusterState, job: Job, event: Event, at_us: int) -> None:
     match event:
         case JobHeld():
-            state.jobs[job.job_id] = replace(job, is_held=True)
+            state.jobs[job.job_id] = job = restarts.held(job, event, at_us)
+            state.note_delay(job)
             _dequeue(state, job)
         case JobReleased():
-            state.jobs[job.job_id] = job = replace(job, is_held=False)
+            state.jobs[job.job_id] = job = restarts.released(job, event)
+            state.note_delay(job)
             _enqueue(state, job)
         case JobAllocated():
             _allocate(state, job, event)
@@ -287,11 +323,15 @@ def _apply_to_job(state: ClusterState, job: Job, event: Event, at_us: int) -> No
             _end_attempt(state, job, event, at_us)
         case JobRequeued():
             state.jobs[job.job_id] = job = replace(
-                job, state=next_state(job.state, JobState.PENDING), started_at_us=None, ended_at_us=None
+                restarts.counted(job),
+                state=next_state(job.state, JobState.PENDING),
+                started_at_us=None,
+                ended_at_us=None,
             )
             _enqueue(state, job)
         case JobEnded():
             next_state(job.state, event.state)
+            state.delayed.pop(job.job_id, None)
             _dequeue(state, job)
             state.jobs[job.job_id] = replace(
                 job,
@@ -357,6 +397,7 @@ def _attempt_progress(
                 stop_by=event.by,
                 exit_code=event.exit_code,
             )
+            job = _blamed(job, event.node)
             if job.state is not JobState.COMPLETING:
                 job = replace(job, state=next_state(job.state, JobState.COMPLETING))
         case TasksStarted():
@@ -366,16 +407,24 @@ def _attempt_progress(
                 job = replace(job, state=JobState.RUNNING)
         case TasksEnded():
             attempt = replace(attempt, nodes_ended=attempt.nodes_ended | {event.node})
+            if event.cause in INFRASTRUCTURE_REASONS:
+                job = _blamed(job, event.node)
             if attempt.nodes_ended.issuperset(attempt.node_names) and job.state is not JobState.COMPLETING:
                 job = replace(job, state=next_state(job.state, JobState.COMPLETING))
     return replace(job, attempt=attempt)
+
+
+def _blamed(job: Job, node: NodeName | None) -> Job:
+    if node is None or node in job.failed_on:
+        return job
+    return replace(job, failed_on=(*job.failed_on, node))
 
 
 def _end_attempt(state: ClusterState, job: Job, event: AttemptEnded, at_us: int) -> None:
     assert job.attempt is not None
     state.free_resources(job)
     state.jobs[job.job_id] = replace(
-        job,
+        restarts.forgiven(job, at_us),
         attempt=replace(
             job.attempt,
             stop_reason=event.reason,

@@ -47,7 +47,8 @@ class Transaction:
                 self._nodes[subject.name] = subject
             for command in react(self.state, fact, self._cluster):
                 self.order(command)
-            waiting.extend(consequences(self.state, fact))
+            # What follows comes before what else was decided earlier, so that each decision sees the last.
+            waiting.extendleft(reversed(consequences(self.state, fact)))
 
     def order(self, command: Command) -> None:
         """Queue a command in the outbox."""

@@ -29,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gpusched.domain.allocation import GrantedDevice
-from gpusched.domain.job_spec import JobSpec, Launcher
+from gpusched.domain.job_spec import Launcher
 from gpusched.launch.attempt import AttemptContext
 from gpusched.launch.ranks import Task, devices_by_local_rank
 from gpusched.launch.slurm import slurm_variables
@@ -55,17 +55,18 @@ def task_environment(context: AttemptContext, task: Task) -> tuple[tuple[str, st
         **slurm_variables(context, task),
         **_gpusched_variables(context, task),
     }
-    return tuple(sorted((_defaults(context.spec, task) | dict(context.spec.env) | decided).items()))
+    return tuple(sorted((_defaults(context, task) | dict(context.spec.env) | decided).items()))
 
 
-def _defaults(spec: JobSpec, task: Task) -> dict[str, str]:
+def _defaults(context: AttemptContext, task: Task) -> dict[str, str]:
     variables = {
         "PATH": PATH_DEFAULT,
         "LANG": "C.UTF-8",
         "TMPDIR": "/tmp",  # noqa: S108 (the system's own default, said aloud)
         "PYTHONUNBUFFERED": "1",  # or the log of a quiet rank lags by 8 KiB
-        "OMP_NUM_THREADS": str(spec.cpus_per_task),
+        "OMP_NUM_THREADS": str(context.spec.cpus_per_task),
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        "GPUSCHED_CHECKPOINT_DIR": f"{context.spec.workdir.rstrip('/')}/checkpoints/{context.job_id}",
     }
     if task.part.interface is not None:
         # "=" makes NCCL match the whole name; alone, "eth1" would match eth10 too (NCCL

@@ -35,10 +35,10 @@ class Room:
 
     @classmethod
     def empty(cls, inventory: Inventory) -> Room:
-        """All that the nodes have."""
+        """All that the nodes have in service."""
         return cls(
             inventory,
-            inventory.gpus_by_class,
+            inventory.gpus_in_service,
             inventory.cpus_total,
             inventory.memory_total,
             inventory.milli_total,

@@ -14,7 +14,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from gpusched.placement.inventory import DeviceShape, IntColumn
+from gpusched.placement.inventory import DeviceShape
 
 EXACT_MAX = 16
 """Candidates up to which every subset is looked at."""
@@ -43,19 +43,6 @@ def choose_devices(shape: DeviceShape, free: tuple[int, ...], count: int) -> tup
         subsets = _all_subsets(len(free), count) if len(free) <= EXACT_MAX else _grown(shape, free, count)
         candidates = candidates[subsets[_best_subset(shape, candidates, subsets)]]
     return _rank_order(shape, candidates.tolist())
-
-
-def fullest_device(milli_free: IntColumn, candidates: IntColumn) -> int:
-    """Choose the device with the least free, so that the emptier ones stay for larger shares.
-
-    Args:
-        milli_free: (G,) thousandths free of each device of the node.
-        candidates: (M,) columns to choose from, ascending, at least one.
-
-    Returns:
-        A column; of equal ones the lowest.
-    """
-    return int(candidates[milli_free[candidates].argmin()])
 
 
 @lru_cache(maxsize=65536)

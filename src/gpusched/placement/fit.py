@@ -55,6 +55,9 @@ def fit_empty(inventory: Inventory, request: NodeRequest) -> BoolColumn:
     if (known := inventory.masks.get(request)) is not None:
         return known
     mask = fit_fitted(inventory, request) & inventory.reachable & inventory.open
+    if request.gpus > 0:
+        have = roomy_gpus(inventory, request, inventory.gpus_in_service, inventory.milli_total)
+        mask &= have >= request.gpus
     inventory.remember_mask(request, mask)
     return mask
 

@@ -8,15 +8,16 @@ import numpy as np
 
 from gpusched.domain.errors import InsufficientResources, Rejected
 from gpusched.domain.job_spec import JobSpec
+from gpusched.domain.node import WHOLE_MILLI
 from gpusched.placement.describe import counted
-from gpusched.placement.devices import choose_cpus, choose_devices, fullest_device
+from gpusched.placement.devices import choose_cpus, choose_devices
 from gpusched.placement.domains import Shortfall
 from gpusched.placement.fit import fit_empty, fit_fitted, fit_now
 from gpusched.placement.inventory import BoolColumn, IntColumn
 from gpusched.placement.licenses import check_licenses, say_short_licenses
 from gpusched.placement.placement import NodePlacement, Placement
 from gpusched.placement.request import NodeRequest, node_request
-from gpusched.placement.score import best, node_keys
+from gpusched.placement.score import best
 from gpusched.placement.snapshot import ClusterSnapshot
 from gpusched.placement.topology import check_room, choose_nodes, gang_ask, leaf_key, wishes_in_words
 from gpusched.placement.tree import in_rank_order, ring_cost
@@ -52,7 +53,7 @@ def could_fit(snapshot: ClusterSnapshot, spec: JobSpec) -> bool:
 def place(snapshot: ClusterSnapshot, spec: JobSpec, *, avoid: BoolColumn | None = None) -> Placement:
     """Choose the nodes, devices and CPUs of a whole gang; the snapshot stays as it is.
 
-    The best-scored nodes win (``score.node_keys``), ties go to the first name: equal inputs give
+    The best-scored nodes win (``packing.Packing``), ties go to the first name: equal inputs give
     equal placements. Whenever enough nodes fit, a placement is found. What a job wishes of the
     topology goes before the score (``topology.choose_nodes``).
 
@@ -98,6 +99,19 @@ def find(snapshot: ClusterSnapshot, spec: JobSpec, *, avoid: BoolColumn | None =
     )
 
 
+def place_part(snapshot: ClusterSnapshot, request: NodeRequest) -> tuple[int, tuple[int, ...]] | None:
+    """Choose the node and the devices of one part, as ``place`` does for a job of one node without wishes.
+
+    Returns:
+        Its row and its device columns; None if no node can hold it now.
+    """
+    candidates = _candidates(snapshot, request, None)
+    if not len(candidates):
+        return None
+    node = int(candidates[best(_keys(snapshot, request, candidates), 1)[0]])
+    return node, _devices(snapshot, request, node)
+
+
 def _candidates(snapshot: ClusterSnapshot, request: NodeRequest, avoid: BoolColumn | None) -> IntColumn:
     mask = fit_now(snapshot, request)
     return np.flatnonzero(mask if avoid is None else mask & ~avoid)
@@ -105,22 +119,27 @@ def _candidates(snapshot: ClusterSnapshot, request: NodeRequest, avoid: BoolColu
 
 def _choose(snapshot: ClusterSnapshot, spec: JobSpec, candidates: IntColumn) -> IntColumn | Shortfall:
     tree = snapshot.inventory.tree
-    keys = node_keys(snapshot, node_request(spec), candidates)
-    if tree.levels:
-        is_idle = snapshot.gpus_free == snapshot.inventory.gpus_total
-        keys.append(leaf_key(tree, is_idle, candidates))
+    keys = _keys(snapshot, node_request(spec), candidates)
     ask = gang_ask(tree, spec)
     if ask is None:
         return candidates[best(keys, spec.nodes)]
     return choose_nodes(tree, ask, candidates, keys)
 
 
+def _keys(snapshot: ClusterSnapshot, request: NodeRequest, candidates: IntColumn) -> list[IntColumn]:
+    """By what nodes are chosen, in order of weight: each (M,), higher is better."""
+    tree = snapshot.inventory.tree
+    keys = [snapshot.scores.of(snapshot, request, candidates)]
+    if tree.levels:
+        is_idle = snapshot.gpus_free == snapshot.inventory.gpus_total
+        keys.append(leaf_key(tree, is_idle, candidates))
+    return keys
+
+
 def _part(snapshot: ClusterSnapshot, request: NodeRequest, node: int) -> NodePlacement:
     inventory = snapshot.inventory
     shape = inventory.shapes[node]
-    columns: tuple[int, ...] = ()
-    if request.gpus > 0:
-        columns = _devices(snapshot, request, node)
+    columns = _devices(snapshot, request, node)
     near = tuple(shape.near_cpus[column] for column in columns)
     return NodePlacement(
         node=inventory.names[node],
@@ -133,13 +152,13 @@ def _part(snapshot: ClusterSnapshot, request: NodeRequest, node: int) -> NodePla
 
 
 def _devices(snapshot: ClusterSnapshot, request: NodeRequest, node: int) -> tuple[int, ...]:
+    if request.gpus == 0:
+        return ()
+    if request.is_part:
+        return (snapshot.scores.device(snapshot, request, node),)
     inventory, milli = snapshot.inventory, snapshot.milli_free[node]
     classes = inventory.device_class[node]
-    suits = inventory.matching_classes(request)[classes] & (milli >= request.gpu_milli)
-    if request.is_part:
-        if snapshot.scores.mix.wants_gpus:
-            return (snapshot.scores.value.device(snapshot, request, node),)
-        return (fullest_device(milli, np.flatnonzero(suits)),)
+    suits = inventory.matching_classes(request)[classes] & (milli == WHOLE_MILLI)
     unshared = suits & ~inventory.shareable_classes[classes]
     if np.count_nonzero(unshared) >= request.gpus:  # leave what can be shared to those who share
         suits = unshared

@@ -69,7 +69,7 @@ def hold(inventory: Inventory, parts: Iterable[NodePlacement], licenses: Counts 
 def give_back(snapshot: ClusterSnapshot, holdings: Sequence[Holding]) -> None:
     """Free what ``holdings`` hold. O(N·G + P + K), and O(1) per holding.
 
-    What is free already stays so, and nothing gets more than it has.
+    What is free already stays so, nothing gets more than it has, and a device that is out stays so.
     """
     if not holdings:
         return

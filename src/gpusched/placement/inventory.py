@@ -83,9 +83,11 @@ class Inventory:
     device_class: NDArray[np.int64]  # (N, G); C where there is no device
     gpus_by_class: IntColumn  # (C, N)
     gpus_total: IntColumn  # (N,)
-    milli_total: IntColumn  # (N, G) 1000 for each device, 0 where there is none
+    gpus_in_service: IntColumn  # (C, N) those that are not out
+    milli_total: IntColumn  # (N, G) 1000 for each device, 0 where there is none or it is out
     cpu_bits: tuple[int, ...]  # per node, schedulable CPUs
     cpus_total: IntColumn  # (N,)
+    cpus_most: int  # of one node
     memory_total: IntColumn  # (N,) bytes
     counters: tuple[str, ...]  # (K,) names, see ``request.counters_of``
     counters_total: IntColumn  # (K, N)
@@ -132,10 +134,9 @@ def build_inventory(
     facts = [node.facts for node in known]
     names = tuple(node.name for node in known)
     classes, device_class = _classify([f.devices for f in facts])
+    in_service = _in_service(known, device_class < len(classes))
+    gpus_by_class = _count_by_class(device_class, len(classes))
     counters, counters_total = _count(facts)
-    gpus_by_class = np.array(
-        [(device_class == number).sum(axis=1) for number in range(len(classes))], dtype=np.int64
-    ).reshape(len(classes), len(names))
     return Inventory(
         names=names,
         index={name: position for position, name in enumerate(names)},
@@ -150,10 +151,12 @@ def build_inventory(
         shapes=tuple(_shape_of(f) for f in facts),
         device_class=device_class,
         gpus_by_class=gpus_by_class,
-        milli_total=np.where(device_class < len(classes), WHOLE_MILLI, 0),
+        milli_total=np.where(in_service, WHOLE_MILLI, 0),
         gpus_total=np.array([len(f.devices) for f in facts], dtype=np.int64),
+        gpus_in_service=_count_by_class(np.where(in_service, device_class, len(classes)), len(classes)),
         cpu_bits=tuple(cpu_set(f.cpu_ids) for f in facts),
         cpus_total=np.array([len(f.cpu_ids) for f in facts], dtype=np.int64),
+        cpus_most=max((len(f.cpu_ids) for f in facts), default=0),
         memory_total=np.array([f.memory_bytes for f in facts], dtype=np.int64),
         counters=counters,
         counters_total=counters_total,
@@ -162,6 +165,21 @@ def build_inventory(
         open=np.array([node.schedulability is Schedulability.OPEN for node in known], dtype=bool),
         tree=_tree(topology.place({f.name: dict(f.labels) for f in facts}), names),
     )
+
+
+def _count_by_class(device_class: NDArray[np.int64], classes: int) -> IntColumn:
+    counts = [(device_class == number).sum(axis=1) for number in range(classes)]
+    return np.array(counts, dtype=np.int64).reshape(classes, len(device_class))
+
+
+def _in_service(nodes: Sequence[Node], fitted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(N, G) the fitted devices but for those that are out."""
+    in_service = fitted.copy()
+    for row, node in enumerate(nodes):
+        if out := node.health.devices_out:
+            for column, device in enumerate(node.facts.devices):
+                in_service[row, column] &= device.uuid not in out
+    return in_service
 
 
 @lru_cache(maxsize=4)

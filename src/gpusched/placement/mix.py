@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from gpusched.placement.request import NodeRequest
 
@@ -46,6 +47,7 @@ class RequestMix:
 NOTHING_KNOWN = RequestMix()
 
 
+@lru_cache(maxsize=4096)
 def shape_of(request: NodeRequest) -> NodeRequest:
     """Leave out what says nothing about the use of a free GPU: memory, counters, and where a job may be."""
     return replace(request, memory_bytes=0, counters=(), partition=None, nodelist=(), exclude=())

@@ -34,7 +34,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,27 +42,42 @@ from gpusched.domain.node import WHOLE_MILLI
 from gpusched.placement.inventory import BoolColumn, IntColumn, Inventory
 from gpusched.placement.mix import RequestMix
 from gpusched.placement.request import NodeRequest
+from gpusched.placement.score import FreeColumns, fullness, fullness_span
 
 PATIENCE = 0.01
 FINALITY = 2.0
-QUANTA = 1_000_000
+QUANTA = 10_000
+PRESSURE_MAX = 1_000.0  # beyond it a model is as scarce as can be, and a score would not fit in 64 bits
 
 FloatColumn = NDArray[np.float64]
 Wanted = Sequence[tuple[NodeRequest, float]]
 
 
-class FreeColumns(Protocol):
-    """What of N nodes is free; ``ClusterSnapshot`` is one.
+class Packing:
+    """How nodes are chosen: by what they leave to the usual mix, and among equals the fullest."""
 
-    Attributes:
-        milli_free: (N, G) thousandths of every device.
-        cpus_free: (N,)
-        stamps: (N,) a number that a row gets anew with every change: equal stamps, equal rows.
-    """
+    __slots__ = ("_future", "_inventory", "_mix")
 
-    milli_free: IntColumn
-    cpus_free: IntColumn
-    stamps: IntColumn
+    def __init__(self, inventory: Inventory, mix: RequestMix) -> None:
+        self._inventory, self._mix = inventory, mix
+        self._future: FutureValue | None = None  # tabulated when it is first asked
+
+    def score(self, free: FreeColumns, request: NodeRequest, rows: IntColumn) -> IntColumn:
+        """Score (M,) nodes on all of which ``request`` fits: whole numbers, higher is better."""
+        score = fullness(self._inventory, free, request, rows)
+        if self._mix.wants_gpus:
+            score += self._value.growth(free, request, rows) * fullness_span(self._inventory)
+        return score
+
+    def device(self, free: FreeColumns, request: NodeRequest, row: int) -> int:
+        """Choose the GPU of a node for a part of one that fits there, as ``FutureValue.device``."""
+        return self._value.device(free, request, row)
+
+    @property
+    def _value(self) -> FutureValue:
+        if self._future is None:
+            self._future = FutureValue(self._inventory, self._mix)
+        return self._future
 
 
 class FutureValue:
@@ -134,11 +148,11 @@ class FutureValue:
         elif request.gpus:
             copies -= request.gpus * self._copies_of[WHOLE_MILLI]
             stranded -= request.gpus * self._leftovers(rows, cpus, np.full((1, 1), WHOLE_MILLI))[:, 0]
-        idle = gpu.sum(axis=1) - request.gpus * request.gpu_milli
+        idle = gpu.sum(axis=1) - request.total_milli
         return (self._of(rows, cpus, copies, idle, stranded) - self._value[rows]).astype(np.int64)
 
     def device(self, free: FreeColumns, request: NodeRequest, row: int) -> int:
-        """Choose the GPU of a node for a part of one that fits there; of equally good ones the first."""
+        """Choose the GPU of a node for a part of one that fits there: of equally good ones the fullest."""
         rows = np.array([row])
         gpu, cpus = free.milli_free[rows], free.cpus_free[rows] - request.cpus
         return int(self._least_growth(request, rows, cpus, gpu)[1][0])
@@ -173,17 +187,17 @@ class FutureValue:
         left = gpu - request.gpu_milli
         growth = self._leftovers(rows, cpus, np.maximum(left, 0)) - self._leftovers(rows, cpus, gpu)
         will_do = _will_do(self._inventory, request)[self._inventory.device_class[rows]]
-        growth[(left < 0) | ~will_do] = np.inf
-        device = growth.argmin(axis=1)
+        order = np.where((left >= 0) & will_do, growth * (WHOLE_MILLI + 1) + gpu, np.inf)
+        device = order.argmin(axis=1)
         return growth[np.arange(len(rows)), device], device
 
 
 def kinds(inventory: Inventory) -> IntColumn:
-    """(N,) class of each node's GPUs, of its first one where they differ; C for a node without."""
-    if not inventory.device_class.shape[1]:
-        return np.full(len(inventory.names), len(inventory.classes))
-    first: IntColumn = inventory.device_class[:, 0]
-    return first
+    """(N,) class of most of each node's GPUs, the first of equally many; C for a node without."""
+    if not inventory.classes:
+        return np.zeros(len(inventory.names), dtype=np.int64)
+    most: IntColumn = inventory.gpus_by_class.argmax(axis=0)
+    return np.where(inventory.gpus_total > 0, most, len(inventory.classes))
 
 
 def leftover_table(inventory: Inventory, wanted: Wanted, steps: IntColumn) -> NDArray[np.float64]:
@@ -232,7 +246,7 @@ def model_pressure(inventory: Inventory, wanted: Wanted) -> FloatColumn:
         will_do = _will_do(inventory, shape)
         if (able := supply[will_do].sum()) > 0:
             pressure[will_do] += part * supply.sum() / able
-    return pressure
+    return np.minimum(pressure, PRESSURE_MAX)
 
 
 def _weights(
@@ -242,15 +256,15 @@ def _weights(
     everything = sum(share for _, share in wanted)
     for shape, share in wanted:
         column = pairs.index((shape.cpus, shape.gpu_milli, shape.gpus))
-        weight[_will_do(inventory, shape), column] += share / everything * shape.gpus * shape.gpu_milli
+        weight[_will_do(inventory, shape), column] += share / everything * shape.total_milli
     return weight
 
 
 def _by_demand(wanted: Wanted) -> Iterator[tuple[NodeRequest, float]]:
     """Shapes and what each asks for of all that is asked for."""
-    everything = sum(share * shape.gpus * shape.gpu_milli for shape, share in wanted)
+    everything = sum(share * shape.total_milli for shape, share in wanted)
     for shape, share in wanted:
-        yield shape, share * shape.gpus * shape.gpu_milli / everything
+        yield shape, share * shape.total_milli / everything
 
 
 def _will_do(inventory: Inventory, shape: NodeRequest) -> BoolColumn:

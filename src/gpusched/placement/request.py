@@ -38,6 +38,11 @@ class NodeRequest:
         """Whether it wants a part of one GPU."""
         return self.gpus > 0 and self.gpu_milli < WHOLE_MILLI
 
+    @property
+    def total_milli(self) -> int:
+        """Thousandths of devices that it holds on a node."""
+        return self.gpus * self.gpu_milli
+
 
 def node_request(spec: JobSpec) -> NodeRequest:
     """Reduce a spec to what each of its ``spec.nodes`` nodes must give."""
@@ -89,6 +94,8 @@ def counters_of(disk_bytes: int, gres: Counts) -> Counts:
 def is_model_match(wanted: str, model: str) -> bool:
     """Tell whether every word of ``wanted`` is a word of ``model``, whatever the case.
 
-    "H100" fits "NVIDIA H100 80GB HBM3"; "A10" does not fit "NVIDIA A100-SXM4-80GB".
+    "H100" fits "NVIDIA H100 80GB HBM3"; "A10" does not fit "NVIDIA A100-SXM4-80GB". Alternatives are
+    separated by "|": "A100|H100" fits both.
     """
-    return set(_WORD.findall(wanted.lower())) <= set(_WORD.findall(model.lower()))
+    words = set(_WORD.findall(model.lower()))
+    return any(set(_WORD.findall(alternative)) <= words for alternative in wanted.lower().split("|"))

@@ -12,9 +12,10 @@ from gpusched.domain.ids import DeviceUuid, NodeName
 from gpusched.domain.node import WHOLE_MILLI, Node
 from gpusched.domain.partition import Partitions
 from gpusched.domain.topology import Topology
-from gpusched.placement.columns import KeptScores
+from gpusched.placement.columns import KeptScores, Scoring
 from gpusched.placement.inventory import IntColumn, Inventory, build_inventory, cpu_set
 from gpusched.placement.mix import NOTHING_KNOWN, RequestMix
+from gpusched.placement.packing import Packing
 from gpusched.placement.placement import Counts, NodePlacement
 
 _STAMPS = count(1)
@@ -35,11 +36,12 @@ class ClusterSnapshot:
         cpu_bits_free: Per node, the free CPUs as an integer: bit i stands for CPU i.
         memory_free: (N,) bytes of host memory nobody holds.
         milli_free: (N, G) thousandths of each device that nobody holds: 1000 for a whole one, 0 where
-            there is no device.
+            there is no device, or it is out of service.
         counters_free: (K, N) of what ``inventory.counters`` names.
         licenses_free: Of the whole cluster, by name; below zero where an operator took away what is held.
         stamps: (N,) a number that a row gets anew with every change: equal stamps, equal rows, also
             between copies.
+        mix: What is usually asked for; nodes are scored by what they leave to it.
         scores: How nodes are scored, shared by all copies.
     """
 
@@ -54,6 +56,7 @@ class ClusterSnapshot:
         "licenses_free",
         "memory_free",
         "milli_free",
+        "mix",
         "scores",
         "stamps",
     )
@@ -72,6 +75,7 @@ class ClusterSnapshot:
         cpu_bits_free: list[int],
         licenses_free: dict[str, int],
         stamps: IntColumn,
+        mix: RequestMix,
         scores: KeptScores,
     ) -> None:
         self.inventory = inventory
@@ -85,6 +89,7 @@ class ClusterSnapshot:
         self.cpu_bits_free = cpu_bits_free
         self.licenses_free = licenses_free
         self.stamps = stamps
+        self.mix = mix
         self.scores = scores
 
     @classmethod
@@ -106,15 +111,16 @@ class ClusterSnapshot:
             inventory,
             generation,
             milli_free=inventory.milli_total.copy(),
-            gpus_free_by_class=inventory.gpus_by_class.copy(),
-            gpus_free=inventory.gpus_total.copy(),
+            gpus_free_by_class=inventory.gpus_in_service.copy(),
+            gpus_free=inventory.gpus_in_service.sum(axis=0),
             cpus_free=inventory.cpus_total.copy(),
             memory_free=inventory.memory_total.copy(),
             counters_free=inventory.counters_total.copy(),
             cpu_bits_free=list(inventory.cpu_bits),
             licenses_free=dict(inventory.licenses),
             stamps=np.zeros(len(inventory.names), dtype=np.int64),
-            scores=KeptScores(inventory, NOTHING_KNOWN),
+            mix=NOTHING_KNOWN,
+            scores=KeptScores(len(inventory.names), Packing(inventory, NOTHING_KNOWN)),
         )
 
     def copy(self) -> ClusterSnapshot:
@@ -131,13 +137,14 @@ class ClusterSnapshot:
             cpu_bits_free=self.cpu_bits_free.copy(),
             licenses_free=self.licenses_free.copy(),
             stamps=self.stamps.copy(),
+            mix=self.mix,
             scores=self.scores,
         )
 
     def detached(self) -> ClusterSnapshot:
         """Return a copy for another thread: not even the kept scores, which are written, are shared."""
         alone = self.copy()
-        alone.scores = KeptScores(self.inventory, self.scores.mix)
+        alone.score_by(Packing(self.inventory, self.mix))
         return alone
 
     @property
@@ -232,8 +239,13 @@ class ClusterSnapshot:
 
     def expect(self, mix: RequestMix) -> None:
         """Score from now on by what nodes leave to this mix; copies made before keep theirs."""
-        if mix is not self.scores.mix and mix != self.scores.mix:
-            self.scores = KeptScores(self.inventory, mix)
+        if mix is not self.mix and mix != self.mix:
+            self.mix = mix
+            self.score_by(Packing(self.inventory, mix))
+
+    def score_by(self, scoring: Scoring) -> None:
+        """Choose nodes from now on by these scores; copies made before keep theirs."""
+        self.scores = KeptScores(len(self.names), scoring)
 
     def _locate(self, part: NodePlacement) -> tuple[int, list[int]]:
         node = self.index.get(part.node)

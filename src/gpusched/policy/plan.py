@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gpusched.domain.ids import JobId
+from gpusched.domain.ids import JobId, NodeName
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import PendingReason
 from gpusched.placement.placement import Counts, NodePlacement, Placement
@@ -20,6 +20,7 @@ class QueueEntry:
 
     job_id: JobId
     spec: JobSpec
+    failed_on: tuple[NodeName, ...] = ()  # nodes whose fault ended its attempts
 
 
 @dataclass(frozen=True, slots=True)

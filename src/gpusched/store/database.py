@@ -21,6 +21,7 @@ from gpusched.store.codec import COMMANDS, JOB, JOB_IDS, NODE
 from gpusched.store.commit import BatchWriter
 from gpusched.store.connections import parse_url, place_of, store_errors, writer_engine
 from gpusched.store.leadership import Leadership
+from gpusched.store.members import MemberRecords
 from gpusched.store.migrate import migrate
 
 _UNFINISHED = [state.value for state in JobState if not state.is_terminal]
@@ -57,6 +58,7 @@ class SqlStore:
         self._place = place
         self._held = held
         self._writer = BatchWriter(engine.dialect.name)
+        self.members = MemberRecords(self._transaction)
 
     def load(self) -> Loaded:
         """Read what a starting engine needs: projections only, never the log.

@@ -124,3 +124,26 @@ counters = Table(  # one row: what the next batch continues from, even when othe
     Column("last_command_seq", Int64, nullable=False),
     Column("next_job_id", Int64, nullable=False),
 )
+
+join_tokens = Table(
+    "join_tokens",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True),  # SHA-256: the token itself is nowhere
+    Column("node", Text),  # NULL: any
+    Column("created_by", Text, nullable=False),
+    Column("expires_at_us", Int64, nullable=False),
+    Column("used_by", Text),  # the node that joined with it
+    Column("used_key", LargeBinary),  # SHA-256 of its public key: the one key that may ask again
+    Column("used_at_us", Int64),
+)
+
+certificates = Table(
+    "certificates",
+    metadata,
+    Column("serial", Text, primary_key=True),
+    Column("node", Text, nullable=False),
+    Column("issued_at_us", Int64, nullable=False),
+    Column("expires_at_us", Int64, nullable=False),
+    Column("revoked_at_us", Int64),
+)
+Index("ix_certificates_node_serial", certificates.c.node, certificates.c.serial)

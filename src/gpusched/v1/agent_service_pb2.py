@@ -23,58 +23,71 @@ _sym_db = _symbol_database.Default()
 
 
 from gpusched.v1 import event_pb2 as gpusched_dot_v1_dot_event__pb2
+from gpusched.v1 import health_pb2 as gpusched_dot_v1_dot_health__pb2
 from gpusched.v1 import job_pb2 as gpusched_dot_v1_dot_job__pb2
 from gpusched.v1 import job_service_pb2 as gpusched_dot_v1_dot_job__service__pb2
 from gpusched.v1 import node_pb2 as gpusched_dot_v1_dot_node__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgpusched/v1/agent_service.proto\x12\x0bgpusched.v1\x1a\x17gpusched/v1/event.proto\x1a\x15gpusched/v1/job.proto\x1a\x1dgpusched/v1/job_service.proto\x1a\x16gpusched/v1/node.proto\"+\n\nAttemptRef\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\"Y\n\x05Hello\x12%\n\x05\x66\x61\x63ts\x18\x01 \x01(\x0b\x32\x16.gpusched.v1.NodeFacts\x12)\n\x08\x61ttempts\x18\x02 \x03(\x0b\x32\x17.gpusched.v1.AttemptRef\"\xd1\x01\n\tQuietRank\x12+\n\nattempt_id\x18\x01 \x01(\x0b\x32\x17.gpusched.v1.AttemptRef\x12\x13\n\x0bglobal_rank\x18\x02 \x01(\x03\x12\x0f\n\x07quiet_s\x18\x03 \x01(\x01\x12\r\n\x05state\x18\x04 \x01(\t\x12\x15\n\x08waits_in\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\"\n\x03gpu\x18\x06 \x01(\x0e\x32\x15.gpusched.v1.GpuPulse\x12\x11\n\x04step\x18\x07 \x01(\x03H\x01\x88\x01\x01\x42\x0b\n\t_waits_inB\x07\n\x05_step\"h\n\tHeartbeat\x12\'\n\x06sample\x18\x01 \x01(\x0b\x32\x17.gpusched.v1.NodeSample\x12\x0b\n\x03seq\x18\x02 \x01(\x03\x12%\n\x05quiet\x18\x03 \x03(\x0b\x32\x16.gpusched.v1.QuietRank\"\xb7\x01\n\x06Report\x12\x11\n\treport_id\x18\x01 \x01(\x03\x12\x32\n\rtasks_started\x18\x02 \x01(\x0b\x32\x19.gpusched.v1.TasksStartedH\x00\x12.\n\x0btask_failed\x18\x03 \x01(\x0b\x32\x17.gpusched.v1.TaskFailedH\x00\x12.\n\x0btasks_ended\x18\x04 \x01(\x0b\x32\x17.gpusched.v1.TasksEndedH\x00\x42\x06\n\x04\x66\x61\x63t\"\x1b\n\x0c\x43ommandTaken\x12\x0b\n\x03seq\x18\x01 \x01(\x03\"`\n\x07LogData\x12\x11\n\tstream_id\x18\x01 \x01(\x03\x12$\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x15.gpusched.v1.LogChunk\x12\x12\n\x05\x65rror\x18\x03 \x01(\tH\x00\x88\x01\x01\x42\x08\n\x06_error\"\xf2\x01\n\x0e\x43onnectRequest\x12#\n\x05hello\x18\x01 \x01(\x0b\x32\x12.gpusched.v1.HelloH\x00\x12+\n\theartbeat\x18\x02 \x01(\x0b\x32\x16.gpusched.v1.HeartbeatH\x00\x12%\n\x06report\x18\x03 \x01(\x0b\x32\x13.gpusched.v1.ReportH\x00\x12\x32\n\rcommand_taken\x18\x04 \x01(\x0b\x32\x19.gpusched.v1.CommandTakenH\x00\x12(\n\x08log_data\x18\x05 \x01(\x0b\x32\x14.gpusched.v1.LogDataH\x00\x42\t\n\x07message\"I\n\x07Welcome\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x1c\n\x14heartbeat_interval_s\x18\x02 \x01(\x01\x12\x0f\n\x07lease_s\x18\x03 \x01(\x01\"\x1b\n\x0cLeaseRenewed\x12\x0b\n\x03seq\x18\x01 \x01(\x03\"6\n\x0bLaunchTasks\x12\'\n\x06launch\x18\x01 \x01(\x0b\x32\x17.gpusched.v1.NodeLaunch\"]\n\tStopTasks\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\x13\n\x0bkill_wait_s\x18\x04 \x01(\x03\x12\x0e\n\x06reason\x18\x05 \x01(\t\"9\n\nDumpStacks\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x0c\n\x04node\x18\x03 \x01(\t\"\xaf\x01\n\x07\x43ommand\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\x30\n\x0claunch_tasks\x18\x02 \x01(\x0b\x32\x18.gpusched.v1.LaunchTasksH\x00\x12,\n\nstop_tasks\x18\x03 \x01(\x0b\x32\x16.gpusched.v1.StopTasksH\x00\x12.\n\x0b\x64ump_stacks\x18\x04 \x01(\x0b\x32\x17.gpusched.v1.DumpStacksH\x00\x42\x07\n\x05order\" \n\x0bReportTaken\x12\x11\n\treport_id\x18\x01 \x01(\x03\"\xe1\x01\n\nLogRequest\x12\x11\n\tstream_id\x18\x01 \x01(\x03\x12\x0e\n\x06job_id\x18\x02 \x01(\x03\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\x12\r\n\x05ranks\x18\x04 \x03(\x03\x12\x15\n\x08since_us\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x17\n\ntail_lines\x18\x06 \x01(\x03H\x01\x88\x01\x01\x12\x0e\n\x06\x66ollow\x18\x07 \x01(\x08\x12&\n\x06source\x18\t \x01(\x0e\x32\x16.gpusched.v1.LogSource\x12\x0e\n\x06\x63redit\x18\x08 \x01(\x03\x42\x0b\n\t_since_usB\r\n\x0b_tail_lines\".\n\tLogCredit\x12\x11\n\tstream_id\x18\x01 \x01(\x03\x12\x0e\n\x06\x63hunks\x18\x02 \x01(\x03\"\x1e\n\tLogCancel\x12\x11\n\tstream_id\x18\x01 \x01(\x03\"\xe0\x02\n\x0f\x43onnectResponse\x12\'\n\x07welcome\x18\x01 \x01(\x0b\x32\x14.gpusched.v1.WelcomeH\x00\x12\'\n\x07\x63ommand\x18\x02 \x01(\x0b\x32\x14.gpusched.v1.CommandH\x00\x12\x30\n\x0creport_taken\x18\x03 \x01(\x0b\x32\x18.gpusched.v1.ReportTakenH\x00\x12.\n\x0blog_request\x18\x04 \x01(\x0b\x32\x17.gpusched.v1.LogRequestH\x00\x12,\n\nlog_cancel\x18\x05 \x01(\x0b\x32\x16.gpusched.v1.LogCancelH\x00\x12,\n\nlog_credit\x18\x06 \x01(\x0b\x32\x16.gpusched.v1.LogCreditH\x00\x12\x32\n\rlease_renewed\x18\x07 \x01(\x0b\x32\x19.gpusched.v1.LeaseRenewedH\x00\x42\t\n\x07message*z\n\x08GpuPulse\x12\x19\n\x15GPU_PULSE_UNSPECIFIED\x10\x00\x12\x13\n\x0fGPU_PULSE_WORKS\x10\x01\x12\x12\n\x0eGPU_PULSE_IDLE\x10\x02\x12\x13\n\x0fGPU_PULSE_SPINS\x10\x03\x12\x15\n\x11GPU_PULSE_UNKNOWN\x10\x04\x32X\n\x0c\x41gentService\x12H\n\x07\x43onnect\x12\x1b.gpusched.v1.ConnectRequest\x1a\x1c.gpusched.v1.ConnectResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgpusched/v1/agent_service.proto\x12\x0bgpusched.v1\x1a\x17gpusched/v1/event.proto\x1a\x18gpusched/v1/health.proto\x1a\x15gpusched/v1/job.proto\x1a\x1dgpusched/v1/job_service.proto\x1a\x16gpusched/v1/node.proto\"+\n\nAttemptRef\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\"Y\n\x05Hello\x12%\n\x05\x66\x61\x63ts\x18\x01 \x01(\x0b\x32\x16.gpusched.v1.NodeFacts\x12)\n\x08\x61ttempts\x18\x02 \x03(\x0b\x32\x17.gpusched.v1.AttemptRef\"\xd1\x01\n\tQuietRank\x12+\n\nattempt_id\x18\x01 \x01(\x0b\x32\x17.gpusched.v1.AttemptRef\x12\x13\n\x0bglobal_rank\x18\x02 \x01(\x03\x12\x0f\n\x07quiet_s\x18\x03 \x01(\x01\x12\r\n\x05state\x18\x04 \x01(\t\x12\x15\n\x08waits_in\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\"\n\x03gpu\x18\x06 \x01(\x0e\x32\x15.gpusched.v1.GpuPulse\x12\x11\n\x04step\x18\x07 \x01(\x03H\x01\x88\x01\x01\x42\x0b\n\t_waits_inB\x07\n\x05_step\"h\n\tHeartbeat\x12\'\n\x06sample\x18\x01 \x01(\x0b\x32\x17.gpusched.v1.NodeSample\x12\x0b\n\x03seq\x18\x02 \x01(\x03\x12%\n\x05quiet\x18\x03 \x03(\x0b\x32\x16.gpusched.v1.QuietRank\"\xa1\x02\n\x06Report\x12\x11\n\treport_id\x18\x01 \x01(\x03\x12\x32\n\rtasks_started\x18\x02 \x01(\x0b\x32\x19.gpusched.v1.TasksStartedH\x00\x12.\n\x0btask_failed\x18\x03 \x01(\x0b\x32\x17.gpusched.v1.TaskFailedH\x00\x12.\n\x0btasks_ended\x18\x04 \x01(\x0b\x32\x17.gpusched.v1.TasksEndedH\x00\x12\x36\n\x0fhealth_observed\x18\x05 \x01(\x0b\x32\x1b.gpusched.v1.HealthObservedH\x00\x12\x30\n\x0crepair_ended\x18\x06 \x01(\x0b\x32\x18.gpusched.v1.RepairEndedH\x00\x42\x06\n\x04\x66\x61\x63t\"\x1b\n\x0c\x43ommandTaken\x12\x0b\n\x03seq\x18\x01 \x01(\x03\"`\n\x07LogData\x12\x11\n\tstream_id\x18\x01 \x01(\x03\x12$\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x15.gpusched.v1.LogChunk\x12\x12\n\x05\x65rror\x18\x03 \x01(\tH\x00\x88\x01\x01\x42\x08\n\x06_error\",\n\x11\x43\x65rtificateWanted\x12\x17\n\x0fsigning_request\x18\x01 \x01(\x0c\"1\n\x10RankTokensWanted\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\"\xed\x02\n\x0e\x43onnectRequest\x12#\n\x05hello\x18\x01 \x01(\x0b\x32\x12.gpusched.v1.HelloH\x00\x12+\n\theartbeat\x18\x02 \x01(\x0b\x32\x16.gpusched.v1.HeartbeatH\x00\x12%\n\x06report\x18\x03 \x01(\x0b\x32\x13.gpusched.v1.ReportH\x00\x12\x32\n\rcommand_taken\x18\x04 \x01(\x0b\x32\x19.gpusched.v1.CommandTakenH\x00\x12(\n\x08log_data\x18\x05 \x01(\x0b\x32\x14.gpusched.v1.LogDataH\x00\x12<\n\x12\x63\x65rtificate_wanted\x18\x14 \x01(\x0b\x32\x1e.gpusched.v1.CertificateWantedH\x00\x12;\n\x12rank_tokens_wanted\x18\x15 \x01(\x0b\x32\x1d.gpusched.v1.RankTokensWantedH\x00\x42\t\n\x07message\"I\n\x07Welcome\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x1c\n\x14heartbeat_interval_s\x18\x02 \x01(\x01\x12\x0f\n\x07lease_s\x18\x03 \x01(\x01\";\n\x0cLeaseRenewed\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\x13\n\x06now_us\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\t\n\x07_now_us\"6\n\x0bLaunchTasks\x12\'\n\x06launch\x18\x01 \x01(\x0b\x32\x17.gpusched.v1.NodeLaunch\"]\n\tStopTasks\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\x13\n\x0bkill_wait_s\x18\x04 \x01(\x03\x12\x0e\n\x06reason\x18\x05 \x01(\t\"H\n\nRepairNode\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12\r\n\x05reset\x18\x03 \x03(\t\x12\r\n\x05\x63heck\x18\x04 \x03(\t\"9\n\nDumpStacks\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x0c\n\x04node\x18\x03 \x01(\t\"\xdf\x01\n\x07\x43ommand\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\x30\n\x0claunch_tasks\x18\x02 \x01(\x0b\x32\x18.gpusched.v1.LaunchTasksH\x00\x12,\n\nstop_tasks\x18\x03 \x01(\x0b\x32\x16.gpusched.v1.StopTasksH\x00\x12.\n\x0b\x64ump_stacks\x18\x04 \x01(\x0b\x32\x17.gpusched.v1.DumpStacksH\x00\x12.\n\x0brepair_node\x18\x05 \x01(\x0b\x32\x17.gpusched.v1.RepairNodeH\x00\x42\x07\n\x05order\" \n\x0bReportTaken\x12\x11\n\treport_id\x18\x01 \x01(\x03\"\xe1\x01\n\nLogRequest\x12\x11\n\tstream_id\x18\x01 \x01(\x03\x12\x0e\n\x06job_id\x18\x02 \x01(\x03\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\x12\r\n\x05ranks\x18\x04 \x03(\x03\x12\x15\n\x08since_us\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x17\n\ntail_lines\x18\x06 \x01(\x03H\x01\x88\x01\x01\x12\x0e\n\x06\x66ollow\x18\x07 \x01(\x08\x12&\n\x06source\x18\t \x01(\x0e\x32\x16.gpusched.v1.LogSource\x12\x0e\n\x06\x63redit\x18\x08 \x01(\x03\x42\x0b\n\t_since_usB\r\n\x0b_tail_lines\".\n\tLogCredit\x12\x11\n\tstream_id\x18\x01 \x01(\x03\x12\x0e\n\x06\x63hunks\x18\x02 \x01(\x03\"\x1e\n\tLogCancel\x12\x11\n\tstream_id\x18\x01 \x01(\x03\"8\n\x10\x43\x65rtificateGiven\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x0f\n\x07trusted\x18\x02 \x01(\x0c\"/\n\tRankToken\x12\x13\n\x0bglobal_rank\x18\x01 \x01(\x03\x12\r\n\x05token\x18\x02 \x01(\t\"S\n\nRankTokens\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12&\n\x06tokens\x18\x03 \x03(\x0b\x32\x16.gpusched.v1.RankToken\"\xcc\x03\n\x0f\x43onnectResponse\x12\'\n\x07welcome\x18\x01 \x01(\x0b\x32\x14.gpusched.v1.WelcomeH\x00\x12\'\n\x07\x63ommand\x18\x02 \x01(\x0b\x32\x14.gpusched.v1.CommandH\x00\x12\x30\n\x0creport_taken\x18\x03 \x01(\x0b\x32\x18.gpusched.v1.ReportTakenH\x00\x12.\n\x0blog_request\x18\x04 \x01(\x0b\x32\x17.gpusched.v1.LogRequestH\x00\x12,\n\nlog_cancel\x18\x05 \x01(\x0b\x32\x16.gpusched.v1.LogCancelH\x00\x12,\n\nlog_credit\x18\x06 \x01(\x0b\x32\x16.gpusched.v1.LogCreditH\x00\x12\x32\n\rlease_renewed\x18\x07 \x01(\x0b\x32\x19.gpusched.v1.LeaseRenewedH\x00\x12:\n\x11\x63\x65rtificate_given\x18\x14 \x01(\x0b\x32\x1d.gpusched.v1.CertificateGivenH\x00\x12.\n\x0brank_tokens\x18\x15 \x01(\x0b\x32\x17.gpusched.v1.RankTokensH\x00\x42\t\n\x07message*z\n\x08GpuPulse\x12\x19\n\x15GPU_PULSE_UNSPECIFIED\x10\x00\x12\x13\n\x0fGPU_PULSE_WORKS\x10\x01\x12\x12\n\x0eGPU_PULSE_IDLE\x10\x02\x12\x13\n\x0fGPU_PULSE_SPINS\x10\x03\x12\x15\n\x11GPU_PULSE_UNKNOWN\x10\x04\x32X\n\x0c\x41gentService\x12H\n\x07\x43onnect\x12\x1b.gpusched.v1.ConnectRequest\x1a\x1c.gpusched.v1.ConnectResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gpusched.v1.agent_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GPUPULSE']._serialized_start=2352
-  _globals['_GPUPULSE']._serialized_end=2474
-  _globals['_ATTEMPTREF']._serialized_start=151
-  _globals['_ATTEMPTREF']._serialized_end=194
-  _globals['_HELLO']._serialized_start=196
-  _globals['_HELLO']._serialized_end=285
-  _globals['_QUIETRANK']._serialized_start=288
-  _globals['_QUIETRANK']._serialized_end=497
-  _globals['_HEARTBEAT']._serialized_start=499
-  _globals['_HEARTBEAT']._serialized_end=603
-  _globals['_REPORT']._serialized_start=606
-  _globals['_REPORT']._serialized_end=789
-  _globals['_COMMANDTAKEN']._serialized_start=791
-  _globals['_COMMANDTAKEN']._serialized_end=818
-  _globals['_LOGDATA']._serialized_start=820
-  _globals['_LOGDATA']._serialized_end=916
-  _globals['_CONNECTREQUEST']._serialized_start=919
-  _globals['_CONNECTREQUEST']._serialized_end=1161
-  _globals['_WELCOME']._serialized_start=1163
-  _globals['_WELCOME']._serialized_end=1236
-  _globals['_LEASERENEWED']._serialized_start=1238
-  _globals['_LEASERENEWED']._serialized_end=1265
-  _globals['_LAUNCHTASKS']._serialized_start=1267
-  _globals['_LAUNCHTASKS']._serialized_end=1321
-  _globals['_STOPTASKS']._serialized_start=1323
-  _globals['_STOPTASKS']._serialized_end=1416
-  _globals['_DUMPSTACKS']._serialized_start=1418
-  _globals['_DUMPSTACKS']._serialized_end=1475
-  _globals['_COMMAND']._serialized_start=1478
-  _globals['_COMMAND']._serialized_end=1653
-  _globals['_REPORTTAKEN']._serialized_start=1655
-  _globals['_REPORTTAKEN']._serialized_end=1687
-  _globals['_LOGREQUEST']._serialized_start=1690
-  _globals['_LOGREQUEST']._serialized_end=1915
-  _globals['_LOGCREDIT']._serialized_start=1917
-  _globals['_LOGCREDIT']._serialized_end=1963
-  _globals['_LOGCANCEL']._serialized_start=1965
-  _globals['_LOGCANCEL']._serialized_end=1995
-  _globals['_CONNECTRESPONSE']._serialized_start=1998
-  _globals['_CONNECTRESPONSE']._serialized_end=2350
-  _globals['_AGENTSERVICE']._serialized_start=2476
-  _globals['_AGENTSERVICE']._serialized_end=2564
+  _globals['_GPUPULSE']._serialized_start=3158
+  _globals['_GPUPULSE']._serialized_end=3280
+  _globals['_ATTEMPTREF']._serialized_start=177
+  _globals['_ATTEMPTREF']._serialized_end=220
+  _globals['_HELLO']._serialized_start=222
+  _globals['_HELLO']._serialized_end=311
+  _globals['_QUIETRANK']._serialized_start=314
+  _globals['_QUIETRANK']._serialized_end=523
+  _globals['_HEARTBEAT']._serialized_start=525
+  _globals['_HEARTBEAT']._serialized_end=629
+  _globals['_REPORT']._serialized_start=632
+  _globals['_REPORT']._serialized_end=921
+  _globals['_COMMANDTAKEN']._serialized_start=923
+  _globals['_COMMANDTAKEN']._serialized_end=950
+  _globals['_LOGDATA']._serialized_start=952
+  _globals['_LOGDATA']._serialized_end=1048
+  _globals['_CERTIFICATEWANTED']._serialized_start=1050
+  _globals['_CERTIFICATEWANTED']._serialized_end=1094
+  _globals['_RANKTOKENSWANTED']._serialized_start=1096
+  _globals['_RANKTOKENSWANTED']._serialized_end=1145
+  _globals['_CONNECTREQUEST']._serialized_start=1148
+  _globals['_CONNECTREQUEST']._serialized_end=1513
+  _globals['_WELCOME']._serialized_start=1515
+  _globals['_WELCOME']._serialized_end=1588
+  _globals['_LEASERENEWED']._serialized_start=1590
+  _globals['_LEASERENEWED']._serialized_end=1649
+  _globals['_LAUNCHTASKS']._serialized_start=1651
+  _globals['_LAUNCHTASKS']._serialized_end=1705
+  _globals['_STOPTASKS']._serialized_start=1707
+  _globals['_STOPTASKS']._serialized_end=1800
+  _globals['_REPAIRNODE']._serialized_start=1802
+  _globals['_REPAIRNODE']._serialized_end=1874
+  _globals['_DUMPSTACKS']._serialized_start=1876
+  _globals['_DUMPSTACKS']._serialized_end=1933
+  _globals['_COMMAND']._serialized_start=1936
+  _globals['_COMMAND']._serialized_end=2159
+  _globals['_REPORTTAKEN']._serialized_start=2161
+  _globals['_REPORTTAKEN']._serialized_end=2193
+  _globals['_LOGREQUEST']._serialized_start=2196
+  _globals['_LOGREQUEST']._serialized_end=2421
+  _globals['_LOGCREDIT']._serialized_start=2423
+  _globals['_LOGCREDIT']._serialized_end=2469
+  _globals['_LOGCANCEL']._serialized_start=2471
+  _globals['_LOGCANCEL']._serialized_end=2501
+  _globals['_CERTIFICATEGIVEN']._serialized_start=2503
+  _globals['_CERTIFICATEGIVEN']._serialized_end=2559
+  _globals['_RANKTOKEN']._serialized_start=2561
+  _globals['_RANKTOKEN']._serialized_end=2608
+  _globals['_RANKTOKENS']._serialized_start=2610
+  _globals['_RANKTOKENS']._serialized_end=2693
+  _globals['_CONNECTRESPONSE']._serialized_start=2696
+  _globals['_CONNECTRESPONSE']._serialized_end=3156
+  _globals['_AGENTSERVICE']._serialized_start=3282
+  _globals['_AGENTSERVICE']._serialized_end=3370
 # @@protoc_insertion_point(module_scope)

@@ -1,4 +1,5 @@
 from gpusched.v1 import event_pb2 as _event_pb2
+from gpusched.v1 import health_pb2 as _health_pb2
 from gpusched.v1 import job_pb2 as _job_pb2
 from gpusched.v1 import job_service_pb2 as _job_service_pb2
 from gpusched.v1 import node_pb2 as _node_pb2
@@ -69,16 +70,20 @@ class Heartbeat(_message.Message):
     def __init__(self, sample: _Optional[_Union[_node_pb2.NodeSample, _Mapping]] = ..., seq: _Optional[int] = ..., quiet: _Optional[_Iterable[_Union[QuietRank, _Mapping]]] = ...) -> None: ...
 
 class Report(_message.Message):
-    __slots__ = ("report_id", "tasks_started", "task_failed", "tasks_ended")
+    __slots__ = ("report_id", "tasks_started", "task_failed", "tasks_ended", "health_observed", "repair_ended")
     REPORT_ID_FIELD_NUMBER: _ClassVar[int]
     TASKS_STARTED_FIELD_NUMBER: _ClassVar[int]
     TASK_FAILED_FIELD_NUMBER: _ClassVar[int]
     TASKS_ENDED_FIELD_NUMBER: _ClassVar[int]
+    HEALTH_OBSERVED_FIELD_NUMBER: _ClassVar[int]
+    REPAIR_ENDED_FIELD_NUMBER: _ClassVar[int]
     report_id: int
     tasks_started: _event_pb2.TasksStarted
     task_failed: _event_pb2.TaskFailed
     tasks_ended: _event_pb2.TasksEnded
-    def __init__(self, report_id: _Optional[int] = ..., tasks_started: _Optional[_Union[_event_pb2.TasksStarted, _Mapping]] = ..., task_failed: _Optional[_Union[_event_pb2.TaskFailed, _Mapping]] = ..., tasks_ended: _Optional[_Union[_event_pb2.TasksEnded, _Mapping]] = ...) -> None: ...
+    health_observed: _health_pb2.HealthObserved
+    repair_ended: _event_pb2.RepairEnded
+    def __init__(self, report_id: _Optional[int] = ..., tasks_started: _Optional[_Union[_event_pb2.TasksStarted, _Mapping]] = ..., task_failed: _Optional[_Union[_event_pb2.TaskFailed, _Mapping]] = ..., tasks_ended: _Optional[_Union[_event_pb2.TasksEnded, _Mapping]] = ..., health_observed: _Optional[_Union[_health_pb2.HealthObserved, _Mapping]] = ..., repair_ended: _Optional[_Union[_event_pb2.RepairEnded, _Mapping]] = ...) -> None: ...
 
 class CommandTaken(_message.Message):
     __slots__ = ("seq",)
@@ -96,19 +101,37 @@ class LogData(_message.Message):
     error: str
     def __init__(self, stream_id: _Optional[int] = ..., chunk: _Optional[_Union[_job_service_pb2.LogChunk, _Mapping]] = ..., error: _Optional[str] = ...) -> None: ...
 
+class CertificateWanted(_message.Message):
+    __slots__ = ("signing_request",)
+    SIGNING_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    signing_request: bytes
+    def __init__(self, signing_request: _Optional[bytes] = ...) -> None: ...
+
+class RankTokensWanted(_message.Message):
+    __slots__ = ("job_id", "epoch")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    job_id: int
+    epoch: int
+    def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ...) -> None: ...
+
 class ConnectRequest(_message.Message):
-    __slots__ = ("hello", "heartbeat", "report", "command_taken", "log_data")
+    __slots__ = ("hello", "heartbeat", "report", "command_taken", "log_data", "certificate_wanted", "rank_tokens_wanted")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     REPORT_FIELD_NUMBER: _ClassVar[int]
     COMMAND_TAKEN_FIELD_NUMBER: _ClassVar[int]
     LOG_DATA_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_WANTED_FIELD_NUMBER: _ClassVar[int]
+    RANK_TOKENS_WANTED_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     heartbeat: Heartbeat
     report: Report
     command_taken: CommandTaken
     log_data: LogData
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., command_taken: _Optional[_Union[CommandTaken, _Mapping]] = ..., log_data: _Optional[_Union[LogData, _Mapping]] = ...) -> None: ...
+    certificate_wanted: CertificateWanted
+    rank_tokens_wanted: RankTokensWanted
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., command_taken: _Optional[_Union[CommandTaken, _Mapping]] = ..., log_data: _Optional[_Union[LogData, _Mapping]] = ..., certificate_wanted: _Optional[_Union[CertificateWanted, _Mapping]] = ..., rank_tokens_wanted: _Optional[_Union[RankTokensWanted, _Mapping]] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("cluster", "heartbeat_interval_s", "lease_s")
@@ -121,10 +144,12 @@ class Welcome(_message.Message):
     def __init__(self, cluster: _Optional[str] = ..., heartbeat_interval_s: _Optional[float] = ..., lease_s: _Optional[float] = ...) -> None: ...
 
 class LeaseRenewed(_message.Message):
-    __slots__ = ("seq",)
+    __slots__ = ("seq", "now_us")
     SEQ_FIELD_NUMBER: _ClassVar[int]
+    NOW_US_FIELD_NUMBER: _ClassVar[int]
     seq: int
-    def __init__(self, seq: _Optional[int] = ...) -> None: ...
+    now_us: int
+    def __init__(self, seq: _Optional[int] = ..., now_us: _Optional[int] = ...) -> None: ...
 
 class LaunchTasks(_message.Message):
     __slots__ = ("launch",)
@@ -146,6 +171,18 @@ class StopTasks(_message.Message):
     reason: str
     def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., node: _Optional[str] = ..., kill_wait_s: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
+class RepairNode(_message.Message):
+    __slots__ = ("node", "number", "reset", "check")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    RESET_FIELD_NUMBER: _ClassVar[int]
+    CHECK_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    number: int
+    reset: _containers.RepeatedScalarFieldContainer[str]
+    check: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, node: _Optional[str] = ..., number: _Optional[int] = ..., reset: _Optional[_Iterable[str]] = ..., check: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class DumpStacks(_message.Message):
     __slots__ = ("job_id", "epoch", "node")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
@@ -157,16 +194,18 @@ class DumpStacks(_message.Message):
     def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., node: _Optional[str] = ...) -> None: ...
 
 class Command(_message.Message):
-    __slots__ = ("seq", "launch_tasks", "stop_tasks", "dump_stacks")
+    __slots__ = ("seq", "launch_tasks", "stop_tasks", "dump_stacks", "repair_node")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     LAUNCH_TASKS_FIELD_NUMBER: _ClassVar[int]
     STOP_TASKS_FIELD_NUMBER: _ClassVar[int]
     DUMP_STACKS_FIELD_NUMBER: _ClassVar[int]
+    REPAIR_NODE_FIELD_NUMBER: _ClassVar[int]
     seq: int
     launch_tasks: LaunchTasks
     stop_tasks: StopTasks
     dump_stacks: DumpStacks
-    def __init__(self, seq: _Optional[int] = ..., launch_tasks: _Optional[_Union[LaunchTasks, _Mapping]] = ..., stop_tasks: _Optional[_Union[StopTasks, _Mapping]] = ..., dump_stacks: _Optional[_Union[DumpStacks, _Mapping]] = ...) -> None: ...
+    repair_node: RepairNode
+    def __init__(self, seq: _Optional[int] = ..., launch_tasks: _Optional[_Union[LaunchTasks, _Mapping]] = ..., stop_tasks: _Optional[_Union[StopTasks, _Mapping]] = ..., dump_stacks: _Optional[_Union[DumpStacks, _Mapping]] = ..., repair_node: _Optional[_Union[RepairNode, _Mapping]] = ...) -> None: ...
 
 class ReportTaken(_message.Message):
     __slots__ = ("report_id",)
@@ -210,8 +249,34 @@ class LogCancel(_message.Message):
     stream_id: int
     def __init__(self, stream_id: _Optional[int] = ...) -> None: ...
 
+class CertificateGiven(_message.Message):
+    __slots__ = ("certificate", "trusted")
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    TRUSTED_FIELD_NUMBER: _ClassVar[int]
+    certificate: bytes
+    trusted: bytes
+    def __init__(self, certificate: _Optional[bytes] = ..., trusted: _Optional[bytes] = ...) -> None: ...
+
+class RankToken(_message.Message):
+    __slots__ = ("global_rank", "token")
+    GLOBAL_RANK_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    global_rank: int
+    token: str
+    def __init__(self, global_rank: _Optional[int] = ..., token: _Optional[str] = ...) -> None: ...
+
+class RankTokens(_message.Message):
+    __slots__ = ("job_id", "epoch", "tokens")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    job_id: int
+    epoch: int
+    tokens: _containers.RepeatedCompositeFieldContainer[RankToken]
+    def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., tokens: _Optional[_Iterable[_Union[RankToken, _Mapping]]] = ...) -> None: ...
+
 class ConnectResponse(_message.Message):
-    __slots__ = ("welcome", "command", "report_taken", "log_request", "log_cancel", "log_credit", "lease_renewed")
+    __slots__ = ("welcome", "command", "report_taken", "log_request", "log_cancel", "log_credit", "lease_renewed", "certificate_given", "rank_tokens")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     COMMAND_FIELD_NUMBER: _ClassVar[int]
     REPORT_TAKEN_FIELD_NUMBER: _ClassVar[int]
@@ -219,6 +284,8 @@ class ConnectResponse(_message.Message):
     LOG_CANCEL_FIELD_NUMBER: _ClassVar[int]
     LOG_CREDIT_FIELD_NUMBER: _ClassVar[int]
     LEASE_RENEWED_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_GIVEN_FIELD_NUMBER: _ClassVar[int]
+    RANK_TOKENS_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     command: Command
     report_taken: ReportTaken
@@ -226,4 +293,6 @@ class ConnectResponse(_message.Message):
     log_cancel: LogCancel
     log_credit: LogCredit
     lease_renewed: LeaseRenewed
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., command: _Optional[_Union[Command, _Mapping]] = ..., report_taken: _Optional[_Union[ReportTaken, _Mapping]] = ..., log_request: _Optional[_Union[LogRequest, _Mapping]] = ..., log_cancel: _Optional[_Union[LogCancel, _Mapping]] = ..., log_credit: _Optional[_Union[LogCredit, _Mapping]] = ..., lease_renewed: _Optional[_Union[LeaseRenewed, _Mapping]] = ...) -> None: ...
+    certificate_given: CertificateGiven
+    rank_tokens: RankTokens
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., command: _Optional[_Union[Command, _Mapping]] = ..., report_taken: _Optional[_Union[ReportTaken, _Mapping]] = ..., log_request: _Optional[_Union[LogRequest, _Mapping]] = ..., log_cancel: _Optional[_Union[LogCancel, _Mapping]] = ..., log_credit: _Optional[_Union[LogCredit, _Mapping]] = ..., lease_renewed: _Optional[_Union[LeaseRenewed, _Mapping]] = ..., certificate_given: _Optional[_Union[CertificateGiven, _Mapping]] = ..., rank_tokens: _Optional[_Union[RankTokens, _Mapping]] = ...) -> None: ...

@@ -22,57 +22,78 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from gpusched.v1 import health_pb2 as gpusched_dot_v1_dot_health__pb2
 from gpusched.v1 import job_pb2 as gpusched_dot_v1_dot_job__pb2
 from gpusched.v1 import node_pb2 as gpusched_dot_v1_dot_node__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17gpusched/v1/event.proto\x12\x0bgpusched.v1\x1a\x15gpusched/v1/job.proto\x1a\x16gpusched/v1/node.proto\"h\n\x0cJobSubmitted\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\"\n\x04spec\x18\x02 \x01(\x0b\x32\x14.gpusched.v1.JobSpec\x12$\n\x05owner\x18\x03 \x01(\x0b\x32\x15.gpusched.v1.Identity\"%\n\x07JobHeld\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\n\n\x02\x62y\x18\x02 \x01(\t\")\n\x0bJobReleased\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\n\n\x02\x62y\x18\x02 \x01(\t\"Z\n\x0cJobAllocated\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12+\n\nallocation\x18\x03 \x01(\x0b\x32\x17.gpusched.v1.Allocation\"I\n\x0cTasksStarted\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\x0c\n\x04pids\x18\x04 \x03(\x03\"r\n\nTaskFailed\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x0c\n\x04node\x18\x03 \x01(\t\x12#\n\x04\x65xit\x18\x04 \x01(\x0b\x32\x15.gpusched.v1.TaskExit\x12\x12\n\nlast_lines\x18\x05 \x03(\t\"\xc9\x01\n\nTasksEnded\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x0c\n\x04node\x18\x03 \x01(\t\x12$\n\x05\x65xits\x18\x04 \x03(\x0b\x32\x15.gpusched.v1.TaskExit\x12%\n\x05\x63\x61use\x18\x05 \x01(\x0e\x32\x16.gpusched.v1.EndReason\x12\x13\n\x06\x64\x65tail\x18\x06 \x01(\tH\x00\x88\x01\x01\x12!\n\x03use\x18\x07 \x01(\x0b\x32\x14.gpusched.v1.NodeUseB\t\n\x07_detail\"q\n\nJobStalled\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x13\n\x0bglobal_rank\x18\x03 \x01(\x03\x12\x0c\n\x04node\x18\x04 \x01(\t\x12\x0f\n\x07quiet_s\x18\x05 \x01(\x01\x12\x10\n\x08\x65vidence\x18\x06 \x01(\t\"+\n\nStallEnded\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\"\xb6\x01\n\x0f\x41ttemptStopping\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12&\n\x06reason\x18\x03 \x01(\x0e\x32\x16.gpusched.v1.EndReason\x12\x13\n\x06\x64\x65tail\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x0f\n\x02\x62y\x18\x05 \x01(\tH\x01\x88\x01\x01\x12\x16\n\texit_code\x18\x06 \x01(\x03H\x02\x88\x01\x01\x42\t\n\x07_detailB\x05\n\x03_byB\x0c\n\n_exit_code\"\x9b\x01\n\x0c\x41ttemptEnded\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12&\n\x06reason\x18\x03 \x01(\x0e\x32\x16.gpusched.v1.EndReason\x12\x13\n\x06\x64\x65tail\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x16\n\texit_code\x18\x05 \x01(\x03H\x01\x88\x01\x01\x42\t\n\x07_detailB\x0c\n\n_exit_code\",\n\x0bJobRequeued\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\"\xae\x01\n\x08JobEnded\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12$\n\x05state\x18\x02 \x01(\x0e\x32\x15.gpusched.v1.JobState\x12&\n\x06reason\x18\x03 \x01(\x0e\x32\x16.gpusched.v1.EndReason\x12\x13\n\x06\x64\x65tail\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x16\n\texit_code\x18\x05 \x01(\x03H\x01\x88\x01\x01\x42\t\n\x07_detailB\x0c\n\n_exit_code\"A\n\nNodeJoined\x12\x0c\n\x04node\x18\x01 \x01(\t\x12%\n\x05\x66\x61\x63ts\x18\x02 \x01(\x0b\x32\x16.gpusched.v1.NodeFacts\"(\n\x08NodeLost\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"\x1c\n\x0cNodeReturned\x12\x0c\n\x04node\x18\x01 \x01(\t\"8\n\x0cNodeCordoned\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\n\n\x02\x62y\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"f\n\x10NodeDrainStarted\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\n\n\x02\x62y\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x18\n\x0b\x64\x65\x61\x64line_us\x18\x04 \x01(\x03H\x00\x88\x01\x01\x42\x0e\n\x0c_deadline_us\"\x1b\n\x0bNodeDrained\x12\x0c\n\x04node\x18\x01 \x01(\t\"\'\n\x0bNodeResumed\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\n\n\x02\x62y\x18\x02 \x01(\t\"\x94\x08\n\x05\x45vent\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\r\n\x05\x61t_us\x18\x02 \x01(\x03\x12\x32\n\rjob_submitted\x18\n \x01(\x0b\x32\x19.gpusched.v1.JobSubmittedH\x00\x12(\n\x08job_held\x18\x0b \x01(\x0b\x32\x14.gpusched.v1.JobHeldH\x00\x12\x30\n\x0cjob_released\x18\x0c \x01(\x0b\x32\x18.gpusched.v1.JobReleasedH\x00\x12\x32\n\rjob_allocated\x18\r \x01(\x0b\x32\x19.gpusched.v1.JobAllocatedH\x00\x12\x32\n\rtasks_started\x18\x0e \x01(\x0b\x32\x19.gpusched.v1.TasksStartedH\x00\x12.\n\x0btask_failed\x18\x0f \x01(\x0b\x32\x17.gpusched.v1.TaskFailedH\x00\x12.\n\x0btasks_ended\x18\x10 \x01(\x0b\x32\x17.gpusched.v1.TasksEndedH\x00\x12\x38\n\x10\x61ttempt_stopping\x18\x11 \x01(\x0b\x32\x1c.gpusched.v1.AttemptStoppingH\x00\x12\x32\n\rattempt_ended\x18\x12 \x01(\x0b\x32\x19.gpusched.v1.AttemptEndedH\x00\x12\x30\n\x0cjob_requeued\x18\x13 \x01(\x0b\x32\x18.gpusched.v1.JobRequeuedH\x00\x12*\n\tjob_ended\x18\x14 \x01(\x0b\x32\x15.gpusched.v1.JobEndedH\x00\x12.\n\x0bjob_stalled\x18\x18 \x01(\x0b\x32\x17.gpusched.v1.JobStalledH\x00\x12.\n\x0bstall_ended\x18\x19 \x01(\x0b\x32\x17.gpusched.v1.StallEndedH\x00\x12.\n\x0bnode_joined\x18( \x01(\x0b\x32\x17.gpusched.v1.NodeJoinedH\x00\x12*\n\tnode_lost\x18) \x01(\x0b\x32\x15.gpusched.v1.NodeLostH\x00\x12\x32\n\rnode_returned\x18* \x01(\x0b\x32\x19.gpusched.v1.NodeReturnedH\x00\x12\x32\n\rnode_cordoned\x18+ \x01(\x0b\x32\x19.gpusched.v1.NodeCordonedH\x00\x12;\n\x12node_drain_started\x18, \x01(\x0b\x32\x1d.gpusched.v1.NodeDrainStartedH\x00\x12\x30\n\x0cnode_drained\x18- \x01(\x0b\x32\x18.gpusched.v1.NodeDrainedH\x00\x12\x30\n\x0cnode_resumed\x18. \x01(\x0b\x32\x18.gpusched.v1.NodeResumedH\x00\x42\x06\n\x04\x66\x61\x63tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17gpusched/v1/event.proto\x12\x0bgpusched.v1\x1a\x18gpusched/v1/health.proto\x1a\x15gpusched/v1/job.proto\x1a\x16gpusched/v1/node.proto\"h\n\x0cJobSubmitted\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\"\n\x04spec\x18\x02 \x01(\x0b\x32\x14.gpusched.v1.JobSpec\x12$\n\x05owner\x18\x03 \x01(\x0b\x32\x15.gpusched.v1.Identity\"C\n\x07JobHeld\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\n\n\x02\x62y\x18\x02 \x01(\t\x12\x12\n\x05\x66or_s\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x08\n\x06_for_s\")\n\x0bJobReleased\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\n\n\x02\x62y\x18\x02 \x01(\t\"Z\n\x0cJobAllocated\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12+\n\nallocation\x18\x03 \x01(\x0b\x32\x17.gpusched.v1.Allocation\"I\n\x0cTasksStarted\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\x0c\n\x04pids\x18\x04 \x03(\x03\"r\n\nTaskFailed\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x0c\n\x04node\x18\x03 \x01(\t\x12#\n\x04\x65xit\x18\x04 \x01(\x0b\x32\x15.gpusched.v1.TaskExit\x12\x12\n\nlast_lines\x18\x05 \x03(\t\"\xc9\x01\n\nTasksEnded\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x0c\n\x04node\x18\x03 \x01(\t\x12$\n\x05\x65xits\x18\x04 \x03(\x0b\x32\x15.gpusched.v1.TaskExit\x12%\n\x05\x63\x61use\x18\x05 \x01(\x0e\x32\x16.gpusched.v1.EndReason\x12\x13\n\x06\x64\x65tail\x18\x06 \x01(\tH\x00\x88\x01\x01\x12!\n\x03use\x18\x07 \x01(\x0b\x32\x14.gpusched.v1.NodeUseB\t\n\x07_detail\"q\n\nJobStalled\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x13\n\x0bglobal_rank\x18\x03 \x01(\x03\x12\x0c\n\x04node\x18\x04 \x01(\t\x12\x0f\n\x07quiet_s\x18\x05 \x01(\x03\x12\x10\n\x08\x65vidence\x18\x06 \x01(\t\"+\n\nStallEnded\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\"\xd2\x01\n\x0f\x41ttemptStopping\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12&\n\x06reason\x18\x03 \x01(\x0e\x32\x16.gpusched.v1.EndReason\x12\x13\n\x06\x64\x65tail\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x0f\n\x02\x62y\x18\x05 \x01(\tH\x01\x88\x01\x01\x12\x16\n\texit_code\x18\x06 \x01(\x03H\x02\x88\x01\x01\x12\x11\n\x04node\x18\x14 \x01(\tH\x03\x88\x01\x01\x42\t\n\x07_detailB\x05\n\x03_byB\x0c\n\n_exit_codeB\x07\n\x05_node\"\x9b\x01\n\x0c\x41ttemptEnded\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12&\n\x06reason\x18\x03 \x01(\x0e\x32\x16.gpusched.v1.EndReason\x12\x13\n\x06\x64\x65tail\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x16\n\texit_code\x18\x05 \x01(\x03H\x01\x88\x01\x01\x42\t\n\x07_detailB\x0c\n\n_exit_code\",\n\x0bJobRequeued\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\"\xae\x01\n\x08JobEnded\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12$\n\x05state\x18\x02 \x01(\x0e\x32\x15.gpusched.v1.JobState\x12&\n\x06reason\x18\x03 \x01(\x0e\x32\x16.gpusched.v1.EndReason\x12\x13\n\x06\x64\x65tail\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x16\n\texit_code\x18\x05 \x01(\x03H\x01\x88\x01\x01\x42\t\n\x07_detailB\x0c\n\n_exit_code\"A\n\nNodeJoined\x12\x0c\n\x04node\x18\x01 \x01(\t\x12%\n\x05\x66\x61\x63ts\x18\x02 \x01(\x0b\x32\x16.gpusched.v1.NodeFacts\"(\n\x08NodeLost\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"\x1c\n\x0cNodeReturned\x12\x0c\n\x04node\x18\x01 \x01(\t\"8\n\x0cNodeCordoned\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\n\n\x02\x62y\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"f\n\x10NodeDrainStarted\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\n\n\x02\x62y\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x18\n\x0b\x64\x65\x61\x64line_us\x18\x04 \x01(\x03H\x00\x88\x01\x01\x42\x0e\n\x0c_deadline_us\"\x1b\n\x0bNodeDrained\x12\x0c\n\x04node\x18\x01 \x01(\t\"\'\n\x0bNodeResumed\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\n\n\x02\x62y\x18\x02 \x01(\t\"\x82\x01\n\x0eHealthReported\x12\x0c\n\x04node\x18\x01 \x01(\t\x12)\n\tcondition\x18\x02 \x01(\x0b\x32\x16.gpusched.v1.Condition\x12\x18\n\x0bobserved_us\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\r\n\x05users\x18\x04 \x03(\tB\x0e\n\x0c_observed_us\"H\n\rHealthCleared\x12\x0c\n\x04node\x18\x01 \x01(\t\x12)\n\tcondition\x18\x02 \x01(\x0b\x32\x16.gpusched.v1.Condition\"W\n\x0cHealthJudged\x12\x0c\n\x04node\x18\x01 \x01(\t\x12)\n\tcondition\x18\x02 \x01(\x0b\x32\x16.gpusched.v1.Condition\x12\x0e\n\x06\x61\x63tion\x18\x03 \x01(\t\"@\n\x0bOutageBegan\x12\x0c\n\x04node\x18\x01 \x01(\t\x12#\n\x06outage\x18\x02 \x01(\x0b\x32\x13.gpusched.v1.Outage\"N\n\x0cOutagesEnded\x12\x0c\n\x04node\x18\x01 \x01(\t\x12$\n\x07outages\x18\x02 \x03(\x0b\x32\x13.gpusched.v1.Outage\x12\n\n\x02\x62y\x18\x03 \x01(\t\"B\n\rRepairStarted\x12\x0c\n\x04node\x18\x01 \x01(\t\x12#\n\x06repair\x18\x02 \x01(\x0b\x32\x13.gpusched.v1.Repair\"=\n\x0bRepairEnded\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12\x10\n\x08\x66\x61ilures\x18\x03 \x03(\t\"b\n\x0bNodeFaulted\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\x03\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\x12&\n\x06reason\x18\x04 \x01(\x0e\x32\x16.gpusched.v1.EndReason\".\n\x0e\x42reakerTripped\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"(\n\x0c\x42reakerReset\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\n\n\x02\x62y\x18\x02 \x01(\t\"\xa2\x0c\n\x05\x45vent\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\r\n\x05\x61t_us\x18\x02 \x01(\x03\x12\x32\n\rjob_submitted\x18\n \x01(\x0b\x32\x19.gpusched.v1.JobSubmittedH\x00\x12(\n\x08job_held\x18\x0b \x01(\x0b\x32\x14.gpusched.v1.JobHeldH\x00\x12\x30\n\x0cjob_released\x18\x0c \x01(\x0b\x32\x18.gpusched.v1.JobReleasedH\x00\x12\x32\n\rjob_allocated\x18\r \x01(\x0b\x32\x19.gpusched.v1.JobAllocatedH\x00\x12\x32\n\rtasks_started\x18\x0e \x01(\x0b\x32\x19.gpusched.v1.TasksStartedH\x00\x12.\n\x0btask_failed\x18\x0f \x01(\x0b\x32\x17.gpusched.v1.TaskFailedH\x00\x12.\n\x0btasks_ended\x18\x10 \x01(\x0b\x32\x17.gpusched.v1.TasksEndedH\x00\x12\x38\n\x10\x61ttempt_stopping\x18\x11 \x01(\x0b\x32\x1c.gpusched.v1.AttemptStoppingH\x00\x12\x32\n\rattempt_ended\x18\x12 \x01(\x0b\x32\x19.gpusched.v1.AttemptEndedH\x00\x12\x30\n\x0cjob_requeued\x18\x13 \x01(\x0b\x32\x18.gpusched.v1.JobRequeuedH\x00\x12*\n\tjob_ended\x18\x14 \x01(\x0b\x32\x15.gpusched.v1.JobEndedH\x00\x12.\n\x0bjob_stalled\x18\x18 \x01(\x0b\x32\x17.gpusched.v1.JobStalledH\x00\x12.\n\x0bstall_ended\x18\x19 \x01(\x0b\x32\x17.gpusched.v1.StallEndedH\x00\x12.\n\x0bnode_joined\x18( \x01(\x0b\x32\x17.gpusched.v1.NodeJoinedH\x00\x12*\n\tnode_lost\x18) \x01(\x0b\x32\x15.gpusched.v1.NodeLostH\x00\x12\x32\n\rnode_returned\x18* \x01(\x0b\x32\x19.gpusched.v1.NodeReturnedH\x00\x12\x32\n\rnode_cordoned\x18+ \x01(\x0b\x32\x19.gpusched.v1.NodeCordonedH\x00\x12;\n\x12node_drain_started\x18, \x01(\x0b\x32\x1d.gpusched.v1.NodeDrainStartedH\x00\x12\x30\n\x0cnode_drained\x18- \x01(\x0b\x32\x18.gpusched.v1.NodeDrainedH\x00\x12\x30\n\x0cnode_resumed\x18. \x01(\x0b\x32\x18.gpusched.v1.NodeResumedH\x00\x12\x36\n\x0fhealth_reported\x18< \x01(\x0b\x32\x1b.gpusched.v1.HealthReportedH\x00\x12\x34\n\x0ehealth_cleared\x18= \x01(\x0b\x32\x1a.gpusched.v1.HealthClearedH\x00\x12\x32\n\rhealth_judged\x18> \x01(\x0b\x32\x19.gpusched.v1.HealthJudgedH\x00\x12\x30\n\x0coutage_began\x18? \x01(\x0b\x32\x18.gpusched.v1.OutageBeganH\x00\x12\x32\n\routages_ended\x18@ \x01(\x0b\x32\x19.gpusched.v1.OutagesEndedH\x00\x12\x34\n\x0erepair_started\x18\x41 \x01(\x0b\x32\x1a.gpusched.v1.RepairStartedH\x00\x12\x30\n\x0crepair_ended\x18\x42 \x01(\x0b\x32\x18.gpusched.v1.RepairEndedH\x00\x12\x30\n\x0cnode_faulted\x18\x43 \x01(\x0b\x32\x18.gpusched.v1.NodeFaultedH\x00\x12\x36\n\x0f\x62reaker_tripped\x18\x44 \x01(\x0b\x32\x1b.gpusched.v1.BreakerTrippedH\x00\x12\x32\n\rbreaker_reset\x18\x45 \x01(\x0b\x32\x19.gpusched.v1.BreakerResetH\x00\x42\x06\n\x04\x66\x61\x63tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gpusched.v1.event_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_JOBSUBMITTED']._serialized_start=87
-  _globals['_JOBSUBMITTED']._serialized_end=191
-  _globals['_JOBHELD']._serialized_start=193
-  _globals['_JOBHELD']._serialized_end=230
-  _globals['_JOBRELEASED']._serialized_start=232
-  _globals['_JOBRELEASED']._serialized_end=273
-  _globals['_JOBALLOCATED']._serialized_start=275
-  _globals['_JOBALLOCATED']._serialized_end=365
-  _globals['_TASKSSTARTED']._serialized_start=367
-  _globals['_TASKSSTARTED']._serialized_end=440
-  _globals['_TASKFAILED']._serialized_start=442
-  _globals['_TASKFAILED']._serialized_end=556
-  _globals['_TASKSENDED']._serialized_start=559
-  _globals['_TASKSENDED']._serialized_end=760
-  _globals['_JOBSTALLED']._serialized_start=762
-  _globals['_JOBSTALLED']._serialized_end=875
-  _globals['_STALLENDED']._serialized_start=877
-  _globals['_STALLENDED']._serialized_end=920
-  _globals['_ATTEMPTSTOPPING']._serialized_start=923
-  _globals['_ATTEMPTSTOPPING']._serialized_end=1105
-  _globals['_ATTEMPTENDED']._serialized_start=1108
-  _globals['_ATTEMPTENDED']._serialized_end=1263
-  _globals['_JOBREQUEUED']._serialized_start=1265
-  _globals['_JOBREQUEUED']._serialized_end=1309
-  _globals['_JOBENDED']._serialized_start=1312
-  _globals['_JOBENDED']._serialized_end=1486
-  _globals['_NODEJOINED']._serialized_start=1488
-  _globals['_NODEJOINED']._serialized_end=1553
-  _globals['_NODELOST']._serialized_start=1555
-  _globals['_NODELOST']._serialized_end=1595
-  _globals['_NODERETURNED']._serialized_start=1597
-  _globals['_NODERETURNED']._serialized_end=1625
-  _globals['_NODECORDONED']._serialized_start=1627
-  _globals['_NODECORDONED']._serialized_end=1683
-  _globals['_NODEDRAINSTARTED']._serialized_start=1685
-  _globals['_NODEDRAINSTARTED']._serialized_end=1787
-  _globals['_NODEDRAINED']._serialized_start=1789
-  _globals['_NODEDRAINED']._serialized_end=1816
-  _globals['_NODERESUMED']._serialized_start=1818
-  _globals['_NODERESUMED']._serialized_end=1857
-  _globals['_EVENT']._serialized_start=1860
-  _globals['_EVENT']._serialized_end=2904
+  _globals['_JOBSUBMITTED']._serialized_start=113
+  _globals['_JOBSUBMITTED']._serialized_end=217
+  _globals['_JOBHELD']._serialized_start=219
+  _globals['_JOBHELD']._serialized_end=286
+  _globals['_JOBRELEASED']._serialized_start=288
+  _globals['_JOBRELEASED']._serialized_end=329
+  _globals['_JOBALLOCATED']._serialized_start=331
+  _globals['_JOBALLOCATED']._serialized_end=421
+  _globals['_TASKSSTARTED']._serialized_start=423
+  _globals['_TASKSSTARTED']._serialized_end=496
+  _globals['_TASKFAILED']._serialized_start=498
+  _globals['_TASKFAILED']._serialized_end=612
+  _globals['_TASKSENDED']._serialized_start=615
+  _globals['_TASKSENDED']._serialized_end=816
+  _globals['_JOBSTALLED']._serialized_start=818
+  _globals['_JOBSTALLED']._serialized_end=931
+  _globals['_STALLENDED']._serialized_start=933
+  _globals['_STALLENDED']._serialized_end=976
+  _globals['_ATTEMPTSTOPPING']._serialized_start=979
+  _globals['_ATTEMPTSTOPPING']._serialized_end=1189
+  _globals['_ATTEMPTENDED']._serialized_start=1192
+  _globals['_ATTEMPTENDED']._serialized_end=1347
+  _globals['_JOBREQUEUED']._serialized_start=1349
+  _globals['_JOBREQUEUED']._serialized_end=1393
+  _globals['_JOBENDED']._serialized_start=1396
+  _globals['_JOBENDED']._serialized_end=1570
+  _globals['_NODEJOINED']._serialized_start=1572
+  _globals['_NODEJOINED']._serialized_end=1637
+  _globals['_NODELOST']._serialized_start=1639
+  _globals['_NODELOST']._serialized_end=1679
+  _globals['_NODERETURNED']._serialized_start=1681
+  _globals['_NODERETURNED']._serialized_end=1709
+  _globals['_NODECORDONED']._serialized_start=1711
+  _globals['_NODECORDONED']._serialized_end=1767
+  _globals['_NODEDRAINSTARTED']._serialized_start=1769
+  _globals['_NODEDRAINSTARTED']._serialized_end=1871
+  _globals['_NODEDRAINED']._serialized_start=1873
+  _globals['_NODEDRAINED']._serialized_end=1900
+  _globals['_NODERESUMED']._serialized_start=1902
+  _globals['_NODERESUMED']._serialized_end=1941
+  _globals['_HEALTHREPORTED']._serialized_start=1944
+  _globals['_HEALTHREPORTED']._serialized_end=2074
+  _globals['_HEALTHCLEARED']._serialized_start=2076
+  _globals['_HEALTHCLEARED']._serialized_end=2148
+  _globals['_HEALTHJUDGED']._serialized_start=2150
+  _globals['_HEALTHJUDGED']._serialized_end=2237
+  _globals['_OUTAGEBEGAN']._serialized_start=2239
+  _globals['_OUTAGEBEGAN']._serialized_end=2303
+  _globals['_OUTAGESENDED']._serialized_start=2305
+  _globals['_OUTAGESENDED']._serialized_end=2383
+  _globals['_REPAIRSTARTED']._serialized_start=2385
+  _globals['_REPAIRSTARTED']._serialized_end=2451
+  _globals['_REPAIRENDED']._serialized_start=2453
+  _globals['_REPAIRENDED']._serialized_end=2514
+  _globals['_NODEFAULTED']._serialized_start=2516
+  _globals['_NODEFAULTED']._serialized_end=2614
+  _globals['_BREAKERTRIPPED']._serialized_start=2616
+  _globals['_BREAKERTRIPPED']._serialized_end=2662
+  _globals['_BREAKERRESET']._serialized_start=2664
+  _globals['_BREAKERRESET']._serialized_end=2704
+  _globals['_EVENT']._serialized_start=2707
+  _globals['_EVENT']._serialized_end=4277
 # @@protoc_insertion_point(module_scope)

@@ -1,3 +1,4 @@
+from gpusched.v1 import health_pb2 as _health_pb2
 from gpusched.v1 import job_pb2 as _job_pb2
 from gpusched.v1 import node_pb2 as _node_pb2
 from google.protobuf.internal import containers as _containers
@@ -19,12 +20,14 @@ class JobSubmitted(_message.Message):
     def __init__(self, job_id: _Optional[int] = ..., spec: _Optional[_Union[_job_pb2.JobSpec, _Mapping]] = ..., owner: _Optional[_Union[_job_pb2.Identity, _Mapping]] = ...) -> None: ...
 
 class JobHeld(_message.Message):
-    __slots__ = ("job_id", "by")
+    __slots__ = ("job_id", "by", "for_s")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     BY_FIELD_NUMBER: _ClassVar[int]
+    FOR_S_FIELD_NUMBER: _ClassVar[int]
     job_id: int
     by: str
-    def __init__(self, job_id: _Optional[int] = ..., by: _Optional[str] = ...) -> None: ...
+    for_s: int
+    def __init__(self, job_id: _Optional[int] = ..., by: _Optional[str] = ..., for_s: _Optional[int] = ...) -> None: ...
 
 class JobReleased(_message.Message):
     __slots__ = ("job_id", "by")
@@ -100,9 +103,9 @@ class JobStalled(_message.Message):
     epoch: int
     global_rank: int
     node: str
-    quiet_s: float
+    quiet_s: int
     evidence: str
-    def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., global_rank: _Optional[int] = ..., node: _Optional[str] = ..., quiet_s: _Optional[float] = ..., evidence: _Optional[str] = ...) -> None: ...
+    def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., global_rank: _Optional[int] = ..., node: _Optional[str] = ..., quiet_s: _Optional[int] = ..., evidence: _Optional[str] = ...) -> None: ...
 
 class StallEnded(_message.Message):
     __slots__ = ("job_id", "epoch")
@@ -113,20 +116,22 @@ class StallEnded(_message.Message):
     def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class AttemptStopping(_message.Message):
-    __slots__ = ("job_id", "epoch", "reason", "detail", "by", "exit_code")
+    __slots__ = ("job_id", "epoch", "reason", "detail", "by", "exit_code", "node")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
     BY_FIELD_NUMBER: _ClassVar[int]
     EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
     job_id: int
     epoch: int
     reason: _job_pb2.EndReason
     detail: str
     by: str
     exit_code: int
-    def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., reason: _Optional[_Union[_job_pb2.EndReason, str]] = ..., detail: _Optional[str] = ..., by: _Optional[str] = ..., exit_code: _Optional[int] = ...) -> None: ...
+    node: str
+    def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., reason: _Optional[_Union[_job_pb2.EndReason, str]] = ..., detail: _Optional[str] = ..., by: _Optional[str] = ..., exit_code: _Optional[int] = ..., node: _Optional[str] = ...) -> None: ...
 
 class AttemptEnded(_message.Message):
     __slots__ = ("job_id", "epoch", "reason", "detail", "exit_code")
@@ -222,8 +227,102 @@ class NodeResumed(_message.Message):
     by: str
     def __init__(self, node: _Optional[str] = ..., by: _Optional[str] = ...) -> None: ...
 
+class HealthReported(_message.Message):
+    __slots__ = ("node", "condition", "observed_us", "users")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    CONDITION_FIELD_NUMBER: _ClassVar[int]
+    OBSERVED_US_FIELD_NUMBER: _ClassVar[int]
+    USERS_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    condition: _health_pb2.Condition
+    observed_us: int
+    users: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, node: _Optional[str] = ..., condition: _Optional[_Union[_health_pb2.Condition, _Mapping]] = ..., observed_us: _Optional[int] = ..., users: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class HealthCleared(_message.Message):
+    __slots__ = ("node", "condition")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    CONDITION_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    condition: _health_pb2.Condition
+    def __init__(self, node: _Optional[str] = ..., condition: _Optional[_Union[_health_pb2.Condition, _Mapping]] = ...) -> None: ...
+
+class HealthJudged(_message.Message):
+    __slots__ = ("node", "condition", "action")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    CONDITION_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    condition: _health_pb2.Condition
+    action: str
+    def __init__(self, node: _Optional[str] = ..., condition: _Optional[_Union[_health_pb2.Condition, _Mapping]] = ..., action: _Optional[str] = ...) -> None: ...
+
+class OutageBegan(_message.Message):
+    __slots__ = ("node", "outage")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    OUTAGE_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    outage: _health_pb2.Outage
+    def __init__(self, node: _Optional[str] = ..., outage: _Optional[_Union[_health_pb2.Outage, _Mapping]] = ...) -> None: ...
+
+class OutagesEnded(_message.Message):
+    __slots__ = ("node", "outages", "by")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    OUTAGES_FIELD_NUMBER: _ClassVar[int]
+    BY_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    outages: _containers.RepeatedCompositeFieldContainer[_health_pb2.Outage]
+    by: str
+    def __init__(self, node: _Optional[str] = ..., outages: _Optional[_Iterable[_Union[_health_pb2.Outage, _Mapping]]] = ..., by: _Optional[str] = ...) -> None: ...
+
+class RepairStarted(_message.Message):
+    __slots__ = ("node", "repair")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    REPAIR_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    repair: _health_pb2.Repair
+    def __init__(self, node: _Optional[str] = ..., repair: _Optional[_Union[_health_pb2.Repair, _Mapping]] = ...) -> None: ...
+
+class RepairEnded(_message.Message):
+    __slots__ = ("node", "number", "failures")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    FAILURES_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    number: int
+    failures: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, node: _Optional[str] = ..., number: _Optional[int] = ..., failures: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class NodeFaulted(_message.Message):
+    __slots__ = ("node", "job_id", "epoch", "reason")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    job_id: int
+    epoch: int
+    reason: _job_pb2.EndReason
+    def __init__(self, node: _Optional[str] = ..., job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., reason: _Optional[_Union[_job_pb2.EndReason, str]] = ...) -> None: ...
+
+class BreakerTripped(_message.Message):
+    __slots__ = ("node", "detail")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    detail: str
+    def __init__(self, node: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
+
+class BreakerReset(_message.Message):
+    __slots__ = ("node", "by")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    BY_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    by: str
+    def __init__(self, node: _Optional[str] = ..., by: _Optional[str] = ...) -> None: ...
+
 class Event(_message.Message):
-    __slots__ = ("seq", "at_us", "job_submitted", "job_held", "job_released", "job_allocated", "tasks_started", "task_failed", "tasks_ended", "attempt_stopping", "attempt_ended", "job_requeued", "job_ended", "job_stalled", "stall_ended", "node_joined", "node_lost", "node_returned", "node_cordoned", "node_drain_started", "node_drained", "node_resumed")
+    __slots__ = ("seq", "at_us", "job_submitted", "job_held", "job_released", "job_allocated", "tasks_started", "task_failed", "tasks_ended", "attempt_stopping", "attempt_ended", "job_requeued", "job_ended", "job_stalled", "stall_ended", "node_joined", "node_lost", "node_returned", "node_cordoned", "node_drain_started", "node_drained", "node_resumed", "health_reported", "health_cleared", "health_judged", "outage_began", "outages_ended", "repair_started", "repair_ended", "node_faulted", "breaker_tripped", "breaker_reset")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     AT_US_FIELD_NUMBER: _ClassVar[int]
     JOB_SUBMITTED_FIELD_NUMBER: _ClassVar[int]
@@ -246,6 +345,16 @@ class Event(_message.Message):
     NODE_DRAIN_STARTED_FIELD_NUMBER: _ClassVar[int]
     NODE_DRAINED_FIELD_NUMBER: _ClassVar[int]
     NODE_RESUMED_FIELD_NUMBER: _ClassVar[int]
+    HEALTH_REPORTED_FIELD_NUMBER: _ClassVar[int]
+    HEALTH_CLEARED_FIELD_NUMBER: _ClassVar[int]
+    HEALTH_JUDGED_FIELD_NUMBER: _ClassVar[int]
+    OUTAGE_BEGAN_FIELD_NUMBER: _ClassVar[int]
+    OUTAGES_ENDED_FIELD_NUMBER: _ClassVar[int]
+    REPAIR_STARTED_FIELD_NUMBER: _ClassVar[int]
+    REPAIR_ENDED_FIELD_NUMBER: _ClassVar[int]
+    NODE_FAULTED_FIELD_NUMBER: _ClassVar[int]
+    BREAKER_TRIPPED_FIELD_NUMBER: _ClassVar[int]
+    BREAKER_RESET_FIELD_NUMBER: _ClassVar[int]
     seq: int
     at_us: int
     job_submitted: JobSubmitted
@@ -268,4 +377,14 @@ class Event(_message.Message):
     node_drain_started: NodeDrainStarted
     node_drained: NodeDrained
     node_resumed: NodeResumed
-    def __init__(self, seq: _Optional[int] = ..., at_us: _Optional[int] = ..., job_submitted: _Optional[_Union[JobSubmitted, _Mapping]] = ..., job_held: _Optional[_Union[JobHeld, _Mapping]] = ..., job_released: _Optional[_Union[JobReleased, _Mapping]] = ..., job_allocated: _Optional[_Union[JobAllocated, _Mapping]] = ..., tasks_started: _Optional[_Union[TasksStarted, _Mapping]] = ..., task_failed: _Optional[_Union[TaskFailed, _Mapping]] = ..., tasks_ended: _Optional[_Union[TasksEnded, _Mapping]] = ..., attempt_stopping: _Optional[_Union[AttemptStopping, _Mapping]] = ..., attempt_ended: _Optional[_Union[AttemptEnded, _Mapping]] = ..., job_requeued: _Optional[_Union[JobRequeued, _Mapping]] = ..., job_ended: _Optional[_Union[JobEnded, _Mapping]] = ..., job_stalled: _Optional[_Union[JobStalled, _Mapping]] = ..., stall_ended: _Optional[_Union[StallEnded, _Mapping]] = ..., node_joined: _Optional[_Union[NodeJoined, _Mapping]] = ..., node_lost: _Optional[_Union[NodeLost, _Mapping]] = ..., node_returned: _Optional[_Union[NodeReturned, _Mapping]] = ..., node_cordoned: _Optional[_Union[NodeCordoned, _Mapping]] = ..., node_drain_started: _Optional[_Union[NodeDrainStarted, _Mapping]] = ..., node_drained: _Optional[_Union[NodeDrained, _Mapping]] = ..., node_resumed: _Optional[_Union[NodeResumed, _Mapping]] = ...) -> None: ...
+    health_reported: HealthReported
+    health_cleared: HealthCleared
+    health_judged: HealthJudged
+    outage_began: OutageBegan
+    outages_ended: OutagesEnded
+    repair_started: RepairStarted
+    repair_ended: RepairEnded
+    node_faulted: NodeFaulted
+    breaker_tripped: BreakerTripped
+    breaker_reset: BreakerReset
+    def __init__(self, seq: _Optional[int] = ..., at_us: _Optional[int] = ..., job_submitted: _Optional[_Union[JobSubmitted, _Mapping]] = ..., job_held: _Optional[_Union[JobHeld, _Mapping]] = ..., job_released: _Optional[_Union[JobReleased, _Mapping]] = ..., job_allocated: _Optional[_Union[JobAllocated, _Mapping]] = ..., tasks_started: _Optional[_Union[TasksStarted, _Mapping]] = ..., task_failed: _Optional[_Union[TaskFailed, _Mapping]] = ..., tasks_ended: _Optional[_Union[TasksEnded, _Mapping]] = ..., attempt_stopping: _Optional[_Union[AttemptStopping, _Mapping]] = ..., attempt_ended: _Optional[_Union[AttemptEnded, _Mapping]] = ..., job_requeued: _Optional[_Union[JobRequeued, _Mapping]] = ..., job_ended: _Optional[_Union[JobEnded, _Mapping]] = ..., job_stalled: _Optional[_Union[JobStalled, _Mapping]] = ..., stall_ended: _Optional[_Union[StallEnded, _Mapping]] = ..., node_joined: _Optional[_Union[NodeJoined, _Mapping]] = ..., node_lost: _Optional[_Union[NodeLost, _Mapping]] = ..., node_returned: _Optional[_Union[NodeReturned, _Mapping]] = ..., node_cordoned: _Optional[_Union[NodeCordoned, _Mapping]] = ..., node_drain_started: _Optional[_Union[NodeDrainStarted, _Mapping]] = ..., node_drained: _Optional[_Union[NodeDrained, _Mapping]] = ..., node_resumed: _Optional[_Union[NodeResumed, _Mapping]] = ..., health_reported: _Optional[_Union[HealthReported, _Mapping]] = ..., health_cleared: _Optional[_Union[HealthCleared, _Mapping]] = ..., health_judged: _Optional[_Union[HealthJudged, _Mapping]] = ..., outage_began: _Optional[_Union[OutageBegan, _Mapping]] = ..., outages_ended: _Optional[_Union[OutagesEnded, _Mapping]] = ..., repair_started: _Optional[_Union[RepairStarted, _Mapping]] = ..., repair_ended: _Optional[_Union[RepairEnded, _Mapping]] = ..., node_faulted: _Optional[_Union[NodeFaulted, _Mapping]] = ..., breaker_tripped: _Optional[_Union[BreakerTripped, _Mapping]] = ..., breaker_reset: _Optional[_Union[BreakerReset, _Mapping]] = ...) -> None: ...

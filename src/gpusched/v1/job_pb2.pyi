@@ -25,6 +25,7 @@ class PendingReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PENDING_REASON_RESOURCES: _ClassVar[PendingReason]
     PENDING_REASON_HELD: _ClassVar[PendingReason]
     PENDING_REASON_NODES_UNAVAILABLE: _ClassVar[PendingReason]
+    PENDING_REASON_RESTART_DELAY: _ClassVar[PendingReason]
 
 class EndReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -40,6 +41,8 @@ class EndReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     END_REASON_REQUEUED: _ClassVar[EndReason]
     END_REASON_DRAINED: _ClassVar[EndReason]
     END_REASON_STALLED: _ClassVar[EndReason]
+    END_REASON_NODE_UNHEALTHY: _ClassVar[EndReason]
+    END_REASON_PROLOG_FAILED: _ClassVar[EndReason]
 
 class Launcher(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -58,6 +61,12 @@ class StallAction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     STALL_ACTION_UNSPECIFIED: _ClassVar[StallAction]
     STALL_ACTION_NOTIFY: _ClassVar[StallAction]
     STALL_ACTION_REQUEUE: _ClassVar[StallAction]
+
+class RestartOn(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RESTART_ON_UNSPECIFIED: _ClassVar[RestartOn]
+    RESTART_ON_INFRASTRUCTURE: _ClassVar[RestartOn]
+    RESTART_ON_ANY: _ClassVar[RestartOn]
 
 class ActivationKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -84,6 +93,7 @@ PENDING_REASON_PRIORITY: PendingReason
 PENDING_REASON_RESOURCES: PendingReason
 PENDING_REASON_HELD: PendingReason
 PENDING_REASON_NODES_UNAVAILABLE: PendingReason
+PENDING_REASON_RESTART_DELAY: PendingReason
 END_REASON_UNSPECIFIED: EndReason
 END_REASON_COMPLETED: EndReason
 END_REASON_RANK_FAILED: EndReason
@@ -96,6 +106,8 @@ END_REASON_CANCELLED: EndReason
 END_REASON_REQUEUED: EndReason
 END_REASON_DRAINED: EndReason
 END_REASON_STALLED: EndReason
+END_REASON_NODE_UNHEALTHY: EndReason
+END_REASON_PROLOG_FAILED: EndReason
 LAUNCHER_UNSPECIFIED: Launcher
 LAUNCHER_DIRECT: Launcher
 LAUNCHER_TORCHRUN: Launcher
@@ -105,6 +117,9 @@ ON_DISCONNECT_KEEP_RUNNING: OnDisconnect
 STALL_ACTION_UNSPECIFIED: StallAction
 STALL_ACTION_NOTIFY: StallAction
 STALL_ACTION_REQUEUE: StallAction
+RESTART_ON_UNSPECIFIED: RestartOn
+RESTART_ON_INFRASTRUCTURE: RestartOn
+RESTART_ON_ANY: RestartOn
 ACTIVATION_KIND_UNSPECIFIED: ActivationKind
 ACTIVATION_KIND_VENV: ActivationKind
 ACTIVATION_KIND_CONDA: ActivationKind
@@ -172,7 +187,7 @@ class EnvVar(_message.Message):
     def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
 
 class JobSpec(_message.Message):
-    __slots__ = ("name", "command", "script", "workdir", "nodes", "gpus_per_node", "tasks_per_node", "cpus_per_task", "memory_bytes", "gpu_model", "gpu_memory_bytes", "time_limit_s", "account", "partition", "qos", "nice", "env", "activation", "setup", "container", "launcher", "signal", "kill_wait_s", "requeue", "nodelist", "exclude", "hold", "log_cap_bytes", "comment", "topology_required", "topology_preferred", "segment", "spread", "on_disconnect", "gpu_milli", "mig_profile", "disk_bytes", "gres", "licenses", "stall")
+    __slots__ = ("name", "command", "script", "workdir", "nodes", "gpus_per_node", "tasks_per_node", "cpus_per_task", "memory_bytes", "gpu_model", "gpu_memory_bytes", "time_limit_s", "account", "partition", "qos", "nice", "env", "activation", "setup", "container", "launcher", "signal", "kill_wait_s", "requeue", "nodelist", "exclude", "hold", "log_cap_bytes", "comment", "topology_required", "topology_preferred", "segment", "spread", "on_disconnect", "gpu_milli", "mig_profile", "disk_bytes", "gres", "licenses", "stall", "restart_on", "restarts_max")
     NAME_FIELD_NUMBER: _ClassVar[int]
     COMMAND_FIELD_NUMBER: _ClassVar[int]
     SCRIPT_FIELD_NUMBER: _ClassVar[int]
@@ -213,6 +228,8 @@ class JobSpec(_message.Message):
     GRES_FIELD_NUMBER: _ClassVar[int]
     LICENSES_FIELD_NUMBER: _ClassVar[int]
     STALL_FIELD_NUMBER: _ClassVar[int]
+    RESTART_ON_FIELD_NUMBER: _ClassVar[int]
+    RESTARTS_MAX_FIELD_NUMBER: _ClassVar[int]
     name: str
     command: _containers.RepeatedScalarFieldContainer[str]
     script: str
@@ -253,7 +270,9 @@ class JobSpec(_message.Message):
     gres: _containers.RepeatedCompositeFieldContainer[Amount]
     licenses: _containers.RepeatedCompositeFieldContainer[Amount]
     stall: StallPolicy
-    def __init__(self, name: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., script: _Optional[str] = ..., workdir: _Optional[str] = ..., nodes: _Optional[int] = ..., gpus_per_node: _Optional[int] = ..., tasks_per_node: _Optional[int] = ..., cpus_per_task: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., gpu_model: _Optional[str] = ..., gpu_memory_bytes: _Optional[int] = ..., time_limit_s: _Optional[int] = ..., account: _Optional[str] = ..., partition: _Optional[str] = ..., qos: _Optional[str] = ..., nice: _Optional[int] = ..., env: _Optional[_Iterable[_Union[EnvVar, _Mapping]]] = ..., activation: _Optional[_Union[Activation, _Mapping]] = ..., setup: _Optional[_Iterable[str]] = ..., container: _Optional[str] = ..., launcher: _Optional[_Union[Launcher, str]] = ..., signal: _Optional[_Union[WarningSignal, _Mapping]] = ..., kill_wait_s: _Optional[int] = ..., requeue: _Optional[bool] = ..., nodelist: _Optional[_Iterable[str]] = ..., exclude: _Optional[_Iterable[str]] = ..., hold: _Optional[bool] = ..., log_cap_bytes: _Optional[int] = ..., comment: _Optional[str] = ..., topology_required: _Optional[str] = ..., topology_preferred: _Optional[str] = ..., segment: _Optional[_Union[Segment, _Mapping]] = ..., spread: _Optional[_Union[Spread, str]] = ..., on_disconnect: _Optional[_Union[OnDisconnect, str]] = ..., gpu_milli: _Optional[int] = ..., mig_profile: _Optional[str] = ..., disk_bytes: _Optional[int] = ..., gres: _Optional[_Iterable[_Union[Amount, _Mapping]]] = ..., licenses: _Optional[_Iterable[_Union[Amount, _Mapping]]] = ..., stall: _Optional[_Union[StallPolicy, _Mapping]] = ...) -> None: ...
+    restart_on: RestartOn
+    restarts_max: int
+    def __init__(self, name: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., script: _Optional[str] = ..., workdir: _Optional[str] = ..., nodes: _Optional[int] = ..., gpus_per_node: _Optional[int] = ..., tasks_per_node: _Optional[int] = ..., cpus_per_task: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., gpu_model: _Optional[str] = ..., gpu_memory_bytes: _Optional[int] = ..., time_limit_s: _Optional[int] = ..., account: _Optional[str] = ..., partition: _Optional[str] = ..., qos: _Optional[str] = ..., nice: _Optional[int] = ..., env: _Optional[_Iterable[_Union[EnvVar, _Mapping]]] = ..., activation: _Optional[_Union[Activation, _Mapping]] = ..., setup: _Optional[_Iterable[str]] = ..., container: _Optional[str] = ..., launcher: _Optional[_Union[Launcher, str]] = ..., signal: _Optional[_Union[WarningSignal, _Mapping]] = ..., kill_wait_s: _Optional[int] = ..., requeue: _Optional[bool] = ..., nodelist: _Optional[_Iterable[str]] = ..., exclude: _Optional[_Iterable[str]] = ..., hold: _Optional[bool] = ..., log_cap_bytes: _Optional[int] = ..., comment: _Optional[str] = ..., topology_required: _Optional[str] = ..., topology_preferred: _Optional[str] = ..., segment: _Optional[_Union[Segment, _Mapping]] = ..., spread: _Optional[_Union[Spread, str]] = ..., on_disconnect: _Optional[_Union[OnDisconnect, str]] = ..., gpu_milli: _Optional[int] = ..., mig_profile: _Optional[str] = ..., disk_bytes: _Optional[int] = ..., gres: _Optional[_Iterable[_Union[Amount, _Mapping]]] = ..., licenses: _Optional[_Iterable[_Union[Amount, _Mapping]]] = ..., stall: _Optional[_Union[StallPolicy, _Mapping]] = ..., restart_on: _Optional[_Union[RestartOn, str]] = ..., restarts_max: _Optional[int] = ...) -> None: ...
 
 class GrantedDevice(_message.Message):
     __slots__ = ("uuid", "model", "declared", "milli")
@@ -430,7 +449,7 @@ class LaunchPlan(_message.Message):
     def __init__(self, nodes: _Optional[_Iterable[_Union[NodeLaunch, _Mapping]]] = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("job_id", "spec", "owner", "submitted_at_us", "state", "is_held", "attempt", "started_at_us", "ended_at_us", "end_reason", "end_detail", "exit_code", "pending_reason", "uses", "cost", "currency", "plan")
+    __slots__ = ("job_id", "spec", "owner", "submitted_at_us", "state", "is_held", "attempt", "started_at_us", "ended_at_us", "end_reason", "end_detail", "exit_code", "pending_reason", "held_until_us", "restarts", "uses", "cost", "currency", "plan", "failed_on")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
@@ -444,10 +463,13 @@ class Job(_message.Message):
     END_DETAIL_FIELD_NUMBER: _ClassVar[int]
     EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
     PENDING_REASON_FIELD_NUMBER: _ClassVar[int]
+    HELD_UNTIL_US_FIELD_NUMBER: _ClassVar[int]
+    RESTARTS_FIELD_NUMBER: _ClassVar[int]
     USES_FIELD_NUMBER: _ClassVar[int]
     COST_FIELD_NUMBER: _ClassVar[int]
     CURRENCY_FIELD_NUMBER: _ClassVar[int]
     PLAN_FIELD_NUMBER: _ClassVar[int]
+    FAILED_ON_FIELD_NUMBER: _ClassVar[int]
     job_id: int
     spec: JobSpec
     owner: Identity
@@ -461,11 +483,14 @@ class Job(_message.Message):
     end_detail: str
     exit_code: int
     pending_reason: PendingReason
+    held_until_us: int
+    restarts: int
     uses: _containers.RepeatedCompositeFieldContainer[NamedNodeUse]
     cost: str
     currency: str
     plan: LaunchPlan
-    def __init__(self, job_id: _Optional[int] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., owner: _Optional[_Union[Identity, _Mapping]] = ..., submitted_at_us: _Optional[int] = ..., state: _Optional[_Union[JobState, str]] = ..., is_held: _Optional[bool] = ..., attempt: _Optional[_Union[Attempt, _Mapping]] = ..., started_at_us: _Optional[int] = ..., ended_at_us: _Optional[int] = ..., end_reason: _Optional[_Union[EndReason, str]] = ..., end_detail: _Optional[str] = ..., exit_code: _Optional[int] = ..., pending_reason: _Optional[_Union[PendingReason, str]] = ..., uses: _Optional[_Iterable[_Union[NamedNodeUse, _Mapping]]] = ..., cost: _Optional[str] = ..., currency: _Optional[str] = ..., plan: _Optional[_Union[LaunchPlan, _Mapping]] = ...) -> None: ...
+    failed_on: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, job_id: _Optional[int] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., owner: _Optional[_Union[Identity, _Mapping]] = ..., submitted_at_us: _Optional[int] = ..., state: _Optional[_Union[JobState, str]] = ..., is_held: _Optional[bool] = ..., attempt: _Optional[_Union[Attempt, _Mapping]] = ..., started_at_us: _Optional[int] = ..., ended_at_us: _Optional[int] = ..., end_reason: _Optional[_Union[EndReason, str]] = ..., end_detail: _Optional[str] = ..., exit_code: _Optional[int] = ..., pending_reason: _Optional[_Union[PendingReason, str]] = ..., held_until_us: _Optional[int] = ..., restarts: _Optional[int] = ..., uses: _Optional[_Iterable[_Union[NamedNodeUse, _Mapping]]] = ..., cost: _Optional[str] = ..., currency: _Optional[str] = ..., plan: _Optional[_Union[LaunchPlan, _Mapping]] = ..., failed_on: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RuledOut(_message.Message):
     __slots__ = ("constraint", "nodes", "gpus", "detail")

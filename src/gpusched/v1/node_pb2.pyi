@@ -1,3 +1,4 @@
+from gpusched.v1 import health_pb2 as _health_pb2
 from gpusched.v1 import job_pb2 as _job_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -169,7 +170,7 @@ class NodeSample(_message.Message):
     def __init__(self, node: _Optional[str] = ..., sampled_at_us: _Optional[int] = ..., cpu_percent: _Optional[float] = ..., memory_used_bytes: _Optional[int] = ..., load_1m: _Optional[float] = ..., devices: _Optional[_Iterable[_Union[DeviceSample, _Mapping]]] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = ("facts", "joined_at_us", "reachable", "schedulability", "reason", "drain_deadline_us", "lost_at_us", "sample", "job_ids", "gpus_allocated", "cpus_allocated", "memory_allocated_bytes", "gpu_milli_allocated")
+    __slots__ = ("facts", "joined_at_us", "reachable", "schedulability", "reason", "drain_deadline_us", "lost_at_us", "sample", "job_ids", "gpus_allocated", "cpus_allocated", "memory_allocated_bytes", "gpu_milli_allocated", "cordoned_by", "health")
     FACTS_FIELD_NUMBER: _ClassVar[int]
     JOINED_AT_US_FIELD_NUMBER: _ClassVar[int]
     REACHABLE_FIELD_NUMBER: _ClassVar[int]
@@ -183,6 +184,8 @@ class Node(_message.Message):
     CPUS_ALLOCATED_FIELD_NUMBER: _ClassVar[int]
     MEMORY_ALLOCATED_BYTES_FIELD_NUMBER: _ClassVar[int]
     GPU_MILLI_ALLOCATED_FIELD_NUMBER: _ClassVar[int]
+    CORDONED_BY_FIELD_NUMBER: _ClassVar[int]
+    HEALTH_FIELD_NUMBER: _ClassVar[int]
     facts: NodeFacts
     joined_at_us: int
     reachable: bool
@@ -196,4 +199,6 @@ class Node(_message.Message):
     cpus_allocated: int
     memory_allocated_bytes: int
     gpu_milli_allocated: int
-    def __init__(self, facts: _Optional[_Union[NodeFacts, _Mapping]] = ..., joined_at_us: _Optional[int] = ..., reachable: _Optional[bool] = ..., schedulability: _Optional[_Union[Schedulability, str]] = ..., reason: _Optional[str] = ..., drain_deadline_us: _Optional[int] = ..., lost_at_us: _Optional[int] = ..., sample: _Optional[_Union[NodeSample, _Mapping]] = ..., job_ids: _Optional[_Iterable[int]] = ..., gpus_allocated: _Optional[int] = ..., cpus_allocated: _Optional[int] = ..., memory_allocated_bytes: _Optional[int] = ..., gpu_milli_allocated: _Optional[int] = ...) -> None: ...
+    cordoned_by: str
+    health: _health_pb2.NodeHealth
+    def __init__(self, facts: _Optional[_Union[NodeFacts, _Mapping]] = ..., joined_at_us: _Optional[int] = ..., reachable: _Optional[bool] = ..., schedulability: _Optional[_Union[Schedulability, str]] = ..., reason: _Optional[str] = ..., drain_deadline_us: _Optional[int] = ..., lost_at_us: _Optional[int] = ..., sample: _Optional[_Union[NodeSample, _Mapping]] = ..., job_ids: _Optional[_Iterable[int]] = ..., gpus_allocated: _Optional[int] = ..., cpus_allocated: _Optional[int] = ..., memory_allocated_bytes: _Optional[int] = ..., gpu_milli_allocated: _Optional[int] = ..., cordoned_by: _Optional[str] = ..., health: _Optional[_Union[_health_pb2.NodeHealth, _Mapping]] = ...) -> None: ...

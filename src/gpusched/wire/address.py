@@ -48,6 +48,12 @@ class Address:
         """A unix socket or loopback: nothing leaves this machine."""
         return self.socket is not None or (self.host is not None and is_loopback(self.host))
 
+    def with_port(self, port: int) -> Address:
+        """The same host, another port."""
+        assert self.host is not None
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return Address(f"{host}:{port}", host=self.host, port=port)
+
     def token_socket(self, home: Path) -> Path:
         """Where this head gives out tokens: beside its unix socket; for TCP in ``home``."""
         return (home if self.socket is None else self.socket.parent) / TOKEN_SOCKET

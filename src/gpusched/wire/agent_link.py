@@ -25,10 +25,11 @@ from gpusched.domain.link import FromAgent, FromHead
 from gpusched.v1 import agent_service_pb2 as pb
 from gpusched.wire.address import Address
 from gpusched.wire.async_transport import open_channel
-from gpusched.wire.channel import TIMEOUT_S, Reach, error_of, tls_for
+from gpusched.wire.channel import Tls, error_of, tls_for
 from gpusched.wire.convert import FROM_AGENT, FROM_HEAD
 from gpusched.wire.credentials import token_source
 from gpusched.wire.methods import METHODS
+from gpusched.wire.tls import HEAD_NAME
 
 CONNECT = METHODS["/gpusched.v1.AgentService/Connect"]
 
@@ -41,8 +42,8 @@ def _look_at(writing: asyncio.Future[None]) -> None:
 class AgentLink:
     """An open stream. One task reads; any may send."""
 
-    def __init__(self, call: Any, reach: Reach) -> None:
-        self._call, self._reach = call, reach
+    def __init__(self, call: Any, address: Address) -> None:
+        self._call, self._address = call, address
         self._sending = asyncio.Lock()  # gRPC takes one write at a time
 
     async def send(self, message: FromAgent) -> None:
@@ -66,9 +67,9 @@ class AgentLink:
             try:
                 await self._call.write(request)
             except grpc.RpcError as failure:
-                raise error_of(failure, self._reach.address) from failure
+                raise error_of(failure, self._address) from failure
             except asyncio.InvalidStateError as error:
-                raise HeadUnavailable(f"the stream to {self._reach.address.text} has ended") from error
+                raise HeadUnavailable(f"the stream to {self._address.text} has ended") from error
 
     async def __aiter__(self) -> AsyncIterator[FromHead]:
         """Messages of the head, until it ends the stream.
@@ -80,14 +81,14 @@ class AgentLink:
             async for reply in self._call:
                 yield FROM_HEAD.from_proto(reply)
         except grpc.RpcError as failure:
-            raise error_of(failure, self._reach.address) from failure
+            raise error_of(failure, self._address) from failure
 
 
 @asynccontextmanager
 async def connect_agent(
     address: Address, node: NodeName, *, token: str | None = None, ca_file: Path | None = None
 ) -> AsyncIterator[AgentLink]:
-    """Open the stream of ``node``. Leaving the block ends it.
+    """Open the stream of ``node``, an agent of this machine, by a token. Leaving the block ends it.
 
     Args:
         address: Of the head.
@@ -99,14 +100,35 @@ async def connect_agent(
         HeadUnavailable: Nobody answers (raised by the link's methods if found out later).
         NotPermitted: The head gives this user no agent's token.
     """
-    reach = Reach(
-        address=address,
-        tls=tls_for(address, ca_file),
-        tokens=token_source(address, token=token, node=node),
-        timeout_s=TIMEOUT_S,
-    )
-    metadata = await asyncio.to_thread(reach.metadata)
-    async with open_channel(reach) as channel:
+    shown = await asyncio.to_thread(token_source(address, token=token, node=node).token)
+    async with _opened(address, tls_for(address, ca_file), (("authorization", f"Bearer {shown}"),)) as link:
+        yield link
+
+
+@asynccontextmanager
+async def connect_member(
+    address: Address, *, trusted: bytes, key: bytes, chain: bytes
+) -> AsyncIterator[AgentLink]:
+    """Open the stream of a node by its certificate. Leaving the block ends it.
+
+    Args:
+        address: Where the head hears agents.
+        trusted: CA certificates by which the head must be known, PEM.
+        key: Of the node's certificate, PEM.
+        chain: The node's certificate first, PEM.
+
+    Raises:
+        HeadUnavailable: As ``connect_agent``; also if the head does not take the certificate.
+    """
+    async with _opened(address, Tls(trusted, key, chain, HEAD_NAME), ()) as link:
+        yield link
+
+
+@asynccontextmanager
+async def _opened(
+    address: Address, tls: Tls | None, metadata: tuple[tuple[str, str], ...]
+) -> AsyncIterator[AgentLink]:
+    async with open_channel(address, tls) as channel:
         invoke = channel.stream_stream(
             CONNECT.path,
             request_serializer=CONNECT.request.SerializeToString,
@@ -114,6 +136,6 @@ async def connect_agent(
         )
         call = invoke(None, metadata=metadata)  # None: messages are written one by one
         try:
-            yield AgentLink(call, reach)
+            yield AgentLink(call, address)
         finally:
             call.cancel()

@@ -22,6 +22,7 @@ from gpusched.domain.ids import Epoch, JobId, NodeName, RequestId
 from gpusched.domain.job import JobFilter
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.logs import LogChunk
+from gpusched.domain.membership import JoinTokenMade
 from gpusched.domain.node import NodeFacts
 from gpusched.domain.topology import Topology
 from gpusched.domain.usage import CostReport, DeviceInterval, GroupBy
@@ -196,6 +197,21 @@ class AsyncReports:
         return await self._transport.unary(calls.get_cost(group_by, start_us, end_us))
 
 
+class AsyncMembers:
+    """Which nodes of other machines belong to the cluster. Needs the operator's role."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    async def create_join_token(self, digest: bytes, node: NodeName | None, lifetime_s: int) -> JoinTokenMade:
+        """Let in whoever shows the token of this SHA-256, once, as ``node`` or as any new node."""
+        return await self._transport.unary(calls.create_join_token(digest, node, lifetime_s))
+
+    async def revoke(self, node: NodeName) -> int:
+        """Make every certificate of ``node`` worthless; returns how many held."""
+        return await self._transport.unary(calls.revoke_node(node))
+
+
 class AsyncClient:
     """A connection to a head, made when first used. Belongs to the event loop on which it was made.
 
@@ -230,6 +246,7 @@ class AsyncClient:
         self.jobs = AsyncJobs(self._transport)
         self.nodes = AsyncNodes(self._transport)
         self.reports = AsyncReports(self._transport)
+        self.members = AsyncMembers(self._transport)
 
     async def close(self) -> None:
         """Close the connection; calls in flight fail."""

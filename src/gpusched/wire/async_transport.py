@@ -12,26 +12,24 @@ import grpc.aio
 from gpusched.domain.errors import GpuschedError
 from gpusched.wire.address import Address
 from gpusched.wire.calls import Stream, Unary
-from gpusched.wire.channel import CHANNEL_OPTIONS, Persistence, Reach, Reaches, error_of
+from gpusched.wire.channel import CHANNEL_OPTIONS, Persistence, Reach, Reaches, Tls, error_of
 from gpusched.wire.methods import Method
 
 R = TypeVar("R")
 
 
-def open_channel(reach: Reach) -> grpc.aio.Channel:
+def open_channel(address: Address, tls: Tls | None) -> grpc.aio.Channel:
     """A channel to the head; it connects when first used."""
-    target = reach.address.target
-    if reach.tls is None:
-        return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
-    credentials = grpc.ssl_channel_credentials(reach.tls.ca_pem)
-    return grpc.aio.secure_channel(target, credentials, options=CHANNEL_OPTIONS)
+    if tls is None:
+        return grpc.aio.insecure_channel(address.target, options=CHANNEL_OPTIONS)
+    return grpc.aio.secure_channel(address.target, tls.credentials(), options=tls.options())
 
 
 class _Line:
     """The channel to one head."""
 
     def __init__(self, reach: Reach) -> None:
-        self.channel = open_channel(reach)
+        self.channel = open_channel(reach.address, reach.tls)
         self._invokers: dict[str, Callable[..., Any]] = {}
 
     def invoker(self, method: Method) -> Callable[..., Any]:

@@ -14,9 +14,10 @@ import grpc
 import grpc.aio
 
 from gpusched.domain.errors import GpuschedError, NotPermitted, Unauthenticated
-from gpusched.domain.identity import Principal, Role
+from gpusched.domain.identity import ANONYMOUS, Principal, Role
 from gpusched.wire.methods import METHODS, PUBLIC, ROLES
 from gpusched.wire.status import abort_with
+from gpusched.wire.tls import is_local_peer, peer_certificate
 
 log = logging.getLogger(__name__)
 
@@ -32,19 +33,31 @@ CALLER: ContextVar[Principal] = ContextVar("caller")
 _PREFIX = "Bearer "
 
 
+AuthenticatePeer = Callable[[bytes], Principal]
+"""From a certificate (PEM) that TLS has checked to whom it names; raises what refuses it."""
+
+
 class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     """Authenticates, then checks the role.
 
     Args:
         authenticate: Verifies a token.
+        authenticate_peer: Verifies a node's certificate.
         roles: Who may call what, by path.
 
     Attributes:
         authenticate: As given; may be replaced while RPCs come in.
+        authenticate_peer: Likewise.
     """
 
-    def __init__(self, authenticate: Authenticate, roles: Mapping[str, frozenset[Role]] = ROLES) -> None:
-        self.authenticate, self._roles = authenticate, roles
+    def __init__(
+        self,
+        authenticate: Authenticate,
+        authenticate_peer: AuthenticatePeer,
+        roles: Mapping[str, frozenset[Role]] = ROLES,
+    ) -> None:
+        self.authenticate, self.authenticate_peer = authenticate, authenticate_peer
+        self._roles = roles
 
     async def intercept_service(
         self,
@@ -53,29 +66,75 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     ) -> Handler:
         """The handler of the RPC, or one that refuses it."""
         path = handler_call_details.method
+        CALLER.set(ANONYMOUS)
         if path in PUBLIC:
             return await continuation(handler_call_details)
+        allowed = self._roles.get(path, frozenset())
         try:
-            caller = self.authenticate(_token(handler_call_details.invocation_metadata))
+            token = _token(handler_call_details.invocation_metadata)
+            caller = None if token is None and Role.NODE in allowed else self.authenticate(_shown(token))
             handler = await continuation(handler_call_details)
-            if handler is not None:
-                _check_role(path, caller, self._roles.get(path, frozenset()))
+            if handler is not None and caller is not None:
+                _check_role(path, caller, allowed)
         except (Unauthenticated, NotPermitted) as error:
             log.info("refused %s: %s", path, error)
             return refusal(path, error)
-        CALLER.set(caller)
-        return handler
+        if caller is not None:
+            CALLER.set(caller)
+        if handler is None or not (caller is None or caller.node is not None):
+            return handler
+        return self._for_nodes(path, handler, caller)
+
+    def _for_nodes(self, path: str, handler: Handler, by_token: Principal | None) -> Handler:
+        """``handler`` for an agent: by its certificate, or by its token if it is on this machine."""
+        serve: Any = handler.stream_stream  # of the stubs' two kinds of server, the asynchronous one's
+
+        async def answer(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+            try:
+                CALLER.set(self._node(by_token, context))
+            except GpuschedError as error:
+                log.warning("refused %s from %s: %s", path, context.peer(), error)
+                await abort_with(context, error)
+            await serve(requests, context)
+
+        return grpc.stream_stream_rpc_method_handler(
+            answer, handler.request_deserializer, handler.response_serializer
+        )
+
+    def _node(self, by_token: Principal | None, context: grpc.aio.ServicerContext[Any, Any]) -> Principal:
+        certificate = peer_certificate(context)
+        if by_token is None and certificate is None:
+            raise Unauthenticated(_NO_CREDENTIALS)
+        if certificate is None and not is_local_peer(context):
+            raise NotPermitted(
+                "an agent on another machine needs a certificate of the cluster: `gpusched node join-token`"
+            )
+        by_certificate = None if certificate is None else self.authenticate_peer(certificate)
+        if by_certificate is not None and by_token is not None and by_token.node != by_certificate.node:
+            raise NotPermitted("the token and the certificate name different nodes")
+        who = by_certificate or by_token
+        assert who is not None
+        return who
 
 
-def _token(metadata: Any) -> str:
+_NO_CREDENTIALS = (
+    "no credentials: send the metadata 'authorization: Bearer <token>'; `gpusched token` prints one"
+)
+
+
+def _token(metadata: Any) -> str | None:
     values = [value for key, value in metadata or () if key == "authorization"]
     if not values:
-        raise Unauthenticated(
-            "no credentials: send the metadata 'authorization: Bearer <token>'; `gpusched token` prints one"
-        )
+        return None
     if len(values) > 1 or not isinstance(values[0], str) or not values[0].startswith(_PREFIX):
         raise Unauthenticated("the authorization metadata is not one 'Bearer <token>'")
     return values[0].removeprefix(_PREFIX)
+
+
+def _shown(token: str | None) -> str:
+    if token is None:
+        raise Unauthenticated(_NO_CREDENTIALS)
+    return token
 
 
 def _check_role(path: str, caller: Principal, allowed: frozenset[Role]) -> None:

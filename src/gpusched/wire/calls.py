@@ -20,10 +20,12 @@ from gpusched.domain.ids import Epoch, JobId, NodeName, RequestId
 from gpusched.domain.job import JobFilter
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.logs import LogChunk
+from gpusched.domain.membership import CertificateGiven, JoinTokenMade, Trust
 from gpusched.domain.node import NodeFacts
 from gpusched.domain.topology import Topology
 from gpusched.domain.usage import CostReport, DeviceInterval, GroupBy
 from gpusched.v1 import job_service_pb2 as job_pb
+from gpusched.v1 import member_service_pb2 as member_pb
 from gpusched.v1 import node_service_pb2 as node_pb
 from gpusched.v1 import report_service_pb2 as report_pb
 from gpusched.wire import convert
@@ -268,6 +270,34 @@ def get_cost(group_by: GroupBy, start_us: int | None, end_us: int | None) -> Una
     return Unary(_report("GetCost"), request, convert.COST_REPORT.from_proto)
 
 
+# ── members ───────────────────────────────────────────────────────────────────────────
+
+
+def get_trust() -> Unary[Trust]:
+    """Read whom the cluster trusts."""
+    return Unary(_member("GetTrust"), member_pb.GetTrustRequest(), convert.TRUST.from_proto)
+
+
+def create_join_token(digest: bytes, node: NodeName | None, lifetime_s: int) -> Unary[JoinTokenMade]:
+    """Let in whoever shows the token of this SHA-256."""
+    request = _request(member_pb.CreateJoinTokenRequest, digest=digest, node=node, lifetime_s=lifetime_s)
+    return Unary(_member("CreateJoinToken"), request, convert.JOIN_TOKEN_MADE.from_proto)
+
+
+def join_node(token: str, node: NodeName, signing_request: bytes) -> Unary[CertificateGiven]:
+    """Ask to be let in."""
+    request = _request(member_pb.JoinNodeRequest, token=token, node=node, signing_request=signing_request)
+    return Unary(
+        _member("JoinNode"), request, lambda reply: CertificateGiven(reply.certificate, reply.trusted)
+    )
+
+
+def revoke_node(node: NodeName) -> Unary[int]:
+    """Make a node's certificates worthless."""
+    request = _request(member_pb.RevokeNodeRequest, node=node)
+    return Unary(_member("RevokeNode"), request, lambda reply: int(reply.revoked))
+
+
 # ── making requests ───────────────────────────────────────────────────────────────────
 
 
@@ -277,6 +307,10 @@ def _job(name: str) -> Method:
 
 def _node(name: str) -> Method:
     return METHODS[f"/gpusched.v1.NodeService/{name}"]
+
+
+def _member(name: str) -> Method:
+    return METHODS[f"/gpusched.v1.MemberService/{name}"]
 
 
 def _report(name: str) -> Method:

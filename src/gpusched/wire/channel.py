@@ -54,9 +54,29 @@ CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """How the head's certificate is checked: against ``ca_pem``, or the system's roots for None."""
+    """How the head's certificate is checked, and what is shown to it (all PEM).
+
+    Attributes:
+        ca_pem: Roots to trust; None: the system's.
+        key: Of one's own certificate; None: none is shown.
+        chain: One's own certificate first.
+        head_name: What the head's certificate must name; None: the host that was dialled.
+    """
 
     ca_pem: bytes | None
+    key: bytes | None = None
+    chain: bytes | None = None
+    head_name: str | None = None
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """For gRPC."""
+        return grpc.ssl_channel_credentials(self.ca_pem, self.key, self.chain)
+
+    def options(self) -> Sequence[tuple[str, int | str]]:
+        """The channel's options."""
+        if self.head_name is None:
+            return CHANNEL_OPTIONS
+        return [*CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", self.head_name)]
 
 
 def tls_for(address: Address, ca_file: Path | None) -> Tls | None:

@@ -27,6 +27,7 @@ from gpusched.domain.ids import Epoch, JobId, NodeName, RequestId
 from gpusched.domain.job import JobFilter
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.logs import LogChunk
+from gpusched.domain.membership import JoinTokenMade
 from gpusched.domain.node import NodeFacts
 from gpusched.domain.topology import Topology
 from gpusched.domain.usage import CostReport, DeviceInterval, GroupBy
@@ -236,6 +237,21 @@ class Reports:
         return self._transport.unary(calls.get_cost(group_by, start_us, end_us))
 
 
+class Members:
+    """Which nodes of other machines belong to the cluster. Needs the operator's role."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def create_join_token(self, digest: bytes, node: NodeName | None, lifetime_s: int) -> JoinTokenMade:
+        """Let in whoever shows the token of this SHA-256, once, as ``node`` or as any new node."""
+        return self._transport.unary(calls.create_join_token(digest, node, lifetime_s))
+
+    def revoke(self, node: NodeName) -> int:
+        """Make every certificate of ``node`` worthless; returns how many held."""
+        return self._transport.unary(calls.revoke_node(node))
+
+
 class Client:
     """A connection to a head, made when first used. Safe to share between threads, not over a fork.
 
@@ -270,6 +286,7 @@ class Client:
         self.jobs = Jobs(self._transport)
         self.nodes = Nodes(self._transport)
         self.reports = Reports(self._transport)
+        self.members = Members(self._transport)
 
     def close(self) -> None:
         """Close the connection; calls in flight fail."""

@@ -15,6 +15,7 @@ from gpusched.domain import (
     defrag,
     diagnosis,
     events,
+    health,
     identity,
     ids,
     job,
@@ -22,13 +23,23 @@ from gpusched.domain import (
     launch_plan,
     link,
     logs,
+    membership,
     node,
     pulse,
     telemetry,
     topology,
     usage,
 )
-from gpusched.v1 import agent_service_pb2, event_pb2, job_pb2, job_service_pb2, node_pb2, node_service_pb2
+from gpusched.v1 import (
+    agent_service_pb2,
+    event_pb2,
+    health_pb2,
+    job_pb2,
+    job_service_pb2,
+    member_service_pb2,
+    node_pb2,
+    node_service_pb2,
+)
 from gpusched.v1 import report_service_pb2 as report_pb2
 from gpusched.wire.codec import Codec, D, M, OneOf
 from gpusched.wire.handlers import JobView, NodeView, PlanPreview
@@ -90,6 +101,13 @@ DEVICE = _codec(node.Device, node_pb2.Device)
 NODE_FACTS = _codec(node.NodeFacts, node_pb2.NodeFacts, names={"numa_cpu_ids": "numa_nodes"})
 DEVICE_SAMPLE = _codec(telemetry.DeviceSample, node_pb2.DeviceSample, names={"process_pids": "processes"})
 NODE_SAMPLE = _codec(telemetry.NodeSample, node_pb2.NodeSample)
+CONDITION = _codec(health.Condition, health_pb2.Condition)
+SIGHTING = _codec(health.Sighting, health_pb2.Sighting)
+HEALTH_OBSERVED = _codec(health.HealthObserved, health_pb2.HealthObserved)
+FINDING = _codec(health.Finding, health_pb2.Finding)
+OUTAGE = _codec(health.Outage, health_pb2.Outage)
+REPAIR = _codec(health.Repair, health_pb2.Repair)
+NODE_HEALTH = _codec(health.NodeHealth, health_pb2.NodeHealth)
 NODE = _codec(
     node.Node,
     node_pb2.Node,
@@ -130,6 +148,16 @@ NODE_CORDONED = _codec(events.NodeCordoned, event_pb2.NodeCordoned)
 NODE_DRAIN_STARTED = _codec(events.NodeDrainStarted, event_pb2.NodeDrainStarted)
 NODE_DRAINED = _codec(events.NodeDrained, event_pb2.NodeDrained)
 NODE_RESUMED = _codec(events.NodeResumed, event_pb2.NodeResumed)
+HEALTH_REPORTED = _codec(events.HealthReported, event_pb2.HealthReported)
+HEALTH_CLEARED = _codec(events.HealthCleared, event_pb2.HealthCleared)
+HEALTH_JUDGED = _codec(events.HealthJudged, event_pb2.HealthJudged)
+OUTAGE_BEGAN = _codec(events.OutageBegan, event_pb2.OutageBegan)
+OUTAGES_ENDED = _codec(events.OutagesEnded, event_pb2.OutagesEnded)
+REPAIR_STARTED = _codec(events.RepairStarted, event_pb2.RepairStarted)
+REPAIR_ENDED = _codec(events.RepairEnded, event_pb2.RepairEnded)
+NODE_FAULTED = _codec(events.NodeFaulted, event_pb2.NodeFaulted)
+BREAKER_TRIPPED = _codec(events.BreakerTripped, event_pb2.BreakerTripped)
+BREAKER_RESET = _codec(events.BreakerReset, event_pb2.BreakerReset)
 RECORDED = _codec(events.Recorded, event_pb2.Event, names={"event": "fact"})
 
 # ── reports ───────────────────────────────────────────────────────────────────────────
@@ -138,6 +166,11 @@ DEVICE_INTERVAL = _codec(usage.DeviceInterval, report_pb2.DeviceInterval)
 CHARGE_LINE = _codec(usage.ChargeLine, report_pb2.ChargeLine)
 COST_QUERY = _codec(CostQuery, report_pb2.GetCostRequest)
 COST_REPORT = _codec(usage.CostReport, report_pb2.GetCostResponse)
+
+# ── members ───────────────────────────────────────────────────────────────────────────
+
+TRUST = _codec(membership.Trust, member_service_pb2.GetTrustResponse)
+JOIN_TOKEN_MADE = _codec(membership.JoinTokenMade, member_service_pb2.CreateJoinTokenResponse)
 
 # ── the agent's stream ────────────────────────────────────────────────────────────────
 
@@ -154,6 +187,11 @@ LOG_REQUEST = _codec(link.LogRequest, agent_service_pb2.LogRequest, inline=("que
 LEASE_RENEWED = _codec(link.LeaseRenewed, agent_service_pb2.LeaseRenewed)
 LOG_CREDIT = _codec(link.LogCredit, agent_service_pb2.LogCredit)
 LOG_CANCEL = _codec(link.LogCancel, agent_service_pb2.LogCancel)
+CERTIFICATE_WANTED = _codec(link.CertificateWanted, agent_service_pb2.CertificateWanted)
+CERTIFICATE_GIVEN = _codec(membership.CertificateGiven, agent_service_pb2.CertificateGiven)
+RANK_TOKENS_WANTED = _codec(link.RankTokensWanted, agent_service_pb2.RankTokensWanted)
+RANK_TOKEN = _codec(link.RankToken, agent_service_pb2.RankToken)
+RANK_TOKENS = _codec(link.RankTokens, agent_service_pb2.RankTokens)
 DUMP_STACKS = _codec(commands.DumpStacks, agent_service_pb2.DumpStacks)
 STOP_TASKS = _codec(commands.StopTasks, agent_service_pb2.StopTasks)
 LAUNCH_TASKS = _codec(
@@ -161,6 +199,7 @@ LAUNCH_TASKS = _codec(
     agent_service_pb2.LaunchTasks,
     implied={"job_id": "launch.job_id", "epoch": "launch.epoch", "node": "launch.node"},
 )
+REPAIR_NODE = _codec(commands.RepairNode, agent_service_pb2.RepairNode)
 QUEUED = _codec(commands.Queued, agent_service_pb2.Command, names={"command": "order"})
 
 FROM_AGENT: OneOf[link.FromAgent, agent_service_pb2.ConnectRequest] = OneOf(

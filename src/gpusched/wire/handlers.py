@@ -17,6 +17,7 @@ from gpusched.domain.job_state import PendingReason
 from gpusched.domain.launch_plan import LaunchPlan
 from gpusched.domain.link import FromAgent, FromHead
 from gpusched.domain.logs import LogChunk, LogSource
+from gpusched.domain.membership import CertificateGiven, JoinTokenMade, Trust
 from gpusched.domain.node import Node
 from gpusched.domain.telemetry import NodeSample, NodeUse
 from gpusched.domain.topology import Topology
@@ -130,6 +131,17 @@ class ReportHandlers(Protocol):
     ) -> CostReport: ...
 
 
+class MemberHandlers(Protocol):
+    """Which nodes belong to the cluster."""
+
+    async def trust(self) -> Trust: ...
+    async def create_token(
+        self, who: Principal, digest: bytes, node: NodeName | None, lifetime_s: int
+    ) -> JoinTokenMade: ...
+    async def join(self, token: str, node: NodeName, signing_request: bytes) -> CertificateGiven: ...
+    async def revoke(self, who: Principal, node: NodeName) -> int: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Handlers:
     """All services of one head."""
@@ -138,3 +150,4 @@ class Handlers:
     nodes: NodeHandlers
     agents: AgentHandlers
     reports: ReportHandlers
+    members: MemberHandlers

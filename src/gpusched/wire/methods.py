@@ -12,11 +12,23 @@ from google.protobuf.message_factory import GetMessageClass
 
 from gpusched.domain.errors import ConfigInvalid
 from gpusched.domain.identity import Role
-from gpusched.v1 import agent_service_pb2, job_service_pb2, node_service_pb2, report_service_pb2
+from gpusched.v1 import (
+    agent_service_pb2,
+    job_service_pb2,
+    member_service_pb2,
+    node_service_pb2,
+    report_service_pb2,
+)
 
 SERVICES: tuple[ServiceDescriptor, ...] = tuple(
     service
-    for file in (job_service_pb2, node_service_pb2, agent_service_pb2, report_service_pb2)
+    for file in (
+        job_service_pb2,
+        node_service_pb2,
+        agent_service_pb2,
+        report_service_pb2,
+        member_service_pb2,
+    )
     for service in file.DESCRIPTOR.services_by_name.values()
 )
 
@@ -24,7 +36,6 @@ PEOPLE = frozenset({Role.USER, Role.OPERATOR})
 OPERATORS = frozenset({Role.OPERATOR})
 AGENTS = frozenset({Role.NODE})
 RANKS = frozenset({Role.RANK})
-ANYONE = PEOPLE | AGENTS
 
 ROLES: dict[str, frozenset[Role]] = {
     # Whether a job is one's own is for the handlers to see; here is only what a role can never do.
@@ -50,15 +61,24 @@ ROLES: dict[str, frozenset[Role]] = {
     "/gpusched.v1.NodeService/DrainNode": OPERATORS,
     "/gpusched.v1.NodeService/ResumeNode": OPERATORS,
     "/gpusched.v1.AgentService/Connect": AGENTS,
+    "/gpusched.v1.MemberService/CreateJoinToken": OPERATORS,
+    "/gpusched.v1.MemberService/RevokeNode": OPERATORS,
     "/gpusched.v1.ReportService/GetUsage": PEOPLE,
     "/gpusched.v1.ReportService/GetCost": PEOPLE,
-    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": ANYONE,
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": PEOPLE,
 }
 """Who may call what: holding one of the roles is enough."""
 
 JOB_FIELD = "job_id"
 
-PUBLIC = frozenset({"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"})
+PUBLIC = frozenset(
+    {
+        "/grpc.health.v1.Health/Check",
+        "/grpc.health.v1.Health/Watch",
+        "/gpusched.v1.MemberService/GetTrust",
+        "/gpusched.v1.MemberService/JoinNode",  # the join token in its request is the credential
+    }
+)
 """What needs no credentials."""
 
 
@@ -104,7 +124,7 @@ def require_roles(methods: Mapping[str, Any], roles: Mapping[str, frozenset[Role
     Raises:
         ConfigInvalid: Naming every such RPC.
     """
-    missing = sorted(path for path in methods if not roles.get(path))
+    missing = sorted(path for path in methods if not roles.get(path) and path not in PUBLIC)
     if missing:
         raise ConfigInvalid(f"no roles are declared for {', '.join(missing)}: add them to wire/methods.py")
     unscoped = sorted(

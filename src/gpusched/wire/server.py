@@ -1,4 +1,7 @@
-"""The head's gRPC server: a unix socket and loopback TCP by default, other interfaces only with TLS.
+"""The head's gRPC server: a unix socket and loopback TCP by default, other interfaces only with TLS 1.3.
+
+Agents of other machines have a port of their own, where a caller must show a certificate: gRPC for
+Python asks every caller of a port for one, or none.
 
 Health (grpc.health.v1) needs no credentials; everything else does, reflection too:
 
@@ -19,13 +22,14 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from gpusched.domain.errors import ConfigInvalid, GpuschedError, NotLeading
-from gpusched.domain.identity import Role
+from gpusched.domain.identity import Principal, Role
 from gpusched.wire.address import Address, parse_address
-from gpusched.wire.auth_interceptor import Authenticate, AuthInterceptor, refusal
+from gpusched.wire.auth_interceptor import Authenticate, AuthenticatePeer, AuthInterceptor, refusal
 from gpusched.wire.handlers import Handlers
 from gpusched.wire.methods import METHODS, ROLES, SERVICES, require_roles
 from gpusched.wire.rpc_handlers import service_handler
-from gpusched.wire.servicers import AgentService, JobService, NodeService, ReportService
+from gpusched.wire.servicers import AgentService, JobService, MemberService, NodeService, ReportService
+from gpusched.wire.tls import Shown, server_credentials
 from gpusched.wire.unix_socket import claim_path, open_to_all
 
 REQUEST_BYTES_MAX = 16 << 20
@@ -46,11 +50,19 @@ OPTIONS: Sequence[tuple[str, int]] = (
 
 
 @dataclass(frozen=True, slots=True)
-class TlsFiles:
-    """The head's certificate chain and private key, PEM."""
+class Door:
+    """One address and what is shown there; None: nothing, callers speak in the clear."""
 
-    certificate: Path
-    key: Path
+    address: Address
+    tls: Callable[[], Shown] | None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentsDoor:
+    """Where agents of other machines are heard. ``tls`` names whose certificates are taken."""
+
+    address: str
+    tls: Callable[[], Shown]
 
 
 class Server:
@@ -63,12 +75,14 @@ class Server:
         authenticate: Verifies a token.
         listen: Addresses: ``unix:///path`` (a dead server's file there is taken over), ``host:port``
             (port 0 takes a free one).
-        tls: For TCP. Needed unless every address is local.
+        tls: What to show on TCP, asked at every handshake. Needed unless every address is local.
+        agents: For agents of other machines; None: none.
         roles: Who may call what, by the RPC's path.
         why_not: What callers are told while there are no handlers.
 
     Attributes:
         addresses: Where it listens, with the ports that were taken; empty before ``start``.
+        agents_port: Where it hears agents of other machines; None: nowhere, or before ``start``.
 
     Raises:
         ConfigInvalid: A malformed address, TCP beyond loopback without TLS, or an RPC that nobody may call.
@@ -80,20 +94,28 @@ class Server:
         authenticate: Authenticate,
         listen: Sequence[str],
         *,
-        tls: TlsFiles | None = None,
+        tls: Callable[[], Shown] | None = None,
+        agents: AgentsDoor | None = None,
         roles: Mapping[str, frozenset[Role]] = ROLES,
         why_not: Callable[[], GpuschedError] = lambda: NotLeading("this head stands by"),
     ) -> None:
         require_roles(METHODS, roles)
-        self._tls = tls
+        self._listen = [Door(parse_address(text), tls) for text in listen]
+        self._agents = [] if agents is None else [Door(parse_address(agents.address), agents.tls)]
+        for door in (*self._listen, *self._agents):
+            _check_door(door)
         self._services = _Services(why_not)
         if handlers is not None:
             self._services.switch_to(handlers)
-        self._listen = tuple(_checked(text, tls) for text in listen)
-        self._interceptor = AuthInterceptor(authenticate, roles)
+
+        def no_peer(_: bytes) -> Principal:
+            raise why_not()
+
+        self._interceptor = AuthInterceptor(authenticate, no_peer, roles)
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._server: grpc.aio.Server | None = None
         self.addresses: tuple[str, ...] = ()
+        self.agents_port: int | None = None
 
     async def start(self) -> None:
         """Bind and serve.
@@ -108,16 +130,19 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = [*(service.full_name for service in SERVICES), health.SERVICE_NAME, reflection.SERVICE_NAME]
         reflection.enable_server_reflection(names, server)
-        self.addresses = await self._bind_all(server)
+        await self._bind_all(server)
         await server.start()
         self._server = server
         for name in (health.SERVICE_NAME, reflection.SERVICE_NAME):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         await self._tell_health()
 
-    async def serve(self, handlers: Handlers, authenticate: Authenticate) -> None:
+    async def serve(
+        self, handlers: Handlers, authenticate: Authenticate, authenticate_peer: AuthenticatePeer
+    ) -> None:
         """Stand by no longer."""
         self._interceptor.authenticate = authenticate
+        self._interceptor.authenticate_peer = authenticate_peer
         self._services.switch_to(handlers)
         await self._tell_health()
 
@@ -133,19 +158,20 @@ class Server:
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_s)
         self._server = None
-        _remove_sockets(self._listen)
+        _remove_sockets(door.address for door in self._listen)
 
-    async def _bind_all(self, server: grpc.aio.Server) -> tuple[str, ...]:
+    async def _bind_all(self, server: grpc.aio.Server) -> None:
         """Bind every address or none."""
         bound: list[Address] = []
         try:
-            for address in self._listen:
-                bound.append(_bind(server, address, self._tls))
+            for door in (*self._listen, *self._agents):
+                bound.append(_bind(server, door))
         except ConfigInvalid:
             await server.stop(None)
             _remove_sockets(bound)
             raise
-        return tuple(address.text for address in bound)
+        self.addresses = tuple(address.text for address in bound[: len(self._listen)])
+        self.agents_port = bound[-1].port if self._agents else None
 
 
 class _Services(grpc.GenericRpcHandler):  # type: ignore[type-arg]
@@ -165,6 +191,7 @@ class _Services(grpc.GenericRpcHandler):  # type: ignore[type-arg]
             "NodeService": NodeService(handlers.nodes),
             "AgentService": AgentService(handlers.agents),
             "ReportService": ReportService(handlers.reports),
+            "MemberService": MemberService(handlers.members),
         }
         self._inner = tuple(service_handler(service, servicers[service.name]) for service in SERVICES)
 
@@ -174,14 +201,12 @@ class _Services(grpc.GenericRpcHandler):  # type: ignore[type-arg]
         return next(filter(None, (inner.service(details) for inner in self._inner)), None)
 
 
-def _checked(text: str, tls: TlsFiles | None) -> Address:
-    address = parse_address(text)
-    if tls is None and not address.is_local:
+def _check_door(door: Door) -> None:
+    if door.tls is None and not door.address.is_local:
         raise ConfigInvalid(
-            f"refusing to start: {text} can be reached from other machines and there is no TLS: "
-            "give a certificate and a key, or listen on 127.0.0.1"
+            f"refusing to start: {door.address.text} can be reached from other machines and there is no TLS: "
+            "make a CA with `gpusched ca init`, give a certificate and a key, or listen on 127.0.0.1"
         )
-    return address
 
 
 def _remove_sockets(addresses: Iterable[Address]) -> None:
@@ -190,12 +215,13 @@ def _remove_sockets(addresses: Iterable[Address]) -> None:
             address.socket.unlink(missing_ok=True)
 
 
-def _bind(server: grpc.aio.Server, address: Address, tls: TlsFiles | None) -> Address:
-    """Listen on ``address``; returns it with the port that was taken."""
+def _bind(server: grpc.aio.Server, door: Door) -> Address:
+    """Listen at ``door``; returns its address with the port that was taken."""
+    address = door.address
     if address.socket is not None:
         _bind_socket(server, address.socket)
         return address
-    port = _bind_tcp(server, address, tls)
+    port = _bind_tcp(server, address, door.tls)
     return parse_address(f"{address.text.rpartition(':')[0]}:{port}")
 
 
@@ -208,14 +234,13 @@ def _bind_socket(server: grpc.aio.Server, path: Path) -> None:
         raise ConfigInvalid(f"cannot listen on {path}: {error}") from error
 
 
-def _bind_tcp(server: grpc.aio.Server, address: Address, tls: TlsFiles | None) -> int:
+def _bind_tcp(server: grpc.aio.Server, address: Address, tls: Callable[[], Shown] | None) -> int:
     if address.port != 0:
         _check_free(address)
     try:
         if tls is None:
             return server.add_insecure_port(address.text)
-        pair = (tls.key.read_bytes(), tls.certificate.read_bytes())
-        return server.add_secure_port(address.text, grpc.ssl_server_credentials([pair]))
+        return server.add_secure_port(address.text, server_credentials(tls))
     except OSError as error:
         raise ConfigInvalid(f"a TLS file cannot be read: {error}") from error
     except RuntimeError as error:

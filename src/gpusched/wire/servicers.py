@@ -16,10 +16,11 @@ from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.node import NodeFacts
 from gpusched.v1 import agent_service_pb2 as agent_pb
 from gpusched.v1 import job_service_pb2 as job_pb
+from gpusched.v1 import member_service_pb2 as member_pb
 from gpusched.v1 import node_service_pb2 as node_pb
 from gpusched.v1 import report_service_pb2 as report_pb
 from gpusched.wire import convert
-from gpusched.wire.handlers import AgentHandlers, JobHandlers, NodeHandlers, ReportHandlers
+from gpusched.wire.handlers import AgentHandlers, JobHandlers, MemberHandlers, NodeHandlers, ReportHandlers
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -196,6 +197,35 @@ class ReportService:
         query = convert.COST_QUERY.from_proto(request)
         report = await self._reports.cost(who, query.group_by, query.start_us, query.end_us)
         return convert.COST_REPORT.to_proto(report)
+
+
+class MemberService:
+    """``gpusched.v1.MemberService``."""
+
+    def __init__(self, members: MemberHandlers) -> None:
+        self._members = members
+
+    async def GetTrust(self, _: Principal, __: member_pb.GetTrustRequest) -> member_pb.GetTrustResponse:
+        return convert.TRUST.to_proto(await self._members.trust())
+
+    async def CreateJoinToken(
+        self, who: Principal, request: member_pb.CreateJoinTokenRequest
+    ) -> member_pb.CreateJoinTokenResponse:
+        node = _given(request, "node")
+        made = await self._members.create_token(
+            who, request.digest, None if node is None else NodeName(node), request.lifetime_s
+        )
+        return convert.JOIN_TOKEN_MADE.to_proto(made)
+
+    async def JoinNode(self, _: Principal, request: member_pb.JoinNodeRequest) -> member_pb.JoinNodeResponse:
+        given = await self._members.join(request.token, NodeName(request.node), request.signing_request)
+        return member_pb.JoinNodeResponse(certificate=given.certificate, trusted=given.trusted)
+
+    async def RevokeNode(
+        self, who: Principal, request: member_pb.RevokeNodeRequest
+    ) -> member_pb.RevokeNodeResponse:
+        revoked = await self._members.revoke(who, NodeName(request.node))
+        return member_pb.RevokeNodeResponse(revoked=revoked)
 
 
 def _spec(

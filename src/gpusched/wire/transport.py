@@ -22,8 +22,7 @@ def open_channel(reach: Reach) -> grpc.Channel:
     target = reach.address.target
     if reach.tls is None:
         return grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
-    credentials = grpc.ssl_channel_credentials(reach.tls.ca_pem)
-    return grpc.secure_channel(target, credentials, options=CHANNEL_OPTIONS)
+    return grpc.secure_channel(target, reach.tls.credentials(), options=reach.tls.options())
 
 
 class _Line:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import ipaddress
 import socket
 import stat
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -17,7 +20,8 @@ from fakes.wire_head import Head, opened
 
 from gpusched.domain.errors import ConfigInvalid, HeadUnavailable
 from gpusched.domain.ids import JobId
-from gpusched.wire.server import TlsFiles
+from gpusched.wire.address import parse_address
+from gpusched.wire.tls import Shown, served_certificate
 
 
 async def asked(address: str, **options):
@@ -107,8 +111,23 @@ async def test_a_stopped_head_leaves_no_socket_and_answers_nobody(head, home):
         await asked(head.unix, retry_s=0)
 
 
+@dataclass(frozen=True)
+class Files:
+    certificate: Path
+    key: Path
+
+    def __call__(self) -> Shown:
+        return Shown(self.key.read_bytes(), self.certificate.read_bytes())
+
+
 @pytest.fixture
-def tls(tmp_path) -> TlsFiles:
+def tls(tmp_path) -> Files:
+    files = Files(tmp_path / "cert.pem", tmp_path / "key.pem")
+    make_certificate(files)
+    return files
+
+
+def make_certificate(files: Files) -> None:
     """A self-signed certificate for 127.0.0.1."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "head")])
@@ -126,14 +145,12 @@ def tls(tmp_path) -> TlsFiles:
         )
         .sign(key, hashes.SHA256())
     )
-    files = TlsFiles(tmp_path / "cert.pem", tmp_path / "key.pem")
     files.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     files.key.write_bytes(
         key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
     )
-    return files
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
@@ -153,10 +170,21 @@ async def test_with_tls_every_interface_is_served(home, tls, kind):
 
 async def test_tls_files_that_cannot_be_read_are_named(home, tmp_path):
     with pytest.raises(ConfigInvalid, match=r"nowhere\.pem"):
-        await Head(home).start(tls=TlsFiles(tmp_path / "nowhere.pem", tmp_path / "nowhere.pem"))
+        await Head(home).start(tls=Files(tmp_path / "nowhere.pem", tmp_path / "nowhere.pem"))
 
 
 async def test_tls_files_that_are_no_certificate_are_refused(home, tls):
     tls.certificate.write_text("not a certificate")
     with pytest.raises(ConfigInvalid, match="certificate"):
         await Head(home).start(tls=tls)
+
+
+async def test_a_certificate_that_was_renewed_is_shown_to_who_comes_next(home, tls, tmp_path):
+    head = Head(home)
+    await head.start(tls=tls)
+    old = await asyncio.to_thread(served_certificate, parse_address(head.tcp))
+    make_certificate(tls)
+    new = await asyncio.to_thread(served_certificate, parse_address(head.tcp))
+    assert (await asked(head.tcp, ca_file=tls.certificate)).job.job_id == 7
+    await head.stop()
+    assert old != new == tls.certificate.read_text().encode()

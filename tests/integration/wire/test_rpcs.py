@@ -14,6 +14,7 @@ from gpusched.domain.ids import Epoch, JobId, NodeName, RequestId
 from gpusched.domain.job import JobFilter
 from gpusched.domain.job_state import JobState
 from gpusched.domain.logs import LogSource
+from gpusched.domain.membership import JoinTokenMade
 from gpusched.domain.usage import GroupBy
 from gpusched.wire.methods import METHODS
 
@@ -54,6 +55,13 @@ CALLS = [
         list(fake.CHUNKS),
     ),
     ("ExplainJob", lambda c: c.jobs.explain(J7), ("explain", J7), fake.DIAGNOSIS),
+    (
+        "CreateJoinToken",
+        lambda c: c.members.create_join_token(b"d", N1, 60),
+        ("create_token", b"d", N1, 60),
+        JoinTokenMade("sha256:00", 1),
+    ),
+    ("RevokeNode", lambda c: c.members.revoke(N1), ("revoke", N1), 1),
     ("PlanDefrag", lambda c: c.jobs.plan_defrag(J7), ("plan_defrag", J7), fake.DEFRAG_PLAN),
     ("PlanDefrag", lambda c: c.jobs.plan_defrag(fake.SPEC), ("plan_defrag", fake.SPEC), fake.DEFRAG_PLAN),
     ("ListNodes", lambda c: c.nodes.list(), ("list_nodes",), (fake.NODE,)),
@@ -82,9 +90,13 @@ async def test_an_rpc_carries_question_and_answer(head, kind, transport, rpc, ve
     assert who == WHO
 
 
+# The agent's: test_agent_link.py and the tests of membership on a real cluster.
+NOT_OF_CLIENTS = {"Connect", "GetTrust", "JoinNode"}
+
+
 def test_no_rpc_is_left_out():
     called = {call[0] for call in CALLS}
-    assert {method.name for method in METHODS.values()} == called | {"Connect"}  # Connect: test_agent_link.py
+    assert {method.name for method in METHODS.values()} == called | NOT_OF_CLIENTS
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])

@@ -9,10 +9,11 @@ import pytest
 
 from benchmarks.fgd import POLICIES, main
 from benchmarks.fgd_policies import Fgd
-from benchmarks.fgd_replay import measure, replay
-from benchmarks.fgd_trace import synthetic_trace
-from gpusched.placement.fragmentation import FragmentTables, RequestMix
-from gpusched.placement.shared_nodes import WHOLE, Shape, SharedNodes
+from benchmarks.fgd_replay import measure, replay, typical_shapes
+from benchmarks.fgd_trace import Arrivals, NodeRow, Trace, pod, synthetic_trace
+from gpusched.domain.node import WHOLE_MILLI
+from gpusched.placement.fragmentation import FragmentTables
+from gpusched.placement.packing import kinds
 
 NODES = "sn,cpu_milli,memory_mib,gpu,model\nn1,8000,1024,2,A\nn0,8000,1024,1,B\n"
 PODS = "name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec\np0,1000,1,1,500,\np1,1000,1,1,1000,A\n"
@@ -44,27 +45,50 @@ def test_every_policy_places_what_fits_and_writes_it_down(files, capsys, policy)
 
 
 def test_the_value_at_an_arrival_is_the_mean_over_its_events():
-    nodes = SharedNodes(
-        models=["A"], cpu_milli=np.array([9000]), memory_mib=np.array([0]), gpus=np.array([1])
-    )
-    half, none = Shape(cpu_milli=1, gpus=1, gpu_milli=500), Shape(cpu_milli=1)
-    pods = [half, half, none, half]
+    half, none = pod(cpu_milli=1, gpus=1, gpu_milli=500), pod(cpu_milli=1)
+    order = Arrivals("0", np.arange(4), np.arange(1))
+    pods = (half, half, none, half)
+    trace = Trace("one", (NodeRow("n", 9000, 0, 1, "A"),), pods, (order,))
     decisions = [(0, (0,)), None, (0, ()), (0, (0,))]
-    allocation, fragmentation = measure(nodes, RequestMix.of([half]), pods, decisions)
+    mix = typical_shapes([half])
+    allocation, fragmentation = measure(trace.empty_cluster(order), mix, pods, decisions)
     assert allocation == {100: 50.0, 110: None, 130: None}
     assert fragmentation[50] == 0.0
 
 
-def test_the_policy_of_the_study_agrees_with_the_tables_on_the_fragment():
+def test_typical_shapes_cover_the_list_and_of_equally_frequent_ones_the_larger_comes_first():
+    small, large = pod(cpu_milli=1, gpus=1, gpu_milli=500), pod(cpu_milli=2, gpus=1, gpu_milli=100)
+    mix = typical_shapes([pod(cpu_milli=9)] + [small] * 10 + [large] * 10)
+    assert [shape.cpus for shape in mix.shapes] == [2, 1]
+    assert mix.shares == (0.5, 0.5)
+
+
+def plain_fragment(mix, model, cpus, free):
+    fragment = 0.0
+    for shape, share in zip(mix.shapes, mix.shares, strict=True):
+        room = sum(milli >= shape.gpu_milli for milli in free)
+        allowed = shape.gpu_model is None or model in shape.gpu_model.split("|")
+        usable = shape.gpus and allowed and cpus >= shape.cpus and room >= shape.gpus
+        fragment += share * sum(milli for milli in free if not usable or milli < shape.gpu_milli)
+    return fragment
+
+
+def test_the_fragment_is_the_same_by_tables_by_the_policy_of_the_study_and_by_plain_loops():
     trace = synthetic_trace(1, nodes=20)
-    nodes = trace.empty_cluster(trace.arrivals[0])
-    mix = RequestMix.of(trace.pods)
-    policy = Fgd(nodes, mix)
+    snapshot = trace.empty_cluster(trace.arrivals[0])
+    mix = typical_shapes([*trace.pods, *[pod(cpu_milli=1, gpus=1, gpu_milli=300, models=("A", "B"))] * 300])
+    kind = kinds(snapshot.inventory)
     dice = np.random.default_rng(3)
-    gpu = dice.integers(0, WHOLE + 1, nodes.gpu.shape) * (nodes.gpu > 0)
-    cpu = dice.integers(0, 50_000, len(gpu))
-    tables = FragmentTables(mix, nodes.models, gpu.shape[1])
-    assert policy._fragments(nodes.model, cpu, gpu) == pytest.approx(tables.of_nodes(nodes.model, cpu, gpu))
+    gpu = dice.integers(0, WHOLE_MILLI + 1, snapshot.milli_free.shape) * (snapshot.milli_free > 0)
+    gpu[dice.random(gpu.shape) < 0.3] = WHOLE_MILLI
+    gpu *= snapshot.milli_free > 0
+    cpus = dice.integers(0, 50_000, len(gpu))
+    by_loops = [
+        plain_fragment(mix, snapshot.inventory.classes[kind[row]].model, cpus[row], gpu[row][:count].tolist())
+        for row, count in enumerate(snapshot.inventory.gpus_total.tolist())
+    ]
+    assert FragmentTables(snapshot.inventory, mix).of_nodes(kind, cpus, gpu) == pytest.approx(by_loops)
+    assert Fgd(snapshot, mix).fragments(kind, cpus, gpu) == pytest.approx(by_loops)
 
 
 def test_ours_packs_a_mix_it_was_not_tuned_on_better_than_fgd():

@@ -4,7 +4,7 @@ import pytest
 
 from gpusched.domain.commands import Command
 from gpusched.domain.errors import LogCorrupt
-from gpusched.domain.events import Event, JobHeld
+from gpusched.domain.events import Event, JobHeld, JobReleased
 from gpusched.domain.ids import JobId
 from gpusched.store.codec import COMMANDS, EVENTS, JOB, encode, kind_of
 
@@ -33,4 +33,4 @@ def test_a_field_that_a_later_version_added_is_ignored():
 
 
 def test_text_is_json_that_a_person_can_read():
-    assert encode(JobHeld(job_id=JobId(1), by="ädä")) == '{"job_id":1,"by":"ädä"}'
+    assert encode(JobReleased(job_id=JobId(1), by="ädä")) == '{"job_id":1,"by":"ädä"}'
