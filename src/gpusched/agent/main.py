@@ -185,7 +185,7 @@ class _Agent:
             # A stream that lived was a good one: start over with short waits.
             wait_s = RECONNECT_FIRST_S if time.monotonic() - began > RECONNECT_MAX_S else wait_s
             await asyncio.sleep(wait_s)
-            wait_s = min(wait_s * 2, RECONNECT_MAX_S)
+            wait_s = min(wait_s * 2, RECONNECT_MAX_S / len(self._heads))  # a round of all takes as long
 
     async def _serve_once(self, head: Address) -> None:
         async with self._entrance.opened(head) as (link, renewal):

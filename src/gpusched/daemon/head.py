@@ -234,6 +234,8 @@ def _loop_settings(config: HeadConfig) -> LoopSettings:
             topology=config.topology.read(),
             health=config.health.read(),
             cycle_depth_max=config.engine.cycle_depth_max,
+            ordering=config.ordering,
+            quotas=config.quotas,
         ),
         silence_max_s=config.engine.silence_max_s,
     )

@@ -51,6 +51,13 @@ def in_words(request: NodeRequest, *, adjective: str = "") -> str:
     return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
 
 
+def island_in_words(request: NodeRequest) -> str:
+    """Write "segments of 4 GPUs in one nvlink"."""
+    if request.island is None:
+        return "segments"
+    return f"segments of {request.island.gpus} GPUs in one {request.island.level}"
+
+
 def in_time(seconds: int) -> str:
     """Write a duration as a job file takes it: "2h", "1d12h", "90s" as "1m30s"."""
     days, rest = divmod(seconds, 86_400)

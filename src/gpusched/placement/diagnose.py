@@ -12,7 +12,7 @@ from gpusched.domain.errors import InfeasibleRequest
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import PendingReason
 from gpusched.domain.node import WHOLE_MILLI
-from gpusched.placement.describe import counted, counter_in_words, in_bytes, in_words
+from gpusched.placement.describe import counted, counter_in_words, in_bytes, in_words, island_in_words
 from gpusched.placement.feasible import check_feasible
 from gpusched.placement.fit import constraint_masks, fit_empty, fit_now, split_counters
 from gpusched.placement.gang import could_fit, fits
@@ -163,6 +163,10 @@ _DETAILS: dict[Constraint, _Detail] = {
     Constraint.MEMORY: lambda _, r, out: f"{_nodes(out)} {_have(out)} less than {in_bytes(r.memory_bytes)}",
     Constraint.DISK: lambda _, r, out: _fewer(out, split_counters(r)[0]),
     Constraint.GRES: lambda _, r, out: _fewer(out, split_counters(r)[1]),
+    Constraint.SEGMENT: lambda _, r, out: f"{_nodes(out)} {_have(out)} no room for {island_in_words(r)}",
+    Constraint.SEGMENT_FREE: lambda _, r, out: (
+        f"{_nodes(out)} {_have(out)} too few free together for {island_in_words(r)}"
+    ),
     Constraint.GPUS_FREE: _gpus_free,
     Constraint.CPUS_FREE: lambda _, r, out: (
         f"{_nodes(out)} {_have(out)} fewer than {counted(r.cpus, 'CPU')} free"

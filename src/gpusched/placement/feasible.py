@@ -10,9 +10,17 @@ import numpy as np
 from gpusched.domain.errors import InfeasibleRequest
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.node import WHOLE_MILLI
-from gpusched.placement.describe import counted, counter_in_words, gpus_in_words, in_bytes, in_words
+from gpusched.placement.describe import (
+    counted,
+    counter_in_words,
+    gpus_in_words,
+    in_bytes,
+    in_words,
+    island_in_words,
+)
 from gpusched.placement.fit import fit_fitted
 from gpusched.placement.inventory import Inventory
+from gpusched.placement.islands import largest_island
 from gpusched.placement.licenses import check_licenses
 from gpusched.placement.request import DISK, NodeRequest, is_model_match, node_request, whereabouts
 from gpusched.placement.snapshot import ClusterSnapshot
@@ -36,7 +44,8 @@ def check_feasible(snapshot: ClusterSnapshot, spec: JobSpec) -> None:
     if large_enough < spec.nodes:
         raise InfeasibleRequest(_say(inventory, request, spec.nodes, large_enough))
     check_licenses(inventory, spec)
-    check_room(inventory, spec)
+    if spec.has_topology_wishes:
+        check_room(inventory, spec)
 
 
 def _fitting(inventory: Inventory, request: NodeRequest) -> int:
@@ -58,6 +67,7 @@ def _say(inventory: Inventory, request: NodeRequest, nodes: int, large_enough: i
         return f"job wants {counted(nodes, 'node')}; {where} has {pool}: ask for nodes ≤ {pool}"
     return (
         _say_model(inventory, replace(anything, gpu_model=request.gpu_model), where)
+        or _say_island(inventory, request, nodes, where)
         or _say_profile(inventory, replace(anything, mig_profile=request.mig_profile), where)
         or _say_share(inventory, replace(anything, gpu_milli=request.gpu_milli), where)
         or _say_lower(inventory, request, anything, nodes, where)
@@ -77,6 +87,16 @@ def _say_model(inventory: Inventory, request: NodeRequest, where: str) -> str | 
     }
     has = f"it has {', '.join(sorted(models))}: ask for one of these" if models else "it has no GPUs at all"
     return f"job wants GPUs of model {request.gpu_model}; no node of {where} has one: {has}"
+
+
+def _say_island(inventory: Inventory, request: NodeRequest, nodes: int, where: str) -> str | None:
+    if request.island is None or _fitting(inventory, replace(request, island=None)) < nodes:
+        return None
+    most, level = largest_island(inventory, request), request.island.level
+    return (
+        f"job wants {island_in_words(request)} on each node; the largest {level} of a node of {where} has "
+        f"{counted(most, 'GPU')}: ask for smaller segments, or for none"
+    )
 
 
 def _say_profile(inventory: Inventory, request: NodeRequest, where: str) -> str | None:
