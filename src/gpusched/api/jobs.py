@@ -106,8 +106,8 @@ class JobApi:
             allocation,
             cluster=self.loop.engine.settings.cluster,
         )
-        models = [device.model for part in allocation.nodes for device in part.devices]
-        price = price_per_hour(models, self.rates, now_us)
+        devices = [device for part in allocation.nodes for device in part.devices]
+        price = price_per_hour(devices, self.rates, now_us)
         return PlanPreview(
             diagnosis=diagnosis,
             plan=plan,

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gpusched.daemon.slurm_topology import read_slurm_topology
 from gpusched.daemon.xid_table import ALONE, read_xids
+from gpusched.domain.check_spec import COUNT_MAX
 from gpusched.domain.errors import ConfigInvalid, InvalidSpec
 from gpusched.domain.health import Breaker, HealthRules, Signal
 from gpusched.domain.hostlist import expand_hostlist
@@ -209,6 +210,7 @@ class HeadConfig(_Table):
     quota: list[QuotaTable] = []
     rates: RatesTable = RatesTable()
     topology: TopologyTable = TopologyTable()
+    licenses: dict[Name, Annotated[int, Field(ge=0, le=COUNT_MAX)]] = {}  # how many the cluster has of each
     health: HealthTable = HealthTable()
 
     @property

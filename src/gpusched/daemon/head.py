@@ -229,6 +229,7 @@ def make_home(home: Path) -> None:
 def _loop_settings(config: HeadConfig) -> LoopSettings:
     return LoopSettings(
         engine=EngineSettings(
+            licenses=tuple(sorted(config.licenses.items())),
             cluster=config.cluster,
             partitions=config.partitions,
             topology=config.topology.read(),
