@@ -43,6 +43,7 @@ class Head:
     Args:
         home: Its sockets and database.
         config: Text of its ``config.toml``.
+        tcp: Where it listens besides its unix socket; empty: nowhere.
         module: What to run in place of ``gpusched``, taking the same arguments.
         settings: More environment variables.
     """
@@ -52,12 +53,13 @@ class Head:
         home: Path,
         config: str = "",
         *,
+        tcp: str = "",
         module: str = "gpusched",
         settings: Mapping[str, str] | None = None,
     ) -> None:
         self.home = home
         self.address = f"unix://{home / 'head.sock'}"
-        self._argv = [sys.executable, "-m", module, "head", "--home", str(home), "--tcp", ""]
+        self._argv = [sys.executable, "-m", module, "head", "--home", str(home), "--tcp", tcp]
         self._environment = {**os.environ, **(settings or {})}
         self._process: subprocess.Popen[bytes] | None = None
         (home / "config.toml").write_text(config, encoding="utf-8")

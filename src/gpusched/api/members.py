@@ -145,8 +145,10 @@ class Members:
         """Make every certificate of ``node`` worthless, at once. Returns how many held until now.
 
         Raises:
+            InvalidSpec: It is no node's name.
             StoreUnavailable: It may not have been written: ask again.
         """
+        _require(_is_name(node), "node", "is no node's name")
         revoked = await self._loop.in_store(self._records.revoke, node, self._loop.clock.now_us())
         self._revoked |= revoked
         log.warning("%s revoked the certificates of node %s: %d held", who.identity.user, node, len(revoked))
