@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations, permutations, product
 
 import numpy as np
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -12,7 +14,7 @@ from gpusched.placement.components import Group, Task, Ways, place_group
 from gpusched.placement.domains import Fill, GangAsk, Shortfall, split
 from gpusched.placement.shared_nodes import WHOLE, Shape, SharedNodes
 from gpusched.placement.topology import place_on_tree
-from gpusched.placement.tree import Segment, build_tree, in_rank_order, measure, ring_cost
+from gpusched.placement.tree import Segment, build_tree, in_rank_order, measure, ring_cost, ring_seconds
 
 LEVELS = ("spine", "leaf", "rack")
 
@@ -190,6 +192,21 @@ def test_no_order_of_the_nodes_has_a_cheaper_ring(given_tree, data):
     rows = np.array(data.draw(st.permutations(range(len(tree.leaf_of)))), dtype=np.int64)
     ours = ring_cost(tree, in_rank_order(tree, rows).tolist())
     assert ours == min(ring_cost(tree, order) for order in permutations(rows.tolist()))
+
+
+@given(trees(most=6), st.lists(st.sampled_from([None, 1000.0, 4000.0]), min_size=3, max_size=3))
+def test_a_ring_takes_as_long_as_its_links_above_the_nodes_and_is_unknown_if_one_is(given_tree, speeds):
+    tree, _ = given_tree
+    tree = replace(tree, bandwidths_mb_s=tuple(speeds))
+    paths = [tree.paths[-1][leaf] for leaf in tree.leaf_of.tolist()]
+    used = [
+        speed
+        for here, there in zip(paths, [*paths[1:], paths[0]], strict=True)
+        for level, speed in enumerate(speeds)
+        if here[: level + 1] != there[: level + 1]
+    ]
+    found = ring_seconds(tree, range(len(paths)))
+    assert found == (None if None in used else pytest.approx(sum(2 * 1000 / speed for speed in used)))
 
 
 @given(trees(most=6))
