@@ -43,9 +43,10 @@ class Head:
     Args:
         home: Its sockets and database.
         config: Text of its ``config.toml``.
-        tcp: Where it listens besides its unix socket; empty: nowhere.
         module: What to run in place of ``gpusched``, taking the same arguments.
         settings: More environment variables.
+        tcp: Where it listens beside its unix socket.
+        prefix: What its command begins with, e.g. to run it in a network namespace.
     """
 
     def __init__(
@@ -53,13 +54,14 @@ class Head:
         home: Path,
         config: str = "",
         *,
-        tcp: str = "",
         module: str = "gpusched",
         settings: Mapping[str, str] | None = None,
+        tcp: str = "",
+        prefix: Sequence[str] = (),
     ) -> None:
         self.home = home
         self.address = f"unix://{home / 'head.sock'}"
-        self._argv = [sys.executable, "-m", module, "head", "--home", str(home), "--tcp", tcp]
+        self._argv = [*prefix, sys.executable, "-m", module, "head", "--home", str(home), "--tcp", tcp]
         self._environment = {**os.environ, **(settings or {})}
         self._process: subprocess.Popen[bytes] | None = None
         (home / "config.toml").write_text(config, encoding="utf-8")
@@ -98,6 +100,10 @@ class Head:
         if self._process is not None:
             _stop(self._process)
             self._reap()
+
+    def has_ended(self) -> bool:
+        """Whether it has ended by itself."""
+        return self._process is not None and self._process.poll() is not None
 
     def wait(self, deadline_s: float) -> int:
         """Its exit code, once it has ended by itself."""

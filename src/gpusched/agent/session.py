@@ -39,7 +39,7 @@ from gpusched.domain.link import (
     Welcome,
 )
 from gpusched.domain.membership import CertificateGiven
-from gpusched.domain.node import NodeFacts
+from gpusched.domain.node import WHOLE_MILLI, NodeFacts
 
 log = logging.getLogger(__name__)
 
@@ -163,7 +163,9 @@ class Session:
         async with self._at_once:
             match queued.command:
                 case LaunchTasks(launch=launch):
-                    await self._meters.start(AttemptId(launch.job_id, launch.epoch), launch.devices)
+                    # What NVML measures of a device is everybody's who shares it: of one, nothing.
+                    own = () if launch.gpu_milli < WHOLE_MILLI else launch.devices
+                    await self._meters.start(AttemptId(launch.job_id, launch.epoch), own)
                     await self._runner.launch(launch)
                 case DumpStacks() as dump:
                     await self._runner.dump_stacks(AttemptId(dump.job_id, dump.epoch))

@@ -16,11 +16,11 @@ from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import PendingReason
 from gpusched.domain.launch_plan import LaunchPlan
 from gpusched.domain.link import FromAgent, FromHead
-from gpusched.domain.logs import LogChunk, LogSource
+from gpusched.domain.logs import LogChunk, LogPosition, LogSource
 from gpusched.domain.membership import CertificateGiven, JoinTokenMade, Trust
 from gpusched.domain.node import Node
 from gpusched.domain.telemetry import NodeSample, NodeUse
-from gpusched.domain.topology import Topology
+from gpusched.domain.topology import RingCost, Topology
 from gpusched.domain.usage import CostReport, DeviceInterval, GroupBy
 
 
@@ -34,6 +34,7 @@ class JobView:
     cost: str | None = None  # so far, e.g. "1.2345"; GetJob only
     currency: str | None = None
     plan: LaunchPlan | None = None  # of the last attempt; GetJob only
+    ring: RingCost | None = None  # of the last attempt's nodes, on the topology of now; GetJob only
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ class PlanPreview:
     plan: LaunchPlan | None  # None: it would wait; ``diagnosis`` says why
     price_per_hour: str | None
     currency: str | None
+    ring: RingCost | None = None
 
 
 class JobHandlers(Protocol):
@@ -94,6 +96,7 @@ class JobHandlers(Protocol):
         tail_lines: int | None,
         follow: bool,
         source: LogSource | None,
+        positions: tuple[LogPosition, ...],
     ) -> AsyncIterator[LogChunk]: ...
     async def explain(self, who: Principal, job_id: JobId) -> Diagnosis: ...
     async def plan_defrag(self, who: Principal, gang: JobId | JobSpec) -> DefragPlan: ...
