@@ -97,6 +97,10 @@ class Head:
             _stop(self._process)
             self._reap()
 
+    def has_ended(self) -> bool:
+        """Whether it has ended by itself."""
+        return self._process is not None and self._process.poll() is not None
+
     def wait(self, deadline_s: float) -> int:
         """Its exit code, once it has ended by itself."""
         assert self._process is not None, "the head is not running"

@@ -75,7 +75,7 @@ EVENTS = (
     Recorded(4, 101, JobReleased(job_id=JobId(7), by="ada")),
 )
 CHUNKS = (
-    LogChunk(global_rank=0, node=N1, offset=0, data=b"\xff one\n"),
+    LogChunk(global_rank=0, node=N1, offset=0, data=b"\xff one\n", epoch=Epoch(3)),
     LogChunk(global_rank=0, node=N1, offset=6, data=b"", is_last=True),
 )
 FABRIC = Topology((TopologyLevel("leaf", 50_000.0),), (NodePath("n1", ("l1",)),))
@@ -189,10 +189,11 @@ class JobsInMemory:
         events = tuple(event for event in EVENTS if event.seq > after_seq)
         return self.memory.stream("watch", who, tuple(job_ids), after_seq, items=events)
 
-    def logs(self, who, job_id, *, epoch, ranks, since_us, tail_lines, follow, source):
-        return self.memory.stream(
-            "logs", who, job_id, epoch, ranks, since_us, tail_lines, follow, source, items=CHUNKS
-        )
+    def logs(self, who, job_id, *, epoch, ranks, since_us, tail_lines, follow, source, positions):
+        begun = {position.global_rank: position.offset for position in positions}
+        chunks = tuple(chunk for chunk in CHUNKS if chunk.offset >= begun.get(chunk.global_rank, 0))
+        asked = (epoch, ranks, since_us, tail_lines, follow, source, positions)
+        return self.memory.stream("logs", who, job_id, *asked, items=chunks)
 
     async def explain(self, who, job_id):
         return await self.memory.answer("explain", who, job_id, value=DIAGNOSIS)

@@ -62,10 +62,12 @@ SPECIAL: dict[type, st.SearchStrategy[Any]] = {
         lambda launch: LaunchTasks(job_id=launch.job_id, epoch=launch.epoch, node=launch.node, launch=launch)
     ),
     # "Of no rank" cannot be asked: no rank named means all of them.
-    LogQuery: st.builds(
-        LogQuery,
-        **{name: values(hint) for name, hint in get_type_hints(LogQuery).items() if name != "ranks"},
-        ranks=st.none() | st.lists(SCALARS[int], min_size=1, max_size=2).map(tuple),
+    LogQuery: st.deferred(
+        lambda: st.builds(
+            LogQuery,
+            **{name: values(hint) for name, hint in get_type_hints(LogQuery).items() if name != "ranks"},
+            ranks=st.none() | st.lists(SCALARS[int], min_size=1, max_size=2).map(tuple),
+        )
     ),
 }
 

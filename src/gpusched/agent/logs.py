@@ -49,10 +49,10 @@ async def read_logs(home: Path, node: NodeName, query: LogQuery) -> AsyncIterato
     files = attempt_dir(home, attempt_id)
     if query.source is LogSource.STACKS:
         for number in _ranks_asked_for(files, query, node):
-            yield _stacks_of(files, number, node)
+            yield _stacks_of(files, number, node, query)
         return
     ranks = [
-        _Rank(number, files.rank_logs(number), _start(files.rank_logs(number), query))
+        _Rank(number, files.rank_logs(number), _start(files.rank_logs(number), number, query))
         for number in _ranks_asked_for(files, query, node)
     ]
     pause_s = POLL_FIRST_S
@@ -84,13 +84,13 @@ def last_lines(files: AttemptDir, global_rank: int, count_max: int) -> tuple[str
     return tuple(lines[-count_max:])
 
 
-def _stacks_of(files: AttemptDir, global_rank: int, node: NodeName) -> LogChunk:
+def _stacks_of(files: AttemptDir, global_rank: int, node: NodeName, query: LogQuery) -> LogChunk:
     """All that is kept of one rank; empty if its stacks were never taken."""
     try:
         data = files.rank_stacks(global_rank).read_bytes()
     except FileNotFoundError:
         data = b""
-    return LogChunk(global_rank=global_rank, node=node, offset=0, data=data, is_last=True)
+    return LogChunk(global_rank=global_rank, node=node, offset=0, data=data, is_last=True, epoch=query.epoch)
 
 
 def output_end(files: AttemptDir, global_rank: int) -> int:
@@ -127,6 +127,7 @@ def _next_chunk(rank: _Rank, record: Record | None, node: NodeName, query: LogQu
         data=data,
         dropped_bytes=dropped,
         is_last=rank.is_done,
+        epoch=query.epoch,
     )
     rank.position = chunk.offset + len(data)
     return chunk
@@ -160,7 +161,10 @@ def _lost_at_end(rank: _Rank, record: Record | None) -> int:
     return 0
 
 
-def _start(folder: Path, query: LogQuery) -> int:
+def _start(folder: Path, global_rank: int, query: LogQuery) -> int:
+    for position in query.positions:
+        if position.global_rank == global_rank:
+            return position.offset
     start = 0 if query.since_us is None else _offset_at(folder, query.since_us)
     return start if query.tail_lines is None else max(start, _tail_offset(folder, query.tail_lines))
 

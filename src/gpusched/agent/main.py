@@ -13,7 +13,7 @@ from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from gpusched.agent.declared import declare_devices
+from gpusched.agent.declared import declare_devices, share_devices
 from gpusched.agent.entrance import Entrance
 from gpusched.agent.facts import Declared, read_facts
 from gpusched.agent.health.monitor import HealthMonitor
@@ -59,6 +59,7 @@ class AgentSettings:
     home: Path
     address: str | None = None  # of the head, or of several, by commas; None: the local one
     devices: str | None = None  # declared; None: read by NVML
+    is_shareable: bool = False  # several jobs may hold shares of each of its GPUs
     declared: Declared = field(default_factory=Declared)
     on_stop: OnStop = OnStop.LEAVE
     joining: Callable[[], Joining] | None = None  # None: a member already, or on the head's machine
@@ -84,6 +85,8 @@ async def run_agent(settings: AgentSettings) -> None:
         if reader is not None:
             stack.enter_context(reader)
         devices = _devices(settings, reader)
+        if settings.is_shareable:
+            devices = share_devices(devices)
         sampler = Sampler(settings.node, reader, [device.uuid for device in devices if device.declared])
         meters = Meters(sampler)
         runner = Runner(settings.home, settings.node, cgroup_parent=own_cgroup())
@@ -196,7 +199,7 @@ class _Agent:
             # A stream that lived was a good one: start over with short waits.
             wait_s = RECONNECT_FIRST_S if time.monotonic() - began > RECONNECT_MAX_S else wait_s
             await asyncio.sleep(wait_s)
-            wait_s = min(wait_s * 2, RECONNECT_MAX_S)
+            wait_s = min(wait_s * 2, RECONNECT_MAX_S / len(self._heads))  # a round of all takes as long
 
     async def _serve_once(self, head: Address) -> None:
         async with self._entrance.opened(head) as (link, renewal):

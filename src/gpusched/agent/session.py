@@ -41,7 +41,7 @@ from gpusched.domain.link import (
     Welcome,
 )
 from gpusched.domain.membership import CertificateGiven
-from gpusched.domain.node import NodeFacts
+from gpusched.domain.node import WHOLE_MILLI, NodeFacts
 from gpusched.domain.telemetry import NodeSample
 
 log = logging.getLogger(__name__)
@@ -179,7 +179,9 @@ class Session:
                     attempt_id = AttemptId(launch.job_id, launch.epoch)
                     await self._runner.refuse(attempt_id, EndReason.PROLOG_FAILED, unfit)
                 case LaunchTasks(launch=launch):
-                    await self._meters.start(AttemptId(launch.job_id, launch.epoch), launch.devices)
+                    # What NVML measures of a device is everybody's who shares it: of one, nothing.
+                    own = () if launch.gpu_milli < WHOLE_MILLI else launch.devices
+                    await self._meters.start(AttemptId(launch.job_id, launch.epoch), own)
                     await self._runner.launch(launch)
                 case DumpStacks() as dump:
                     await self._runner.dump_stacks(AttemptId(dump.job_id, dump.epoch))

@@ -23,12 +23,14 @@ from gpusched.domain.ids import Epoch, JobId, RequestId
 from gpusched.domain.job import Job, JobFilter
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import JobState, PendingReason
-from gpusched.domain.logs import LogChunk, LogQuery, LogSource
+from gpusched.domain.logs import LogChunk, LogPosition, LogQuery, LogSource
+from gpusched.domain.node import WHOLE_MILLI
 from gpusched.domain.usage import RateBook
 from gpusched.engine.accounting import price_per_hour
 from gpusched.engine.commit import grant
 from gpusched.engine.inputs import CancelJob, HoldJob, ReleaseJob, RequeueJob, Submit
 from gpusched.engine.loop import Loop
+from gpusched.engine.state import ClusterState
 from gpusched.launch.plan import make_launch_plan
 from gpusched.placement.diagnose import check_feasible, diagnose
 from gpusched.placement.gang import place
@@ -104,8 +106,8 @@ class JobApi:
             allocation,
             cluster=self.loop.engine.settings.cluster,
         )
-        models = [device.model for part in allocation.nodes for device in part.devices]
-        price = price_per_hour(models, self.rates, now_us)
+        devices = [device for part in allocation.nodes for device in part.devices]
+        price = price_per_hour(devices, self.rates, now_us)
         return PlanPreview(
             diagnosis=diagnosis,
             plan=plan,
@@ -172,12 +174,14 @@ class JobApi:
         elif job.is_held:
             message = f"held: `gpusched job release {job_id}` lets it go. {message}"
         elif reason is PendingReason.PRIORITY:
-            message = f"{state.queue.ahead_of(job_id)} jobs go before it. {message}"
+            message = f"{self.loop.engine.ahead_of(job_id)} jobs go before it. {message}"
+        elif reason is PendingReason.QUOTA:
+            message = _quota_in_words(state, job.spec)
         diagnosis = replace(
             diagnosis,
             message=message,
             reason=reason,
-            jobs_ahead=state.queue.ahead_of(job_id),
+            jobs_ahead=self.loop.engine.ahead_of(job_id),
             forecast_start_us=self.loop.engine.outlook.forecasts.get(job_id),
         )
         if reason not in ASKING_LESS_HELPS:
@@ -235,6 +239,7 @@ class JobApi:
         tail_lines: int | None,
         follow: bool,
         source: LogSource | None,
+        positions: tuple[LogPosition, ...],
     ) -> AsyncIterator[LogChunk]:
         """What is kept of one attempt, merged over its nodes. With ``follow`` a pending job is waited for."""
         query = LogQuery(
@@ -245,6 +250,7 @@ class JobApi:
             tail_lines=tail_lines,
             follow=follow,
             source=source,
+            positions=positions,
         )
         return self.output.stream(who, query, epoch)
 
@@ -257,9 +263,16 @@ class JobApi:
         if job.is_held:
             return PendingReason.HELD if job.held_until_us is None else PendingReason.RESTART_DELAY
         engine = self.loop.engine
-        is_next = engine.state.queue.ahead_of(job.job_id) == 0  # and no cycle has looked at it yet, perhaps
+        is_next = engine.ahead_of(job.job_id) == 0  # and no cycle has looked at it yet, perhaps
         unseen = PendingReason.RESOURCES if is_next else PendingReason.PRIORITY
         return engine.outlook.reasons.get(job.job_id, unseen)
+
+
+def _quota_in_words(state: ClusterState, spec: JobSpec) -> str:
+    held, most = state.gpus_held_by(spec.account), state.quotas.gpus_max[spec.account]
+    wanted = spec.gpu_milli_total / WHOLE_MILLI
+    words = f"account {spec.account} holds {held:g} of its {most} GPUs; this job wants {wanted:g}"
+    return f"{words}, after others of its account." if held + wanted <= most else f"{words}."
 
 
 def check_request_id(request_id: RequestId) -> RequestId:

@@ -229,11 +229,14 @@ def make_home(home: Path) -> None:
 def _loop_settings(config: HeadConfig) -> LoopSettings:
     return LoopSettings(
         engine=EngineSettings(
+            licenses=tuple(sorted(config.licenses.items())),
             cluster=config.cluster,
             partitions=config.partitions,
             topology=config.topology.read(),
             health=config.health.read(),
             cycle_depth_max=config.engine.cycle_depth_max,
+            ordering=config.ordering,
+            quotas=config.quotas,
         ),
         silence_max_s=config.engine.silence_max_s,
     )

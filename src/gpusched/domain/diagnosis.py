@@ -25,11 +25,13 @@ class Constraint(StrEnum):
     MEMORY = "mem"
     DISK = "tmp"
     GRES = "gres"
+    SEGMENT = "segment"  # islands inside the node are too small
     GPUS_FREE = "gpus_free"  # has them, not free now
     CPUS_FREE = "cpus_free"
     MEMORY_FREE = "mem_free"
     DISK_FREE = "tmp_free"
     GRES_FREE = "gres_free"
+    SEGMENT_FREE = "segment_free"  # free GPUs are not in the same islands
     LICENSES = "licenses"  # too few are free in the cluster: no node can help
 
 

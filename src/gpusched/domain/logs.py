@@ -15,6 +15,14 @@ class LogSource(StrEnum):
     STACKS = "stacks"  # what it was doing when its gang stalled
 
 
+@dataclass(frozen=True, slots=True)
+class LogPosition:
+    """How far a reader has come with one rank: ``offset`` is that of the first byte it has not got."""
+
+    global_rank: int
+    offset: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogQuery:
     """Which output of one attempt. Ranks None: all of them."""
@@ -26,6 +34,7 @@ class LogQuery:
     since_us: int | None = None  # only what was written at or after this wall time on its node
     tail_lines: int | None = None  # per rank, of what is there at the start
     follow: bool = False  # go on until the rank has ended and its last byte is sent
+    positions: tuple[LogPosition, ...] = ()  # where to go on; ``since_us`` and ``tail_lines`` hold elsewhere
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,3 +47,4 @@ class LogChunk:
     data: bytes
     dropped_bytes: int = 0  # output lost just before ``data``: past the cap, or a full disk
     is_last: bool = False  # nothing of this rank follows
+    epoch: Epoch | None = None  # of the attempt; None: from an agent that does not say

@@ -10,9 +10,17 @@ import numpy as np
 from gpusched.domain.errors import InfeasibleRequest
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.node import WHOLE_MILLI
-from gpusched.placement.describe import counted, counter_in_words, gpus_in_words, in_bytes, in_words
+from gpusched.placement.describe import (
+    counted,
+    counter_in_words,
+    gpus_in_words,
+    in_bytes,
+    in_words,
+    island_in_words,
+)
 from gpusched.placement.fit import fit_fitted
 from gpusched.placement.inventory import Inventory
+from gpusched.placement.islands import largest_island
 from gpusched.placement.licenses import check_licenses
 from gpusched.placement.request import DISK, NodeRequest, is_model_match, node_request, whereabouts
 from gpusched.placement.snapshot import ClusterSnapshot
@@ -36,7 +44,8 @@ def check_feasible(snapshot: ClusterSnapshot, spec: JobSpec) -> None:
     if large_enough < spec.nodes:
         raise InfeasibleRequest(_say(inventory, request, spec.nodes, large_enough))
     check_licenses(inventory, spec)
-    check_room(inventory, spec)
+    if spec.has_topology_wishes:
+        check_room(inventory, spec)
 
 
 def _fitting(inventory: Inventory, request: NodeRequest) -> int:
@@ -58,8 +67,10 @@ def _say(inventory: Inventory, request: NodeRequest, nodes: int, large_enough: i
         return f"job wants {counted(nodes, 'node')}; {where} has {pool}: ask for nodes ≤ {pool}"
     return (
         _say_model(inventory, replace(anything, gpu_model=request.gpu_model), where)
+        or _say_island(inventory, request, nodes, where)
         or _say_profile(inventory, replace(anything, mig_profile=request.mig_profile), where)
         or _say_share(inventory, replace(anything, gpu_milli=request.gpu_milli), where)
+        or _say_counter(inventory, request, anything, where)
         or _say_lower(inventory, request, anything, nodes, where)
         or f"job wants {counted(nodes, 'node')} with {in_words(request)}; {where} has {such}: "
         + (f"ask for nodes ≤ {large_enough}" if large_enough else "ask for less of more than one of these")
@@ -77,6 +88,16 @@ def _say_model(inventory: Inventory, request: NodeRequest, where: str) -> str | 
     }
     has = f"it has {', '.join(sorted(models))}: ask for one of these" if models else "it has no GPUs at all"
     return f"job wants GPUs of model {request.gpu_model}; no node of {where} has one: {has}"
+
+
+def _say_island(inventory: Inventory, request: NodeRequest, nodes: int, where: str) -> str | None:
+    if request.island is None or _fitting(inventory, replace(request, island=None)) < nodes:
+        return None
+    most, level = largest_island(inventory, request), request.island.level
+    return (
+        f"job wants {island_in_words(request)} on each node; the largest {level} of a node of {where} has "
+        f"{counted(most, 'GPU')}: ask for smaller segments, or for none"
+    )
 
 
 def _say_profile(inventory: Inventory, request: NodeRequest, where: str) -> str | None:
@@ -99,6 +120,18 @@ def _say_share(inventory: Inventory, request: NodeRequest, where: str) -> str | 
         f"job wants {request.gpu_milli}/{WHOLE_MILLI} of a GPU; no node of {where} has a shareable one: "
         "ask for whole GPUs, or have an agent started with --shareable"
     )
+
+
+def _say_counter(inventory: Inventory, request: NodeRequest, anything: NodeRequest, where: str) -> str | None:
+    for name, amount in request.counters:
+        if not _fitting(inventory, replace(anything, counters=((name, 1),))):
+            wants = counter_in_words(name, amount)
+            return f"job wants {wants}; no node of {where} has any: leave {_field_of(name)} out"
+    return None
+
+
+def _field_of(counter: str) -> str:
+    return "tmp" if counter == DISK else counter
 
 
 def _say_lower(
@@ -174,7 +207,7 @@ def _of_counter(name: str) -> _Quantity:
         return replace(request, counters=tuple(sorted(item for item in counters.items() if item[1] > 0)))
 
     return _Quantity(
-        field="tmp" if name == DISK else name,
+        field=_field_of(name),
         read=lambda request: dict(request.counters).get(name, 0),
         change=change,
         say=lambda request: counter_in_words(name, dict(request.counters)[name]),

@@ -18,6 +18,7 @@ from gpusched.domain.diagnosis import Constraint
 from gpusched.domain.ids import NodeName
 from gpusched.domain.node import WHOLE_MILLI
 from gpusched.placement.inventory import BoolColumn, DeviceClass, IntColumn, Inventory
+from gpusched.placement.islands import fits_fitted_islands, fits_free_islands
 from gpusched.placement.placement import Counts
 from gpusched.placement.request import DISK, NodeRequest, is_model_match, whereabouts
 from gpusched.placement.snapshot import ClusterSnapshot
@@ -43,6 +44,8 @@ def fit_now(snapshot: ClusterSnapshot, request: NodeRequest) -> BoolColumn:
         fits &= (
             roomy_gpus(inventory, request, snapshot.gpus_free_by_class, snapshot.milli_free) >= request.gpus
         )
+    if request.island is not None:
+        fits &= fits_free_islands(snapshot, request)
     return fits
 
 
@@ -86,6 +89,7 @@ def constraint_masks(snapshot: ClusterSnapshot, request: NodeRequest) -> dict[Co
     masks[Constraint.SCHEDULABLE] = inventory.open
     masks[Constraint.GPUS_FREE] = ~masks[Constraint.GPUS] | (free >= request.gpus)
     masks[Constraint.CPUS_FREE] = ~masks[Constraint.CPUS] | (snapshot.cpus_free >= request.cpus)
+    masks[Constraint.SEGMENT_FREE] = ~masks[Constraint.SEGMENT] | fits_free_islands(snapshot, request)
     masks[Constraint.MEMORY_FREE] = ~masks[Constraint.MEMORY] | (snapshot.memory_free >= request.memory_bytes)
     disk, gres = split_counters(request)
     counters = snapshot.counters_free
@@ -166,7 +170,10 @@ def _fitted_masks(inventory: Inventory, request: NodeRequest) -> dict[Constraint
         Constraint.MEMORY: inventory.memory_total >= request.memory_bytes,
         Constraint.DISK: everywhere,
         Constraint.GRES: everywhere,
+        Constraint.SEGMENT: everywhere,
     }
+    if request.island is not None:
+        masks[Constraint.SEGMENT] = fits_fitted_islands(inventory, request)
     if request.counters:
         disk, gres = split_counters(request)
         masks[Constraint.DISK] = has_counters(inventory, disk, inventory.counters_total)

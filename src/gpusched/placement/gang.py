@@ -14,6 +14,7 @@ from gpusched.placement.devices import choose_cpus, choose_devices
 from gpusched.placement.domains import Shortfall
 from gpusched.placement.fit import fit_empty, fit_fitted, fit_now
 from gpusched.placement.inventory import BoolColumn, IntColumn
+from gpusched.placement.islands import choose_in_islands, wanted_island
 from gpusched.placement.licenses import check_licenses, say_short_licenses
 from gpusched.placement.placement import NodePlacement, Placement
 from gpusched.placement.request import NodeRequest, node_request
@@ -159,6 +160,10 @@ def _devices(snapshot: ClusterSnapshot, request: NodeRequest, node: int) -> tupl
     inventory, milli = snapshot.inventory, snapshot.milli_free[node]
     classes = inventory.device_class[node]
     suits = inventory.matching_classes(request)[classes] & (milli == WHOLE_MILLI)
+    island = wanted_island(inventory, request)
+    if island is not None:
+        free = tuple(np.flatnonzero(suits).tolist())
+        return choose_in_islands(inventory.shapes[node], free, request.gpus, island)
     unshared = suits & ~inventory.shareable_classes[classes]
     if np.count_nonzero(unshared) >= request.gpus:  # leave what can be shared to those who share
         suits = unshared

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from gpusched.domain.errors import ConfigInvalid
 from gpusched.domain.ids import DeviceUuid, NodeName
+from gpusched.domain.inside import Groups, InsideLevel, Wire, groups_of
 from gpusched.domain.node import WHOLE_MILLI, Device, Node, NodeFacts, PciAncestor, Schedulability
 from gpusched.domain.partition import Partitions
 from gpusched.domain.topology import Topology
@@ -66,6 +67,7 @@ class DeviceShape:
     numa: tuple[int | None, ...]  # (G,)
     near_cpus: tuple[int, ...]  # (G,) CPUs near each device, 0 if unknown
     numa_cpus: tuple[int, ...]  # CPUs of each NUMA node
+    groups: Mapping[InsideLevel, Groups]  # of device columns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -96,6 +98,7 @@ class Inventory:
     open: BoolColumn  # (N,) neither cordoned nor draining nor drained
     tree: Tree  # how the nodes hang together; without levels if nothing is known
     masks: dict[NodeRequest, BoolColumn] = field(default_factory=dict)  # memo of ``fit.fit_empty``
+    matching: dict[object, BoolColumn] = field(default_factory=dict)  # memo of ``matching_classes``
 
     def members(self, partition: str | None) -> BoolColumn:
         """(N,) nodes of a partition, of the default one for None; none if there is no such partition."""
@@ -103,8 +106,15 @@ class Inventory:
         return self.partitions.get(name, np.zeros(len(self.names), dtype=bool))
 
     def matching_classes(self, request: NodeRequest) -> BoolColumn:
-        """(C+1,) device classes of the kind asked for; the last, "no device", never is."""
-        return np.array([known.suits(request) for known in self.classes] + [False])
+        """(C+1,) device classes of the kind asked for; the last, "no device", never is. Read-only."""
+        kind = (request.gpu_model, request.gpu_memory_bytes, request.mig_profile, request.gpu_milli)
+        if (matching := self.matching.get(kind)) is None:
+            matching = np.array([known.suits(request) for known in self.classes] + [False])
+            matching.setflags(write=False)
+            if len(self.matching) >= _MASKS_KEPT:
+                self.matching.clear()
+            self.matching[kind] = matching
+        return matching
 
     def amounts_of(self, counter: str, amounts: IntColumn) -> IntColumn:
         """(M,) the row of a counter in (K, M) ``amounts``; zeros where no node has such a thing."""
@@ -238,7 +248,7 @@ def _shape_of(facts: NodeFacts) -> DeviceShape:
     numa = tuple(device.numa_node for device in facts.devices)
     near = tuple(_near_cpus(device, facts) for device in facts.devices)
     links = tuple(
-        (column, columns[link.peer], link.bandwidth_mb_s, link.ancestor)
+        (Wire(column, columns[link.peer], link.nvlinks, link.ancestor), link.bandwidth_mb_s)
         for column, device in enumerate(facts.devices)
         for link in device.peers
         if link.peer in columns
@@ -259,7 +269,7 @@ def _shape(
     numa: tuple[int | None, ...],
     near_cpus: tuple[int, ...],
     numa_cpus: tuple[int, ...],
-    links: tuple[tuple[int, int, int, PciAncestor | None], ...],
+    links: tuple[tuple[Wire, int], ...],
 ) -> DeviceShape:
     # The cache is what makes nodes wired alike share one object, and with it every memo on it.
     size = len(numa)
@@ -267,13 +277,15 @@ def _shape(
     distance = np.array(
         [[0 if here == there else _FARTHEST for there in numa] for here in numa], dtype=np.float64
     ).reshape(size, size)
-    for source, target, bandwidth_mb_s, ancestor in links:
-        bandwidth[source, target] = bandwidth_mb_s
-        if ancestor is not None:
-            distance[source, target] = _DISTANCES[ancestor]
+    for wire, bandwidth_mb_s in links:
+        bandwidth[wire.source, wire.target] = bandwidth_mb_s
+        if wire.ancestor is not None:
+            distance[wire.source, wire.target] = _DISTANCES[wire.ancestor]
     np.fill_diagonal(bandwidth, 0)
     np.fill_diagonal(distance, 0)
     bandwidth, distance = np.minimum(bandwidth, bandwidth.T), np.maximum(distance, distance.T)
     bandwidth.setflags(write=False)
     distance.setflags(write=False)
-    return DeviceShape(bandwidth, distance, numa, near_cpus, numa_cpus)
+    wires = [wire for wire, _ in links]
+    groups = {level: groups_of(level, numa, wires) for level in InsideLevel}
+    return DeviceShape(bandwidth, distance, numa, near_cpus, numa_cpus, groups)

@@ -50,4 +50,4 @@ NOTHING_KNOWN = RequestMix()
 @lru_cache(maxsize=4096)
 def shape_of(request: NodeRequest) -> NodeRequest:
     """Leave out what says nothing about the use of a free GPU: memory, counters, and where a job may be."""
-    return replace(request, memory_bytes=0, counters=(), partition=None, nodelist=(), exclude=())
+    return replace(request, memory_bytes=0, counters=(), partition=None, nodelist=(), exclude=(), island=None)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from gpusched.domain.ids import NodeName
+from gpusched.domain.inside import INSIDE_LEVELS, InsideLevel
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.node import WHOLE_MILLI
 from gpusched.placement.placement import Counts
@@ -15,6 +16,14 @@ DISK = "fs/disk"
 GRES_PREFIX = "gres/"
 
 _WORD = re.compile(r"[a-z0-9]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Island:
+    """Devices that stay together inside a node: each ``gpus`` of them share what ``level`` says."""
+
+    level: InsideLevel
+    gpus: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +41,7 @@ class NodeRequest:
     partition: str | None
     nodelist: tuple[NodeName, ...]
     exclude: tuple[NodeName, ...]
+    island: Island | None = None
 
     @property
     def is_part(self) -> bool:
@@ -58,7 +68,16 @@ def node_request(spec: JobSpec) -> NodeRequest:
         partition=spec.partition,
         nodelist=spec.nodelist,
         exclude=spec.exclude,
+        island=_island(spec),
     )
+
+
+def _island(spec: JobSpec) -> Island | None:
+    segment = spec.segment
+    if segment is None or segment.level not in INSIDE_LEVELS or segment.size > spec.tasks_per_node:
+        return None
+    gpus = spec.gpus_per_node // spec.tasks_per_node * segment.size
+    return Island(InsideLevel(segment.level), gpus) if gpus > 1 else None
 
 
 @lru_cache(maxsize=65536)

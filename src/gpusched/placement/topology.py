@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gpusched.domain.errors import InfeasibleRequest
+from gpusched.domain.inside import INSIDE_LEVELS
 from gpusched.domain.job_spec import JobSpec, Spread
 from gpusched.placement.balanced import place_evenly
 from gpusched.placement.describe import counted
@@ -37,7 +38,11 @@ def gang_ask(tree: Tree, spec: JobSpec) -> GangAsk | None:
     Raises:
         InfeasibleRequest: It names a level that this cluster's topology does not have.
     """
-    segment = spec.segment if spec.segment is not None and spec.segment.size > spec.tasks_per_node else None
+    segment = spec.segment
+    if segment is not None and segment.size <= spec.tasks_per_node:
+        if segment.level not in INSIDE_LEVELS:
+            _level(tree, segment.level)
+        segment = None  # kept on every node (``islands``)
     wishes = (spec.topology_required, spec.topology_preferred, segment, spec.spread)
     if all(wish is None for wish in wishes) or (wishes[:3] == (None,) * 3 and not tree.levels):
         return None
@@ -56,6 +61,11 @@ def _level(tree: Tree, name: str | None) -> int | None:
     if name is None:
         return None
     if name not in tree.levels:
+        if name in INSIDE_LEVELS:
+            raise InfeasibleRequest(
+                f"job wants to be inside one {name} with more ranks than a node of it has: "
+                f"ask for a segment within {name} of at most tasks_per_node ranks"
+            )
         known = f"has {', '.join(tree.levels)}: ask for one of these" if tree.levels else "is not described"
         raise InfeasibleRequest(f"job wants topology level {name}; the topology of this cluster {known}")
     return tree.levels.index(name)

@@ -100,7 +100,7 @@ def first_line(error: SQLAlchemyError) -> str:
     return (said.strip().splitlines() or [type(error).__name__])[0]
 
 
-def writer_engine(url: URL, name: str = "writer") -> Engine:
+def writer_engine(url: URL, *, name: str) -> Engine:
     """Make an engine that writes: one connection, kept open. PostgreSQL shows ``name`` and our pid."""
     if url.get_backend_name() != "sqlite":
         url = url.update_query_dict({"application_name": f"gpusched head, pid {os.getpid()}, {name}"})

@@ -214,7 +214,7 @@ class ReportTaken(_message.Message):
     def __init__(self, report_id: _Optional[int] = ...) -> None: ...
 
 class LogRequest(_message.Message):
-    __slots__ = ("stream_id", "job_id", "epoch", "ranks", "since_us", "tail_lines", "follow", "source", "credit")
+    __slots__ = ("stream_id", "job_id", "epoch", "ranks", "since_us", "tail_lines", "follow", "source", "positions", "credit")
     STREAM_ID_FIELD_NUMBER: _ClassVar[int]
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -223,6 +223,7 @@ class LogRequest(_message.Message):
     TAIL_LINES_FIELD_NUMBER: _ClassVar[int]
     FOLLOW_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
+    POSITIONS_FIELD_NUMBER: _ClassVar[int]
     CREDIT_FIELD_NUMBER: _ClassVar[int]
     stream_id: int
     job_id: int
@@ -232,8 +233,9 @@ class LogRequest(_message.Message):
     tail_lines: int
     follow: bool
     source: _job_service_pb2.LogSource
+    positions: _containers.RepeatedCompositeFieldContainer[_job_service_pb2.LogPosition]
     credit: int
-    def __init__(self, stream_id: _Optional[int] = ..., job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., ranks: _Optional[_Iterable[int]] = ..., since_us: _Optional[int] = ..., tail_lines: _Optional[int] = ..., follow: _Optional[bool] = ..., source: _Optional[_Union[_job_service_pb2.LogSource, str]] = ..., credit: _Optional[int] = ...) -> None: ...
+    def __init__(self, stream_id: _Optional[int] = ..., job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., ranks: _Optional[_Iterable[int]] = ..., since_us: _Optional[int] = ..., tail_lines: _Optional[int] = ..., follow: _Optional[bool] = ..., source: _Optional[_Union[_job_service_pb2.LogSource, str]] = ..., positions: _Optional[_Iterable[_Union[_job_service_pb2.LogPosition, _Mapping]]] = ..., credit: _Optional[int] = ...) -> None: ...
 
 class LogCredit(_message.Message):
     __slots__ = ("stream_id", "chunks")

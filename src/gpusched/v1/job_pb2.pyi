@@ -26,6 +26,7 @@ class PendingReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PENDING_REASON_HELD: _ClassVar[PendingReason]
     PENDING_REASON_NODES_UNAVAILABLE: _ClassVar[PendingReason]
     PENDING_REASON_RESTART_DELAY: _ClassVar[PendingReason]
+    PENDING_REASON_QUOTA: _ClassVar[PendingReason]
 
 class EndReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -94,6 +95,7 @@ PENDING_REASON_RESOURCES: PendingReason
 PENDING_REASON_HELD: PendingReason
 PENDING_REASON_NODES_UNAVAILABLE: PendingReason
 PENDING_REASON_RESTART_DELAY: PendingReason
+PENDING_REASON_QUOTA: PendingReason
 END_REASON_UNSPECIFIED: EndReason
 END_REASON_COMPLETED: EndReason
 END_REASON_RANK_FAILED: EndReason

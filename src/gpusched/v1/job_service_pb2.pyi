@@ -168,8 +168,16 @@ class WatchJobResponse(_message.Message):
     event: _event_pb2.Event
     def __init__(self, event: _Optional[_Union[_event_pb2.Event, _Mapping]] = ...) -> None: ...
 
+class LogPosition(_message.Message):
+    __slots__ = ("global_rank", "offset")
+    GLOBAL_RANK_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    global_rank: int
+    offset: int
+    def __init__(self, global_rank: _Optional[int] = ..., offset: _Optional[int] = ...) -> None: ...
+
 class StreamLogsRequest(_message.Message):
-    __slots__ = ("job_id", "epoch", "ranks", "since_us", "tail_lines", "follow", "source")
+    __slots__ = ("job_id", "epoch", "ranks", "since_us", "tail_lines", "follow", "source", "positions")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     RANKS_FIELD_NUMBER: _ClassVar[int]
@@ -177,6 +185,7 @@ class StreamLogsRequest(_message.Message):
     TAIL_LINES_FIELD_NUMBER: _ClassVar[int]
     FOLLOW_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
+    POSITIONS_FIELD_NUMBER: _ClassVar[int]
     job_id: int
     epoch: int
     ranks: _containers.RepeatedScalarFieldContainer[int]
@@ -184,23 +193,26 @@ class StreamLogsRequest(_message.Message):
     tail_lines: int
     follow: bool
     source: LogSource
-    def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., ranks: _Optional[_Iterable[int]] = ..., since_us: _Optional[int] = ..., tail_lines: _Optional[int] = ..., follow: _Optional[bool] = ..., source: _Optional[_Union[LogSource, str]] = ...) -> None: ...
+    positions: _containers.RepeatedCompositeFieldContainer[LogPosition]
+    def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., ranks: _Optional[_Iterable[int]] = ..., since_us: _Optional[int] = ..., tail_lines: _Optional[int] = ..., follow: _Optional[bool] = ..., source: _Optional[_Union[LogSource, str]] = ..., positions: _Optional[_Iterable[_Union[LogPosition, _Mapping]]] = ...) -> None: ...
 
 class LogChunk(_message.Message):
-    __slots__ = ("global_rank", "node", "offset", "data", "dropped_bytes", "is_last")
+    __slots__ = ("global_rank", "node", "offset", "data", "dropped_bytes", "is_last", "epoch")
     GLOBAL_RANK_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     DROPPED_BYTES_FIELD_NUMBER: _ClassVar[int]
     IS_LAST_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
     global_rank: int
     node: str
     offset: int
     data: bytes
     dropped_bytes: int
     is_last: bool
-    def __init__(self, global_rank: _Optional[int] = ..., node: _Optional[str] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ..., dropped_bytes: _Optional[int] = ..., is_last: _Optional[bool] = ...) -> None: ...
+    epoch: int
+    def __init__(self, global_rank: _Optional[int] = ..., node: _Optional[str] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ..., dropped_bytes: _Optional[int] = ..., is_last: _Optional[bool] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class StreamLogsResponse(_message.Message):
     __slots__ = ("chunk",)

@@ -93,8 +93,6 @@ class AsyncTransport:
                 return
             except grpc.RpcError as failure:
                 error = error_of(failure, persistence.reach.address)
-                if call.cannot_resume:
-                    raise error from failure
                 await asyncio.sleep(persistence.delay_after(error))
             except GpuschedError as error:
                 await asyncio.sleep(persistence.delay_after(error))

@@ -50,20 +50,17 @@ class Unary(Generic[R]):
 class Stream(Generic[R]):
     """One request, many replies.
 
-    ``next_request`` gives, from the last reply got, the request that goes on from there after the
-    connection was lost. Without it a stream that has begun is lost with its connection.
+    ``next_request`` is called with every reply, and gives the request that goes on from there after
+    the connection was lost.
     """
 
     method: Method
     request: Message
     read: Callable[[Any], R]
-    next_request: Callable[[Any], Message] | None = None
-    cannot_resume: bool = False
+    next_request: Callable[[Any], Message]
 
     def after(self, reply: Message) -> Stream[R]:
         """The call that goes on after ``reply``."""
-        if self.next_request is None:
-            return self if self.cannot_resume else replace(self, cannot_resume=True)
         return replace(self, request=self.next_request(reply))
 
 
@@ -189,7 +186,25 @@ def stream_stacks(job_id: JobId, *, epoch: Epoch | None, ranks: tuple[int, ...] 
 
 
 def _logs(request: job_pb.StreamLogsRequest) -> Stream[LogChunk]:
-    return Stream(_job("StreamLogs"), request, lambda reply: convert.LOG_CHUNK.from_proto(reply.chunk))
+    rest = job_pb.StreamLogsRequest()
+    rest.CopyFrom(request)
+    positions: dict[int, job_pb.LogPosition] = {}
+
+    def go_on(reply: job_pb.StreamLogsResponse) -> Message:
+        chunk = reply.chunk
+        if chunk.global_rank not in positions:
+            positions[chunk.global_rank] = rest.positions.add(global_rank=chunk.global_rank)
+        positions[chunk.global_rank].offset = chunk.offset + len(chunk.data)
+        if chunk.HasField("epoch"):
+            rest.epoch = chunk.epoch  # the last attempt may be another one by then
+        return rest
+
+    return Stream(
+        _job("StreamLogs"),
+        request,
+        lambda reply: convert.LOG_CHUNK.from_proto(reply.chunk),
+        next_request=go_on,
+    )
 
 
 # ── nodes ─────────────────────────────────────────────────────────────────────────────

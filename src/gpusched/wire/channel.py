@@ -140,7 +140,7 @@ class Reaches:
         known = default_addresses() if addresses is None else parse_addresses(addresses)
         self._heads = Heads(known)
         self._token, self._ca_file, self._timeout_s = token, ca_file, timeout_s
-        self._retry_s = (RETRY_S if self._heads.is_one else FAILOVER_RETRY_S) if retry_s is None else retry_s
+        self._retry_s = (RETRY_S if len(known) == 1 else FAILOVER_RETRY_S) if retry_s is None else retry_s
         self._made = {address: self._make(address) for address in known}
 
     @property

@@ -145,9 +145,11 @@ class Jobs:
             tail_lines: Only the last lines of each rank that are there at the start.
             follow: Go on until every rank has ended and its last byte was sent.
 
+        Goes on by itself over a restart of the head, or with the head that takes over, at the byte
+        where it was cut off.
+
         Raises:
             NodeUnavailable: The output lies on a node that is not connected.
-            HeadUnavailable: The head went away in the middle: what came before stands.
         """
         return self._transport.stream(
             calls.stream_logs(

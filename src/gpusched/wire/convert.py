@@ -92,6 +92,7 @@ DEFRAG_PLAN = _codec(defrag.DefragPlan, job_service_pb2.PlanDefragResponse)
 JOB_FILTER = _codec(job.JobFilter, job_service_pb2.ListJobsRequest, leaves=("page_size", "page_token"))
 PLAN_PREVIEW = _codec(PlanPreview, job_service_pb2.PlanJobResponse)
 LOG_CHUNK = _codec(logs.LogChunk, job_service_pb2.LogChunk)
+LOG_POSITION = _codec(logs.LogPosition, job_service_pb2.LogPosition)
 LOG_QUERY = _codec(logs.LogQuery, agent_service_pb2.LogRequest, leaves=("stream_id", "credit"))
 
 # ── nodes ─────────────────────────────────────────────────────────────────────────────

@@ -16,7 +16,7 @@ from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import PendingReason
 from gpusched.domain.launch_plan import LaunchPlan
 from gpusched.domain.link import FromAgent, FromHead
-from gpusched.domain.logs import LogChunk, LogSource
+from gpusched.domain.logs import LogChunk, LogPosition, LogSource
 from gpusched.domain.membership import CertificateGiven, JoinTokenMade, Trust
 from gpusched.domain.node import Node
 from gpusched.domain.telemetry import NodeSample, NodeUse
@@ -94,6 +94,7 @@ class JobHandlers(Protocol):
         tail_lines: int | None,
         follow: bool,
         source: LogSource | None,
+        positions: tuple[LogPosition, ...],
     ) -> AsyncIterator[LogChunk]: ...
     async def explain(self, who: Principal, job_id: JobId) -> Diagnosis: ...
     async def plan_defrag(self, who: Principal, gang: JobId | JobSpec) -> DefragPlan: ...

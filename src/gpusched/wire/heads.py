@@ -23,10 +23,8 @@ class Heads:
         self._next = 0
         self.current = self._addresses[0]
 
-    @property
-    def is_one(self) -> bool:
-        """Whether there is nobody else to ask."""
-        return len(self._addresses) == 1
+    def __len__(self) -> int:
+        return len(self._addresses)
 
     def move_on(self, asked: Address, error: GpuschedError) -> None:
         """After ``asked`` gave ``error`` turn to the leader that it names, else to the next in order."""
@@ -36,8 +34,11 @@ class Heads:
         if leader is not None and leader != asked:
             self.current = leader
             return
-        self._next = (self._next + 1) % len(self._addresses)
-        self.current = self._addresses[self._next]
+        for _ in self._addresses:
+            self._next = (self._next + 1) % len(self._addresses)
+            self.current = self._addresses[self._next]
+            if self.current != asked:  # a head that stands by may just have named it
+                return
 
 
 def _leader_named_by(error: GpuschedError) -> Address | None:

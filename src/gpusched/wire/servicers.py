@@ -98,6 +98,7 @@ class JobService:
             tail_lines=_given(request, "tail_lines"),
             follow=request.follow,
             source=convert.log_source_of(request),
+            positions=tuple(map(convert.LOG_POSITION.from_proto, request.positions)),
         )
         return _map(chunks, lambda chunk: job_pb.StreamLogsResponse(chunk=convert.LOG_CHUNK.to_proto(chunk)))
 

@@ -93,10 +93,7 @@ class Transport:
                     yield call.read(reply)
                 return
             except grpc.RpcError as failure:
-                error = error_of(failure, persistence.reach.address)
-                if call.cannot_resume:
-                    raise error from failure
-                self._wait(persistence, error)
+                self._wait(persistence, error_of(failure, persistence.reach.address))
             except GpuschedError as error:
                 self._wait(persistence, error)
             finally:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from gpusched_cli import gpusched
 from head_pair import HeadPair, is_serving, running_pair
-from live import shell
+from live import output, shell
 
 from benchmarks.cluster import running_agents, until
 from gpusched.cli.exit_codes import ExitCode
@@ -107,3 +107,21 @@ def test_a_leader_that_was_stopped_too_long_writes_nothing_and_ends(pair: HeadPa
     assert len(acknowledged) == len(set(acknowledged))
     assert set(acknowledged) <= set(known)
     assert "another leads since" in (first.home / "head.log").read_text()
+
+
+def test_output_is_followed_over_a_failover_without_a_byte_lost_or_repeated(
+    pair: HeadPair, tmp_path: Path
+) -> None:
+    first, second = pair.heads
+    with running_agents(pair, ("n1",), *OPTIONS), pair.client() as client:
+        gate = f"until test -e {tmp_path}/gate; do sleep 0.1; done"
+        job_id = client.jobs.submit(shell(f"seq 20000; touch {tmp_path}/half; {gate}; seq 20001 40000"))
+        said: list[str] = []
+        reading = threading.Thread(target=lambda: said.append(output(client, job_id)))
+        reading.start()
+        until((tmp_path / "half").exists, "half of the output")
+        first.kill()
+        until(lambda: is_serving(second), "the second head to take over", 30)
+        (tmp_path / "gate").touch()
+        reading.join(60)
+    assert said == ["".join(f"{i}\n" for i in range(1, 40_001))]

@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 import psycopg
 import pytest
 from leading import LEASE_S, HandClock, candidate, taken_over
 from sqlalchemy import text
 from store_histories import History
+from witness import connect, count_writes, watch_writes
 
+from benchmarks.cluster import until
 from gpusched.domain.errors import NotLeading, StoreUnavailable
 from gpusched.store import connections, leader_row
 from gpusched.store.connections import parse_url, writer_engine
@@ -179,7 +181,7 @@ def test_nobody_takes_over_in_the_middle_of_a_commit(
         assert entered.wait(60)
         silence(clock)
         standing = pool.submit(second.stand, "second:1")
-        with closing(psycopg_of(postgres_url)) as watcher:
+        with closing(connect(postgres_url)) as watcher:
             until_blocked(watcher)
         assert not standing.done()
         go_on.set()
@@ -193,7 +195,7 @@ def test_a_leader_stopped_in_the_middle_of_a_commit_holds_nobody_up(
 ) -> None:
     monkeypatch.setattr(connections, "IDLE_MAX_S", 0.2)
     with two_heads(postgres_url, clock) as (first, second):
-        engine = writer_engine(parse_url(postgres_url))
+        engine = writer_engine(parse_url(postgres_url), name="test")
         with engine.connect() as stopped:
             first.require(stopped)  # and nothing more is heard of it
             silence(clock)
@@ -202,10 +204,6 @@ def test_a_leader_stopped_in_the_middle_of_a_commit_holds_nobody_up(
                 stopped.execute(text("SELECT 1"))
             stopped.invalidate()
         engine.dispose()
-
-
-def psycopg_of(url: str) -> psycopg.Connection:
-    return psycopg.connect(url.replace("+psycopg", ""), autocommit=True)
 
 
 def until_blocked(watcher: psycopg.Connection) -> None:
@@ -218,101 +216,58 @@ def until_blocked(watcher: psycopg.Connection) -> None:
         threading.Event().wait(0.01)
 
 
-WITNESS = """
-CREATE TABLE gpusched.witness (of_table text, writer text, leader text);
-CREATE FUNCTION gpusched.note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-  INSERT INTO gpusched.witness
-  SELECT TG_TABLE_NAME, current_setting('gpusched.writer', true), holder FROM gpusched.leader;
-  RETURN NULL;
-END $$;
-"""
-
-
-def watch_writes(url: str) -> None:
-    """From now on a trigger notes, in each transaction, who wrote and who led."""
-    with closing(psycopg_of(url)) as admin:
-        admin.execute(WITNESS)
-        tables = admin.execute(
-            "SELECT tablename FROM pg_tables "
-            "WHERE schemaname = 'gpusched' AND tablename NOT IN ('leader', 'witness')"
-        ).fetchall()
-        for (table,) in tables:
-            admin.execute(
-                f"CREATE TRIGGER witness AFTER INSERT OR UPDATE OR DELETE ON gpusched.{table} "
-                "FOR EACH STATEMENT EXECUTE FUNCTION gpusched.note()"
-            )
-
-
-def false_writes(url: str) -> list[tuple[str, str, str]]:
-    """What was written while another led."""
-    with closing(psycopg_of(url)) as admin:
-        (total,) = admin.execute("SELECT count(*) FROM gpusched.witness").fetchone() or (0,)
-        assert total
-        return admin.execute("SELECT * FROM gpusched.witness WHERE writer IS DISTINCT FROM leader").fetchall()
-
-
-def race(url: str, clock: HandClock) -> int:
-    """Two heads depose each other as fast as they can, each committing whenever it thinks that it leads.
-
-    Returns:
-        How many commits were refused because another led.
-    """
+def live(url: str, leadership: Leadership, clock: HandClock, enough: threading.Event) -> int:
+    """Lead, commit, and go on committing after the lead was lost; how often that was refused."""
     refused = 0
-    enough = threading.Event()
-    with candidate(url, clock, holder="a") as a, candidate(url, clock, holder="b") as b:
-        assert a.stand("a:1")
-        open_store(url, a).close()
-        watch_writes(url)
-
-        def live(leadership: Leadership, name: str) -> int:
-            lost = 0
-            stores: list[SqlStore] = []
-            while not enough.is_set():
-                clock.sleep(LEASE_S)
-                if not leadership.holds() and not leadership.stand(name):
-                    continue
-                try:
-                    if not stores:
-                        stores.append(open_store(url, leadership))
-                        stores[0]._engine.dispose()
-                        with stores[0]._engine.connect() as connection:
-                            connection.execute(text(f"SET gpusched.writer TO '{name}'"))
-                            connection.commit()
-                    history = History()
-                    loaded = stores[0].load()
-                    history.state.last_seq, history.state.next_job_id = loaded.last_seq, loaded.next_job_id
-                    stores[0].commit(history.batch(history.submitted()))
-                except NotLeading:
-                    lost += 1
-                    leadership._deadline_s = 0
-            for store in stores:
-                store.close()
-            return lost
-
-        with ThreadPoolExecutor(2) as pool:
-            lives = [pool.submit(live, head, name) for head, name in ((a, "a"), (b, "b"))]
-            threading.Event().wait(2.0)
-            enough.set()
-            refused = sum(each.result(60) for each in lives)
+    while not enough.wait(0.05):  # the other one is to get something done
+        clock.sleep(LEASE_S)
+        if not leadership.stand("here"):
+            continue
+        with suppress(NotLeading), open_store(url, leadership) as store:
+            refused += _commit_until_refused(store, enough)
     return refused
 
 
+def _commit_until_refused(store: SqlStore, enough: threading.Event) -> int:
+    history, loaded = History(), store.load()
+    history.state.last_seq, history.state.next_job_id = loaded.last_seq, loaded.next_job_id
+    while not enough.is_set():
+        try:
+            store.commit(history.batch(history.submitted()))
+        except NotLeading:
+            return 1
+    return 0
+
+
 def test_a_trigger_sees_no_write_of_a_head_that_does_not_lead(postgres_url: str, clock: HandClock) -> None:
-    assert race(postgres_url, clock) > 0
-    assert false_writes(postgres_url) == []
+    enough = threading.Event()
+    open_store(postgres_url).close()
+    watch_writes(postgres_url)
+    with (
+        candidate(postgres_url, clock) as first,
+        candidate(postgres_url, clock) as second,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        lives = [pool.submit(live, postgres_url, head, clock, enough) for head in (first, second)]
+        try:
+            until(lambda: count_writes(postgres_url)[0] > 2_000, "many writes")
+        finally:
+            enough.set()
+        assert sum(each.result(60) for each in lives) > 3
+    assert count_writes(postgres_url)[1] == 0
 
 
 def test_the_trigger_would_see_it(
     postgres_url: str, clock: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leader_row, "require", lambda connection, epoch: None)
+    history = History()
     with two_heads(postgres_url, clock) as (first, second), open_store(postgres_url, first) as stale:
         watch_writes(postgres_url)
         silence(clock)
         assert second.stand("second:1")
-        history = History()
         stale.commit(history.batch(history.submitted()))
-    assert false_writes(postgres_url) != []
+    assert count_writes(postgres_url)[1] > 0
 
 
 def test_a_head_killed_in_the_lead_is_followed(postgres_url: str) -> None:

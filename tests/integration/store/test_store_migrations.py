@@ -16,7 +16,7 @@ from gpusched.store.migrate import alembic_config, migrate
 
 @pytest.fixture
 def engine(store_url):
-    engine = writer_engine(parse_url(store_url))
+    engine = writer_engine(parse_url(store_url), name="test")
     yield engine
     engine.dispose()
 
@@ -84,7 +84,7 @@ def test_a_database_of_a_newer_version_is_refused(store_url, engine):
 
 def test_on_postgresql_everything_lives_in_our_schema(postgres_server, postgres_url):
     open_store(postgres_url).close()
-    engine = writer_engine(parse_url(postgres_url))
+    engine = writer_engine(parse_url(postgres_url), name="test")
     with engine.connect() as connection:
         found = inspect(connection)
         assert found.get_table_names("public") == []

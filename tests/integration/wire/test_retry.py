@@ -12,6 +12,7 @@ from fakes.wire_head import Head, opened, until
 
 from gpusched.domain.errors import HeadUnavailable, StoreUnavailable, Unauthenticated
 from gpusched.domain.ids import JobId
+from gpusched.domain.logs import LogPosition
 from gpusched.wire.credentials import SocketToken
 from gpusched.wire.token_socket import serve_tokens
 
@@ -137,13 +138,20 @@ async def test_watching_goes_on_over_a_restart_of_the_head(head, kind):
 
 
 @KINDS
-async def test_logs_that_break_off_say_so_rather_than_begin_anew(head, proxy, kind):
+async def test_logs_that_break_off_go_on_at_the_byte_and_attempt_where_they_were(head, proxy, kind):
     head.memory.streams_stay_open = True
     cut_after_first = CutAfterFirst(proxy)
     async with opened(kind, proxy.address) as caller:
-        with pytest.raises(HeadUnavailable):
-            await caller.call(lambda client: cut_after_first(client.jobs.logs(J7)))
-    assert len(head.memory.asked) == 1
+        reading = asyncio.create_task(
+            caller.call(lambda client: cut_after_first(client.jobs.logs(J7, tail_lines=1)))
+        )
+        await head.memory.stream_has_ended.wait()
+        head.memory.streams_stay_open = False
+        chunks = await reading
+    assert b"".join(chunk.data for chunk in chunks) == b"".join(chunk.data for chunk in fake.CHUNKS)
+    first, again = head.memory.asked[0], head.memory.asked[-1]
+    assert (first[3], first[-1]) == (None, ())
+    assert (again[3], again[-1]) == (3, (LogPosition(0, len(fake.CHUNKS[0].data)),))
 
 
 class Issuing:

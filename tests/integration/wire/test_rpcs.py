@@ -21,7 +21,7 @@ from gpusched.wire.methods import METHODS
 J7, N1, R = JobId(7), NodeName("n1"), RequestId("r-1")
 WHO = fake.PRINCIPALS["operator-token"]
 WHERE = JobFilter(states=(JobState.PENDING, JobState.RUNNING), user="ada", node=N1)
-NOTHING_ASKED = (None, None, None, None, False, None)
+NOTHING_ASKED = (None, None, None, None, False, None, ())
 
 # (RPC, how a client calls it, what the handlers are asked, what the caller gets)
 CALLS = [
@@ -44,14 +44,14 @@ CALLS = [
     (
         "StreamLogs",
         lambda c: c.jobs.logs(J7, epoch=Epoch(2), ranks=(0, 3), since_us=0, tail_lines=0, follow=True),
-        ("logs", J7, 2, (0, 3), 0, 0, True, None),
+        ("logs", J7, 2, (0, 3), 0, 0, True, None, ()),
         list(fake.CHUNKS),
     ),
     ("StreamLogs", lambda c: c.jobs.logs(J7), ("logs", J7, *NOTHING_ASKED), list(fake.CHUNKS)),
     (
         "StreamLogs",
         lambda c: c.jobs.stacks(J7, epoch=Epoch(2), ranks=(3,)),
-        ("logs", J7, 2, (3,), None, None, False, LogSource.STACKS),
+        ("logs", J7, 2, (3,), None, None, False, LogSource.STACKS, ()),
         list(fake.CHUNKS),
     ),
     ("ExplainJob", lambda c: c.jobs.explain(J7), ("explain", J7), fake.DIAGNOSIS),
