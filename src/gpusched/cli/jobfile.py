@@ -214,7 +214,7 @@ class JobFile(BaseModel):
     gpus_per_node: CountOrZero = Field(0, description="Whole GPUs on each node.")
     gpu_model: Word | None = Field(
         None,
-        description="Matched as words: H100 fits 'NVIDIA H100 80GB HBM3'. Alternatives with a bar between them.",
+        description="Matched as words: H100 fits 'NVIDIA H100 80GB HBM3'. A bar separates alternatives.",
     )
     gpu_mem: Size | None = Field(None, description="At least this much memory on each GPU.")
     gpu_fraction: Share = Field(WHOLE_MILLI, description="Share of one GPU: counted, not isolated.")
