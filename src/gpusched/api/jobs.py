@@ -11,6 +11,7 @@ from gpusched.api.find import find_job
 from gpusched.api.output import FIRST_EPOCH, JobOutput
 from gpusched.api.relaxations import ASKING_LESS_HELPS, relaxations_of
 from gpusched.api.reports import job_cost
+from gpusched.api.ring import ring_of
 from gpusched.api.visibility import event_seen_by, owns, seen_by
 from gpusched.api.watch import EventHub
 from gpusched.domain.check_spec import require_valid
@@ -113,6 +114,7 @@ class JobApi:
             plan=plan,
             price_per_hour=str(price),
             currency=self.rates.currency,
+            ring=ring_of(state.snapshot, [part.node for part in placement.nodes]),
         )
 
     async def get(self, who: Principal, job_id: JobId) -> JobView:
@@ -140,6 +142,7 @@ class JobApi:
             cost=str(cost),
             currency=self.rates.currency,
             plan=plan if owns(who, job.owner) else None,
+            ring=ring_of(self.loop.engine.state.snapshot, attempt.node_names),
         )
 
     async def list(self, who: Principal, where: JobFilter, page_size: int, page_token: str | None) -> Page:

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from gpusched.cli import efficiency
 from gpusched.cli.efficiency import Efficiency
-from gpusched.cli.plan_view import device_label, show_numbers
+from gpusched.cli.plan_view import device_label, ring_text, show_numbers
 from gpusched.cli.quantities import rfc3339, show_ago, show_duration, show_size
 from gpusched.cli.screen import Cell, Table, print_fields, print_line, print_table, state_cell
 from gpusched.domain.allocation import NodeAllocation
@@ -67,7 +67,8 @@ def placement_text(job: Job) -> str:
 def print_job(view: JobView, now_us: int) -> None:
     """Write one job in full."""
     measured = efficiency.of_view(view, now_us)
-    print_fields([*_head(view, now_us), *_request(view.job.spec), *_measured(measured, view)])
+    ring = () if view.ring is None else (("Ring", ring_text(view.ring)),)
+    print_fields([*_head(view, now_us), *_request(view.job.spec), *ring, *_measured(measured, view)])
     if view.job.attempt is not None:
         print_line("")
         print_table(_placement_table(view.job.attempt.allocation.nodes))
