@@ -51,7 +51,7 @@ def speed(decisions: dict[str, Any] | None) -> str:
     facts = decisions["machine_facts"]
     return (
         f"| what | measured |\n|---|---|\n{rows}\n"
-        f"{facts['cpu']}, {facts['cores']} cores, {facts['busy_before_percent']:.0f} % busy with other work before; "
+        f"{facts['cpu']}, {facts['cores']} cores, {facts['busy_before_percent']:.0f} % busy before; "
         f"commit `{decisions['commit'][:7]}`.\n"
     )
 

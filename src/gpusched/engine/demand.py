@@ -14,8 +14,8 @@ from gpusched.placement.request import NodeRequest, node_request
 WINDOW = 1_024
 """Submissions that the mix is counted from: a share of 10 % is then known to about 1 %."""
 
-RENEWED_EVERY = 128
-"""Submissions between two countings: a mix may tabulate much, so it is not changed by every job."""
+RENEWED_EVERY = 256
+"""Submissions between two countings: with another mix every node is scored anew, so it changes seldom."""
 
 RECENT = WINDOW + RENEWED_EVERY
 """Of so many last submissions a restart must know the specs, to go on with the same mix."""
