@@ -72,7 +72,7 @@ def _movable(engine: Engine, who: Principal, now_us: int) -> Iterator[Movable]:
     for job_id, entry in engine.state.running.items():
         job = engine.state.jobs[job_id]
         if job.spec.requeue and job.state is JobState.RUNNING and owns(who, job.owner):
-            yield Movable(job_id, job.spec, entry.nodes, _lost_gpu_s(job, now_us))
+            yield Movable(job_id, job.spec, entry.nodes, _lost_gpu_s(job, now_us), entry.licenses)
 
 
 def _lost_gpu_s(job: Job, now_us: int) -> float | None:
