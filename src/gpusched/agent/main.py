@@ -30,6 +30,7 @@ from gpusched.agent.session import Session
 from gpusched.agent.shim.containment import own_cgroup
 from gpusched.agent.vitals import Vitals
 from gpusched.domain.errors import GpuschedError, HeadUnavailable, InvalidSpec, NotPermitted, Violation
+from gpusched.domain.events import TasksEnded
 from gpusched.domain.hostlist import NODE_NAME
 from gpusched.domain.ids import NodeName
 from gpusched.domain.node import Device
@@ -168,8 +169,18 @@ class _Agent:
             await asyncio.sleep(0.02)
 
     async def _collect_reports(self) -> None:
-        while True:
-            self._outbox.put(await self._meters.complete(await self._runner.reports.get()))
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                fact = await self._meters.complete(await self._runner.reports.get())
+                if isinstance(fact, TasksEnded) and self._health.has_epilog:
+                    tasks.create_task(self._report_after_epilog(fact))
+                else:
+                    self._outbox.put(fact)
+
+    async def _report_after_epilog(self, ended: TasksEnded) -> None:
+        """The devices are free when the site has cleaned up, and not before."""
+        await self._health.epilog(ended)
+        self._outbox.put(ended)
 
     async def _stay_connected(self) -> None:
         wait_s = RECONNECT_FIRST_S

@@ -201,6 +201,10 @@ class JobApi:
     ) -> AsyncIterator[Recorded]:
         """Events after ``after_seq``, old ones first; ends when every named job has ended."""
         open_jobs, owners = set(), {}
+        if len(job_ids) > BATCH_MAX:
+            raise InvalidSpec(
+                (Violation("job_ids", f"{len(job_ids)} jobs: name at most {BATCH_MAX}, or none"),)
+            )
         for job_id in job_ids:
             job = await find_job(self.reader, job_id)
             owners[job_id] = job.owner

@@ -66,6 +66,13 @@ class IdentityTable(_Table):
     certificate_lifetime_s: int = Field(default=14 * 86_400, ge=10, le=365 * 86_400)  # of a node
 
 
+class LimitsTable(_Table):
+    """``[limits]``: what one subject may ask of the head."""
+
+    requests_per_s: float = Field(default=2_000.0, gt=0, le=1_000_000)  # of each user, of each node
+    request_burst: int = Field(default=10_000, ge=1, le=10_000_000)
+
+
 class LeaderTable(_Table):
     """``[leader]``: how several heads on one PostgreSQL take turns."""
 
@@ -203,6 +210,7 @@ class HeadConfig(_Table):
     listen: ListenTable = ListenTable()
     store: StoreTable = StoreTable()
     identity: IdentityTable = IdentityTable()
+    limits: LimitsTable = LimitsTable()
     engine: EngineTable = EngineTable()
     leader: LeaderTable = LeaderTable()
     partition: list[PartitionTable] = [PartitionTable(name="main")]
@@ -301,7 +309,7 @@ def _floats(tables: object) -> object:
         return tables
     timed = {
         name: {k: float(v) if isinstance(v, Decimal) else v for k, v in tables[name].items()}
-        for name in ("engine", "leader")
+        for name in ("engine", "leader", "limits")
         if isinstance(tables.get(name), dict)
     }
     return {**tables, **timed}

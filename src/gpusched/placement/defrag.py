@@ -22,7 +22,7 @@ from gpusched.domain.ids import JobId
 from gpusched.domain.job_spec import JobSpec
 from gpusched.placement.gang import fits, place
 from gpusched.placement.holdings import give_back, hold
-from gpusched.placement.placement import Counts, NodePlacement, Placement
+from gpusched.placement.placement import NodePlacement, Placement
 from gpusched.placement.snapshot import ClusterSnapshot
 
 SETS_MAX = 2_000
@@ -36,7 +36,6 @@ class Movable:
     spec: JobSpec
     parts: tuple[NodePlacement, ...]
     lost_gpu_s: float | None  # work that is done again if it ends now; None: not known
-    licenses: Counts = ()  # of the whole cluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +133,7 @@ def _needed(snapshot: ClusterSnapshot, spec: JobSpec, order: Sequence[Movable]) 
     for job in order:
         with_it = free.copy()
         try:
-            with_it.take_licenses(job.licenses)
+            with_it.take_licenses(job.spec.licenses)
             for part in job.parts:
                 with_it.take(part)
         except StalePlan:  # a device of it is gone: it is no loss to move it
@@ -149,7 +148,7 @@ def _needed(snapshot: ClusterSnapshot, spec: JobSpec, order: Sequence[Movable]) 
 
 def _without(snapshot: ClusterSnapshot, jobs: Iterable[Movable]) -> ClusterSnapshot:
     free = snapshot.copy()
-    give_back(free, [hold(snapshot.inventory, job.parts, job.licenses) for job in jobs])
+    give_back(free, [hold(snapshot.inventory, job.parts, job.spec.licenses) for job in jobs])
     return free
 
 
