@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gpusched.cli.session import Session
 from gpusched.domain.allocation import Allocation, GrantedDevice, NodeAllocation
+from gpusched.domain.checkpoints import FailureHistory
 from gpusched.domain.defrag import DefragPlan, JobMove
 from gpusched.domain.diagnosis import Constraint, Diagnosis, FieldChange, Relaxation, RuledOut
 from gpusched.domain.errors import NotFound
@@ -21,7 +22,7 @@ from gpusched.domain.launch_plan import LaunchPlan, NodeLaunch, TaskLaunch
 from gpusched.domain.logs import LogChunk
 from gpusched.domain.node import Device, Node, NodeFacts, PciAncestor, PeerLink, Schedulability
 from gpusched.domain.telemetry import DeviceSample, DeviceUse, NodeSample, NodeUse
-from gpusched.domain.topology import NodePath, Topology, TopologyLevel
+from gpusched.domain.topology import NodePath, RingCost, Topology, TopologyLevel
 from gpusched.domain.usage import ChargeLine, CostReport, DeviceInterval, GroupBy, UsageClass
 from gpusched.wire.handlers import JobView, NodeView, PlanPreview
 
@@ -112,7 +113,14 @@ def running_view(*, declared: bool = True) -> JobView:
         attempt=attempt,
         started_at_us=NOW_US - 10 * MINUTE_US,
     )
-    return JobView(job=job, pending_reason=None, plan=launch_plan(), cost="1.2345", currency="EUR")
+    return JobView(
+        job=job,
+        pending_reason=None,
+        plan=launch_plan(),
+        cost="1.2345",
+        currency="EUR",
+        ring=RingCost(4, 0.005),
+    )
 
 
 def failed_view() -> JobView:
@@ -397,6 +405,9 @@ class FakeReports:
             ),
         )
 
+    def failures(self):
+        return FailureHistory(node_us=63 * 73 * 86_400_000_000, failures=28, restart_s=660.0)
+
     def cost(self, group_by, start_us=None, end_us=None):
         self.asked.append(("cost", group_by, start_us, end_us))
         return cost_report()
@@ -412,6 +423,7 @@ class FakeHead:
             plan=launch_plan(),
             price_per_hour="10.00",
             currency="EUR",
+            ring=RingCost(4, None),
         )
         views = {17: running_view(), 18: pending_view(), 16: failed_view()}
         self.jobs = FakeJobs(views, self.asked, preview)

@@ -11,6 +11,7 @@ from gpusched.api.find import find_job
 from gpusched.api.output import FIRST_EPOCH, JobOutput
 from gpusched.api.relaxations import ASKING_LESS_HELPS, relaxations_of
 from gpusched.api.reports import job_cost
+from gpusched.api.ring import ring_of
 from gpusched.api.visibility import event_seen_by, owns, seen_by
 from gpusched.api.watch import EventHub
 from gpusched.domain.check_spec import require_valid
@@ -106,13 +107,14 @@ class JobApi:
             allocation,
             cluster=self.loop.engine.settings.cluster,
         )
-        models = [device.model for part in allocation.nodes for device in part.devices]
-        price = price_per_hour(models, self.rates, now_us)
+        devices = [device for part in allocation.nodes for device in part.devices]
+        price = price_per_hour(devices, self.rates, now_us)
         return PlanPreview(
             diagnosis=diagnosis,
             plan=plan,
             price_per_hour=str(price),
             currency=self.rates.currency,
+            ring=ring_of(state.snapshot, [part.node for part in placement.nodes]),
         )
 
     async def get(self, who: Principal, job_id: JobId) -> JobView:
@@ -140,6 +142,7 @@ class JobApi:
             cost=str(cost),
             currency=self.rates.currency,
             plan=plan if owns(who, job.owner) else None,
+            ring=ring_of(self.loop.engine.state.snapshot, attempt.node_names),
         )
 
     async def list(self, who: Principal, where: JobFilter, page_size: int, page_token: str | None) -> Page:
@@ -198,6 +201,10 @@ class JobApi:
     ) -> AsyncIterator[Recorded]:
         """Events after ``after_seq``, old ones first; ends when every named job has ended."""
         open_jobs, owners = set(), {}
+        if len(job_ids) > BATCH_MAX:
+            raise InvalidSpec(
+                (Violation("job_ids", f"{len(job_ids)} jobs: name at most {BATCH_MAX}, or none"),)
+            )
         for job_id in job_ids:
             job = await find_job(self.reader, job_id)
             owners[job_id] = job.owner

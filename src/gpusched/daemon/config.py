@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gpusched.daemon.slurm_topology import read_slurm_topology
 from gpusched.daemon.xid_table import ALONE, read_xids
+from gpusched.domain.check_spec import COUNT_MAX
 from gpusched.domain.errors import ConfigInvalid, InvalidSpec
 from gpusched.domain.health import Breaker, HealthRules, Signal
 from gpusched.domain.hostlist import expand_hostlist
@@ -64,6 +65,13 @@ class IdentityTable(_Table):
     """``[identity]``: what members hold."""
 
     certificate_lifetime_s: int = Field(default=14 * 86_400, ge=10, le=365 * 86_400)  # of a node
+
+
+class LimitsTable(_Table):
+    """``[limits]``: what one subject may ask of the head."""
+
+    requests_per_s: float = Field(default=2_000.0, gt=0, le=1_000_000)  # of each user, of each node
+    request_burst: int = Field(default=10_000, ge=1, le=10_000_000)
 
 
 class LeaderTable(_Table):
@@ -203,6 +211,7 @@ class HeadConfig(_Table):
     listen: ListenTable = ListenTable()
     store: StoreTable = StoreTable()
     identity: IdentityTable = IdentityTable()
+    limits: LimitsTable = LimitsTable()
     engine: EngineTable = EngineTable()
     leader: LeaderTable = LeaderTable()
     partition: list[PartitionTable] = [PartitionTable(name="main")]
@@ -210,6 +219,7 @@ class HeadConfig(_Table):
     quota: list[QuotaTable] = []
     rates: RatesTable = RatesTable()
     topology: TopologyTable = TopologyTable()
+    licenses: dict[Name, Annotated[int, Field(ge=0, le=COUNT_MAX)]] = {}  # how many the cluster has of each
     health: HealthTable = HealthTable()
 
     @property
@@ -255,6 +265,7 @@ class HeadConfig(_Table):
                 order=policy.order, ageing_s=policy.ageing_s, half_life_s=policy.half_life_s
             ),
             quotas=self.quotas,
+            licenses=tuple(sorted(self.licenses.items())),
         )
 
     def store_url(self, home: Path) -> str:
@@ -312,7 +323,7 @@ def _floats(tables: object) -> object:
         return tables
     timed = {
         name: {k: float(v) if isinstance(v, Decimal) else v for k, v in tables[name].items()}
-        for name in ("engine", "leader")
+        for name in ("engine", "leader", "limits")
         if isinstance(tables.get(name), dict)
     }
     return {**tables, **timed}

@@ -14,6 +14,7 @@ from gpusched.daemon.scenario import Cluster, Scenario, arrival_of
 from gpusched.daemon.traces import TraceJob
 from gpusched.domain.errors import InvalidSpec, Violation
 from gpusched.domain.job_state import EndReason
+from gpusched.domain.node import WHOLE_MILLI
 from gpusched.engine.core import EngineSettings
 from gpusched.engine.series import Sample, Series
 from gpusched.engine.simulation import Simulated, SimulatedJob, simulate
@@ -145,7 +146,7 @@ def summarise(simulated: Simulated, names: Sequence[str], samples: Sequence[Samp
     wait_s = sorted(_wait_s(job) for job in ended)
     busy: dict[str, float] = defaultdict(float)
     for job in ended:
-        busy[job.arrival.spec.account] += _ran_s(job) * job.arrival.spec.gpu_count
+        busy[job.arrival.spec.account] += _ran_s(job) * job.arrival.spec.gpu_milli_total / WHOLE_MILLI
     granted_s = sum(busy.values())
     makespan_s = _makespan_s(ended)
     return Summary(

@@ -196,7 +196,9 @@ def _in_service(nodes: Sequence[Node], fitted: NDArray[np.bool_]) -> NDArray[np.
 def _tree(topology: Topology, names: tuple[NodeName, ...]) -> Tree:
     # Nodes come, go and change far more often than their places: the cache spares a rebuild.
     paths = {place.node: place.path for place in topology.nodes}
-    return build_tree(topology.level_names, [paths.get(name) if topology.levels else None for name in names])
+    bandwidths = tuple(level.bandwidth_mb_s for level in topology.levels)
+    where = [paths.get(name) if topology.levels else None for name in names]
+    return build_tree(topology.level_names, where, bandwidths)
 
 
 @lru_cache(maxsize=65536)

@@ -11,6 +11,7 @@ from typing import Any
 
 from gpusched.domain import (
     allocation,
+    checkpoints,
     commands,
     defrag,
     diagnosis,
@@ -81,7 +82,8 @@ NODE_USE = _codec(telemetry.NodeUse, job_pb2.NodeUse)
 TASK_LAUNCH = _codec(launch_plan.TaskLaunch, job_pb2.TaskLaunch)
 NODE_LAUNCH = _codec(launch_plan.NodeLaunch, job_pb2.NodeLaunch)
 LAUNCH_PLAN = _codec(launch_plan.LaunchPlan, job_pb2.LaunchPlan)
-JOB = _codec(job.Job, job_pb2.Job, leaves=("pending_reason", "uses", "cost", "currency", "plan"))
+JOB = _codec(job.Job, job_pb2.Job, leaves=("pending_reason", "uses", "cost", "currency", "plan", "ring"))
+RING_COST = _codec(topology.RingCost, job_pb2.RingCost)
 JOB_VIEW = _codec(JobView, job_pb2.Job, inline=("job",))
 RULED_OUT = _codec(diagnosis.RuledOut, job_pb2.RuledOut)
 FIELD_CHANGE = _codec(diagnosis.FieldChange, job_pb2.FieldChange)
@@ -166,6 +168,7 @@ RECORDED = _codec(events.Recorded, event_pb2.Event, names={"event": "fact"})
 DEVICE_INTERVAL = _codec(usage.DeviceInterval, report_pb2.DeviceInterval)
 CHARGE_LINE = _codec(usage.ChargeLine, report_pb2.ChargeLine)
 COST_QUERY = _codec(CostQuery, report_pb2.GetCostRequest)
+FAILURE_HISTORY = _codec(checkpoints.FailureHistory, report_pb2.GetFailuresResponse)
 COST_REPORT = _codec(usage.CostReport, report_pb2.GetCostResponse)
 
 # ── members ───────────────────────────────────────────────────────────────────────────

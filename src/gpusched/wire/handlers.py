@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from gpusched.domain.checkpoints import FailureHistory
 from gpusched.domain.defrag import DefragPlan
 from gpusched.domain.diagnosis import Diagnosis
 from gpusched.domain.events import Recorded
@@ -20,7 +21,7 @@ from gpusched.domain.logs import LogChunk, LogPosition, LogSource
 from gpusched.domain.membership import CertificateGiven, JoinTokenMade, Trust
 from gpusched.domain.node import Node
 from gpusched.domain.telemetry import NodeSample, NodeUse
-from gpusched.domain.topology import Topology
+from gpusched.domain.topology import RingCost, Topology
 from gpusched.domain.usage import CostReport, DeviceInterval, GroupBy
 
 
@@ -34,6 +35,7 @@ class JobView:
     cost: str | None = None  # so far, e.g. "1.2345"; GetJob only
     currency: str | None = None
     plan: LaunchPlan | None = None  # of the last attempt; GetJob only
+    ring: RingCost | None = None  # of the last attempt's nodes, on the topology of now; GetJob only
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ class PlanPreview:
     plan: LaunchPlan | None  # None: it would wait; ``diagnosis`` says why
     price_per_hour: str | None
     currency: str | None
+    ring: RingCost | None = None
 
 
 class JobHandlers(Protocol):
@@ -127,6 +130,7 @@ class ReportHandlers(Protocol):
     async def usage(
         self, who: Principal, start_us: int | None, end_us: int | None
     ) -> tuple[DeviceInterval, ...]: ...
+    async def failures(self, who: Principal) -> FailureHistory: ...
     async def cost(
         self, who: Principal, group_by: GroupBy, start_us: int | None, end_us: int | None
     ) -> CostReport: ...

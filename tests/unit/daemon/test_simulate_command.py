@@ -96,12 +96,10 @@ def test_parquet_is_read_as_the_same_columns_in_csv_are(trace: Path, tmp_path: P
 
 def test_a_bad_row_of_parquet_is_named(tmp_path: Path) -> None:
     path = tmp_path / "jobs.parquet"
-    columns = {
-        "job_id": ["a", "b"],
-        "submit_s": [0.0, float("nan")],
-        "duration_s": [1.0, 1.0],
-        "gpus": [1, 1],
-    }
+    rows = [
+        {"job_id": "a", "submit_s": 0.0, "duration_s": 1.0, "gpus": 1},
+        {"job_id": "b", "submit_s": float("nan"), "duration_s": 1.0, "gpus": 1},
+    ]
     parquet.write_table(Table.from_pylist(rows), path)
     with pytest.raises(InvalidSpec, match="row 2: submit_s: nan is out of range"):
         read_trace(path, TraceFormat.PARQUET)
