@@ -81,7 +81,7 @@ def _fields(view: NodeView, now_us: int) -> Iterator[tuple[str, Cell]]:
     if facts.gres:
         yield "Counters", ", ".join(f"{count} {name}" for name, count in facts.gres)
     for text, number in Counter(filter(None, map(isolation_of_device, facts.devices))).items():
-        yield "Isolation", f"{number} GPU{'' if number == 1 else 's'} {text}"
+        yield "Isolation", f"{number} GPU{'' if number == 1 else 's'}: {text}"
     if sample is not None and sample.cpu_percent is not None:
         yield "CPU busy", f"{sample.cpu_percent:.0f}%"
     yield "Kernel", facts.kernel or "not known"
