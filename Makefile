@@ -11,7 +11,7 @@ WORKERS ?= auto
 PYTEST := $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all sim torture check check-proto check-types fix bench proto docs clean
+.PHONY: help setup demo test test-all sim torture fuzz check check-proto check-types fix bench proto docs clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -35,6 +35,9 @@ sim: $(READY) ## simulate faults: SEED=7 replays one seed with its trace, SEEDS=
 
 torture: $(READY) ## kill, cut off, fill up and set back what runs; hours in full, TRIALS="heads agents" runs some
 	@PYTHONPATH=tests $(BIN)/python -m torture $(TRIALS)
+
+fuzz: $(READY) ## a hundred thousand requests that nobody would send, and connections that say nothing
+	@PYTHONPATH=tests $(BIN)/python -m fuzz.rpcs --out benchmarks/results/fuzz.json
 
 check: $(READY) check-types ## lint, format, types, house rules, generated code, links
 	$(BIN)/ruff check .

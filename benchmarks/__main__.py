@@ -15,6 +15,7 @@ BENCHMARKS = (
     "agent_footprint",
     "scale",
     "cycle",
+    "decisions",
     "simulate",
 )
 

@@ -45,6 +45,8 @@ class Head:
         config: Text of its ``config.toml``.
         module: What to run in place of ``gpusched``, taking the same arguments.
         settings: More environment variables.
+        tcp: Where it listens beside its unix socket.
+        prefix: What its command begins with, e.g. to run it in a network namespace.
     """
 
     def __init__(
@@ -54,10 +56,12 @@ class Head:
         *,
         module: str = "gpusched",
         settings: Mapping[str, str] | None = None,
+        tcp: str = "",
+        prefix: Sequence[str] = (),
     ) -> None:
         self.home = home
         self.address = f"unix://{home / 'head.sock'}"
-        self._argv = [sys.executable, "-m", module, "head", "--home", str(home), "--tcp", ""]
+        self._argv = [*prefix, sys.executable, "-m", module, "head", "--home", str(home), "--tcp", tcp]
         self._environment = {**os.environ, **(settings or {})}
         self._process: subprocess.Popen[bytes] | None = None
         (home / "config.toml").write_text(config, encoding="utf-8")

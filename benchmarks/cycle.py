@@ -1,4 +1,4 @@
-"""The core alone, without processes or a store: one scheduling cycle, and placement decisions a second."""
+"""The core alone, without processes or a store: one scheduling cycle, with the mix its queue would teach."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmarks.report import SEED, Figure, Measured, at_least, at_most, percentile, run_benchmark, say
+from benchmarks.report import SEED, Figure, Measured, at_most, percentile, run_benchmark, say
 from gpusched.agent.declared import declare_devices
-from gpusched.domain.errors import InsufficientResources
 from gpusched.domain.ids import JobId, NodeName
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.node import Node, NodeFacts
 from gpusched.domain.partition import Partitions
-from gpusched.placement.gang import place
-from gpusched.placement.placement import Placement
+from gpusched.engine.demand import Demand
 from gpusched.placement.snapshot import ClusterSnapshot
 from gpusched.policy.backfill import make_plan
 from gpusched.policy.memo import CycleMemo
@@ -28,31 +26,29 @@ DEPTH_MAX = 10_000  # the head's default
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """Nodes and gangs of a cycle; nodes of the decisions (the GPU nodes of Alibaba's openb trace)."""
+    """Nodes and gangs of a cycle."""
 
     nodes: int = 10_000
     gangs: int = 10_000
     repeats: int = 5
-    decision_nodes: int = 1_213
-    decisions: int = 20_000
 
 
 def measure(sizes: Sizes) -> Measured:
-    """One cycle on an empty and on a full cluster of 8-GPU nodes, and single placements."""
+    """One cycle on an empty and on a full cluster of 8-GPU nodes."""
     say(f"building {sizes.nodes} nodes")
     nodes = [_node(number, "8xH100") for number in range(sizes.nodes)]
     began = time.perf_counter()
     snapshot = ClusterSnapshot.of(nodes, Partitions(), 1)
     build_s = time.perf_counter() - began
     queue = list(_gangs(sizes.gangs))
+    demand = Demand.of((entry.job_id, entry.spec) for entry in queue)
+    snapshot.expect(demand.mix)
     say("cycles")
     empty_s = [_cycle_s(snapshot, queue, []) for _ in range(sizes.repeats)]
     running = _filled(snapshot, queue)
     waiting = [QueueEntry(JobId(sizes.gangs + e.job_id), e.spec) for e in queue]
     full_s = [_cycle_s(snapshot, waiting, running) for _ in range(sizes.repeats)]
     after_end_s = list(_cycles_after_ends_s(snapshot, waiting, running, sizes.repeats))
-    say("decisions")
-    decisions_per_s = _decisions_per_s(sizes)
     where = f"{sizes.nodes:,} nodes × 8 GPUs, {sizes.gangs:,} pending gangs"
     return Measured(
         [
@@ -62,9 +58,6 @@ def measure(sizes: Sizes) -> Measured:
                 f"cycle after one job ended, {where}", percentile(after_end_s, 50) * 1e3, "ms", at_most(50)
             ),
             Figure(f"snapshot of {sizes.nodes:,} nodes from their facts", build_s, "s"),
-            Figure(
-                f"placement decisions, {sizes.decision_nodes:,} nodes", decisions_per_s, "/s", at_least(5_000)
-            ),
         ],
         {"running_when_full": len(running)},
     )
@@ -143,42 +136,6 @@ def _filled(snapshot: ClusterSnapshot, queue: Sequence[QueueEntry]) -> list[Runn
     return running
 
 
-def _decisions_per_s(sizes: Sizes) -> float:
-    """Single-node jobs placed and held one after the other; when one does not fit, a random one ends.
-
-    The clock runs for the placing and the holding alike: that is one decision.
-    """
-    dice = random.Random(SEED)
-    models = ("8xA100", "8xV100", "2xT4", "4xA10", "4xV100")
-    nodes = [_node(number, dice.choice(models)) for number in range(sizes.decision_nodes)]
-    snapshot = ClusterSnapshot.of(nodes, Partitions(), 1)
-    specs = [
-        JobSpec(
-            name="job",
-            command=("true",),
-            gpus_per_node=dice.choices((0, 1, 2, 4, 8), (15, 50, 15, 10, 10))[0],
-            cpus_per_task=dice.randint(1, 16),
-            memory_bytes=dice.randint(1, 64) * GIB,
-        )
-        for _ in range(sizes.decisions)
-    ]
-    held: list[Placement] = []
-    began = time.perf_counter()
-    for spec in specs:
-        try:
-            placement = place(snapshot, spec)
-        except InsufficientResources:
-            if not held:
-                raise
-            for part in held.pop(dice.randrange(len(held))).nodes:
-                snapshot.give_back(part)
-            continue
-        for part in placement.nodes:
-            snapshot.take(part)
-        held.append(placement)
-    return len(specs) / (time.perf_counter() - began)
-
-
 if __name__ == "__main__":
-    quick = Sizes(nodes=200, gangs=200, repeats=1, decision_nodes=50, decisions=200)
+    quick = Sizes(nodes=200, gangs=200, repeats=1)
     sys.exit(run_benchmark("cycle", measure, full=Sizes(), quick=quick))

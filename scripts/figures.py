@@ -1,4 +1,4 @@
-"""Write the table of figures in README.md from benchmarks/results/*.json, and nothing by hand.
+"""Write the tables of figures from the files of results, and nothing by hand.
 
 A result file says what was measured, where and on which commit::
 
@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PAGES = {ROOT / "README.md": RESULTS, ROOT / "docs" / "reliability.md": RESULTS / "torture"}
 BLOCK = re.compile(r"(<!-- figures: .*? -->\n).*?(<!-- end of figures -->)", re.DOTALL)
 
 
@@ -39,17 +41,21 @@ def filled(page: str, results: list[dict[str, Any]]) -> str:
     return BLOCK.sub(lambda found: found[1] + table(results) + found[2], page)
 
 
+def fresh(page: Path, results: Path) -> str:
+    """What a page should say."""
+    files = sorted(results.glob("*.json"))
+    return filled(page.read_text("utf-8"), [json.loads(file.read_text("utf-8")) for file in files])
+
+
 def main() -> int:
-    """Rewrite README.md; with ``--check`` only say whether it is up to date."""
-    readme = ROOT / "README.md"
-    files = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
-    page = readme.read_text(encoding="utf-8")
-    fresh = filled(page, [json.loads(file.read_text(encoding="utf-8")) for file in files])
+    """Rewrite the pages; with ``--check`` only say which are not up to date."""
+    stale = [page for page, results in PAGES.items() if fresh(page, results) != page.read_text("utf-8")]
     if "--check" in sys.argv[1:]:
-        if fresh != page:
-            sys.stderr.write("README.md does not show benchmarks/results: run 'make docs' and commit it\n")
-        return fresh != page
-    readme.write_text(fresh, encoding="utf-8")
+        for page in stale:
+            sys.stderr.write(f"{page.name} does not show {PAGES[page].name}: run 'make docs' and commit it\n")
+        return len(stale)
+    for page in stale:
+        page.write_text(fresh(page, PAGES[page]), encoding="utf-8")
     return 0
 
 

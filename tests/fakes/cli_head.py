@@ -21,7 +21,7 @@ from gpusched.domain.launch_plan import LaunchPlan, NodeLaunch, TaskLaunch
 from gpusched.domain.logs import LogChunk
 from gpusched.domain.node import Device, Node, NodeFacts, PciAncestor, PeerLink, Schedulability
 from gpusched.domain.telemetry import DeviceSample, DeviceUse, NodeSample, NodeUse
-from gpusched.domain.topology import NodePath, Topology, TopologyLevel
+from gpusched.domain.topology import NodePath, RingCost, Topology, TopologyLevel
 from gpusched.domain.usage import ChargeLine, CostReport, DeviceInterval, GroupBy, UsageClass
 from gpusched.wire.handlers import JobView, NodeView, PlanPreview
 
@@ -112,7 +112,14 @@ def running_view(*, declared: bool = True) -> JobView:
         attempt=attempt,
         started_at_us=NOW_US - 10 * MINUTE_US,
     )
-    return JobView(job=job, pending_reason=None, plan=launch_plan(), cost="1.2345", currency="EUR")
+    return JobView(
+        job=job,
+        pending_reason=None,
+        plan=launch_plan(),
+        cost="1.2345",
+        currency="EUR",
+        ring=RingCost(4, 0.005),
+    )
 
 
 def failed_view() -> JobView:
@@ -412,6 +419,7 @@ class FakeHead:
             plan=launch_plan(),
             price_per_hour="10.00",
             currency="EUR",
+            ring=RingCost(4, None),
         )
         views = {17: running_view(), 18: pending_view(), 16: failed_view()}
         self.jobs = FakeJobs(views, self.asked, preview)

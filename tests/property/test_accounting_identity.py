@@ -56,6 +56,7 @@ def attempt_spans(draw: st.DrawFn) -> AttemptSpan:
     ended_us = granted_us + (startup_us or 0) + (running_us or 0)
     parts = draw(st.lists(st.sampled_from(NODES), unique=True, min_size=1))
     uuids = draw(st.lists(st.sampled_from(DEVICES), unique=True, min_size=1))
+    milli = draw(st.sampled_from([1000, 1000, 500, 333, 1]))
     return AttemptSpan(
         job_id=draw(st.integers(1, 5)),
         epoch=draw(st.integers(1, 3)),
@@ -67,7 +68,7 @@ def attempt_spans(draw: st.DrawFn) -> AttemptSpan:
                     node=node,
                     address="",
                     interface=None,
-                    devices=tuple(GrantedDevice(uuid, "-", False) for uuid in uuids),
+                    devices=tuple(GrantedDevice(uuid, "-", False, milli) for uuid in uuids),
                     cpu_ids=(),
                     cpus_pinnable=False,
                     memory_bytes=0,
@@ -108,12 +109,18 @@ books = st.builds(
 
 
 def microseconds(intervals: Iterable[DeviceInterval]) -> Counter[tuple[object, ...]]:
-    """Every microsecond of every device, with all that its interval says of it."""
-    return Counter(
-        (i.node, i.device, at_us, i.model, i.usage_class, i.job_id, i.epoch, i.user, i.account)
-        for i in intervals
-        for at_us in range(i.start_us, i.end_us)
-    )
+    """Thousandths of every device in every microsecond, with all that the interval says of them."""
+    found: Counter[tuple[object, ...]] = Counter()
+    for i in intervals:
+        for at_us in range(i.start_us, i.end_us):
+            found[i.node, i.device, at_us, i.model, i.usage_class, i.job_id, i.epoch, i.user, i.account] += (
+                i.milli
+            )
+    return found
+
+
+def milli_of(attempt: AttemptSpan) -> int:
+    return attempt.allocation.nodes[0].devices[0].milli
 
 
 def class_at(attempt: AttemptSpan, node: str, device: str, at_us: int) -> UsageClass:
@@ -125,6 +132,7 @@ def class_at(attempt: AttemptSpan, node: str, device: str, at_us: int) -> UsageC
         return UsageClass.LOST
     use = dict(attempt.uses).get(node)
     busy_s = next((d.busy_s for d in use.devices if d.uuid == device), None) if use else None
+    busy_s = busy_s if milli_of(attempt) == 1000 else None  # the device was busy: nobody knows for whom
     if ended_us is None or busy_s is None or at_us < attempt.running_at_us + round(busy_s * 1e6):
         return UsageClass.PRODUCTIVE
     return UsageClass.ALLOCATED_IDLE
@@ -157,14 +165,13 @@ def plainly(attempts: list[AttemptSpan], nodes: list[NodeSpan]) -> Counter[tuple
                     <= at_us
                     < (END_US if a.ended_at_us is None else a.ended_at_us)
                 ]
-                if not here[0].is_up:
-                    what = (UsageClass.DOWN, None, None, None, None)
-                elif not held:
-                    what = (UsageClass.UNALLOCATED, None, None, None, None)
-                else:
-                    a = held[0]
+                left = 1000
+                for a in held if here[0].is_up else []:
                     what = (class_at(a, node, device, at_us), a.job_id, a.epoch, a.user, a.account)
-                found[node, device, at_us, model, *what] += 1
+                    found[node, device, at_us, model, *what] += min(left, milli_of(a))
+                    left -= min(left, milli_of(a))
+                nobody = UsageClass.UNALLOCATED if here[0].is_up else UsageClass.DOWN
+                found[node, device, at_us, model, nobody, None, None, None, None] += left
     return found
 
 
@@ -195,7 +202,7 @@ def test_the_classes_add_up_to_devices_times_window(
     intervals = device_intervals(history[0], whole_time, start_us, end_us)
     report = cost_report(intervals, RateBook("EUR", ()), GroupBy.JOB, start_us, end_us)
     expected_us = len(NODES) * len(DEVICES) * (end_us - start_us)
-    assert sum(interval.end_us - interval.start_us for interval in intervals) == expected_us
+    assert sum((i.end_us - i.start_us) * i.milli for i in intervals) == expected_us * 1000
     assert sum(line.gpu_us for line in report.lines) == expected_us
 
 
@@ -213,16 +220,16 @@ def test_two_halves_of_a_window_add_up_to_the_whole(history: History, middle: in
 
 
 @given(histories)
-def test_intervals_of_a_device_are_in_order_disjoint_and_as_long_as_they_can_be(history: History) -> None:
+def test_intervals_of_a_device_are_in_order_and_as_long_as_they_can_be(history: History) -> None:
     intervals = device_intervals(*history, 0, END_US)
     assert list(intervals) == sorted(intervals, key=lambda i: (i.node, i.device, i.start_us))
-    for before, after in pairwise(intervals):
-        assert before.start_us < before.end_us
+    assert all(interval.start_us < interval.end_us for interval in intervals)
+    whole = [interval for interval in intervals if interval.milli == 1000]
+    for before, after in pairwise(whole):
         if (before.node, before.device) == (after.node, after.device):
             assert before.end_us <= after.start_us
-            assert replace(after, start_us=before.start_us) != replace(before, end_us=after.end_us) or (
-                before.end_us < after.start_us
-            )
+    begun = {replace(interval, end_us=0) for interval in intervals}
+    assert not any(replace(i, start_us=i.end_us, end_us=0) in begun for i in intervals), "could be joined"
 
 
 def exact_cost(intervals: Iterable[DeviceInterval], book: RateBook) -> Decimal:
@@ -235,7 +242,8 @@ def exact_cost(intervals: Iterable[DeviceInterval], book: RateBook) -> Decimal:
             latest = {r.model: r for r in sorted(begun, key=lambda r: r.effective_from_us)}
             fitting = [r for r in latest.values() if r.model == "*" or set(r.model.split()) <= words]
             if fitting:
-                total += max(fitting, key=lambda r: (r.model != "*") * len(r.model.split())).per_gpu_hour
+                rate = max(fitting, key=lambda r: (r.model != "*") * len(r.model.split()))
+                total += rate.per_gpu_hour * interval.milli / 1000
     return total
 
 

@@ -13,6 +13,7 @@ from gpusched.domain.history import History as Terms
 from gpusched.domain.job import JobFilter
 from gpusched.domain.partition import Partitions
 from gpusched.engine.accounting import fold_spans
+from gpusched.engine.past import PastRun, Work
 from gpusched.engine.ports import Loaded
 from gpusched.engine.state import fold
 from gpusched.store.database import open_store
@@ -54,6 +55,7 @@ def test_what_is_loaded_is_the_fold_of_what_was_committed(backend, request, tick
             attempt_spans, node_spans = reader.attempt_spans(0, FOREVER), reader.node_spans(0, FOREVER)
 
     folded = fold(log, Partitions())
+    folded_attempts, folded_nodes = fold_spans(log)
     assert log == tuple(history.log)
     assert replace(loaded, history=Terms()) == Loaded(
         jobs=tuple(job for _, job in sorted(folded.jobs.items()) if not job.state.is_terminal),
@@ -67,11 +69,32 @@ def test_what_is_loaded_is_the_fold_of_what_was_committed(backend, request, tick
             for event in (recorded.event for recorded in log)
             if isinstance(event, JobSubmitted)
         ),
+        runs=runs_of(folded_attempts, {job.job_id: job.spec.name for job in jobs}),
     )
     assert folded.jobs.items() <= {job.job_id: job for job in jobs}.items()
-    folded_attempts, folded_nodes = fold_spans(log)
     assert sorted(attempt_spans, key=by_attempt) == sorted(folded_attempts, key=by_attempt)
     assert merged(node_spans) == merged(folded_nodes)
+
+
+def runs_of(spans, names):
+    """The attempts that ended, as the order of jobs remembers them, in the order of their ends."""
+    ended = sorted(
+        (span for span in spans if span.ended_at_us is not None),
+        key=lambda span: (span.ended_at_us, span.job_id, span.epoch),
+    )
+    return tuple(
+        PastRun(
+            Work(
+                span.user,
+                span.account,
+                names[span.job_id],
+                sum(len(p.devices) for p in span.allocation.nodes),
+            ),
+            span.allocation.granted_at_us,
+            max(span.allocation.granted_at_us, span.ended_at_us),
+        )
+        for span in ended
+    )
 
 
 def by_attempt(span):

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from itertools import combinations, permutations, product
 
 import numpy as np
-from hypothesis import assume, given
+import pytest
+from fakes.clusters import H100, make_node
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from gpusched.domain.job_spec import JobSpec, Spread
+from gpusched.domain.job_spec import Segment as RankSegment
+from gpusched.domain.partition import Partitions
+from gpusched.domain.topology import NodePath, Topology, TopologyLevel
 from gpusched.placement.components import Group, Task, Ways, place_group
 from gpusched.placement.domains import Fill, GangAsk, Shortfall, split
+from gpusched.placement.gang import fits
 from gpusched.placement.shared_nodes import WHOLE, Shape, SharedNodes
+from gpusched.placement.snapshot import ClusterSnapshot
 from gpusched.placement.topology import place_on_tree
-from gpusched.placement.tree import Segment, build_tree, in_rank_order, measure, ring_cost
+from gpusched.placement.tree import Segment, build_tree, in_rank_order, measure, ring_cost, ring_seconds
 
 LEVELS = ("spine", "leaf", "rack")
 
@@ -192,6 +202,21 @@ def test_no_order_of_the_nodes_has_a_cheaper_ring(given_tree, data):
     assert ours == min(ring_cost(tree, order) for order in permutations(rows.tolist()))
 
 
+@given(trees(most=6), st.lists(st.sampled_from([None, 1000.0, 4000.0]), min_size=3, max_size=3))
+def test_a_ring_takes_as_long_as_its_links_above_the_nodes_and_is_unknown_if_one_is(given_tree, speeds):
+    tree, _ = given_tree
+    tree = replace(tree, bandwidths_mb_s=tuple(speeds))
+    paths = [tree.paths[-1][leaf] for leaf in tree.leaf_of.tolist()]
+    used = [
+        speed
+        for here, there in zip(paths, [*paths[1:], paths[0]], strict=True)
+        for level, speed in enumerate(speeds)
+        if here[: level + 1] != there[: level + 1]
+    ]
+    found = ring_seconds(tree, range(len(paths)))
+    assert found == (None if None in used else pytest.approx(sum(2 * 1000 / speed for speed in used)))
+
+
 @given(trees(most=6))
 def test_a_ring_costs_the_links_between_neighbours(given_tree):
     tree, _ = given_tree
@@ -266,3 +291,63 @@ def test_unlike_components_are_placed_together_whenever_they_can_be(nodes, parts
     for part in placed or ():
         number, at = map(int, part.task.split("."))
         free.take(part.row, Shape(cpu_milli=1, gpu_milli=WHOLE, gpus=parts[number][1][at]), part.devices)
+
+
+@st.composite
+def wishing_gangs(draw):
+    """Up to six nodes on a small tree, some without GPUs, and a gang with wishes."""
+    places = st.sampled_from([("a", "x"), ("a", "y"), ("b", "z")])
+    paths = draw(st.lists(places, min_size=1, max_size=6))
+    nodes = [make_node(f"n{i}", *[H100] * draw(st.sampled_from([0, 2, 2]))) for i in range(len(paths))]
+    fabric = Topology(
+        (TopologyLevel("spine"), TopologyLevel("leaf")),
+        tuple(NodePath(f"n{i}", path) for i, path in enumerate(paths)),
+    )
+    snapshot = ClusterSnapshot.of(nodes, Partitions(), 1, fabric)
+    size = draw(st.sampled_from([1, 2, 3]))
+    required = draw(st.sampled_from([None, "spine"]))
+    level = draw(st.sampled_from(["spine", "leaf"]))
+    spec = JobSpec(
+        name="gang",
+        nodes=size * draw(st.integers(1, 3)),
+        gpus_per_node=2,
+        topology_required=required,
+        segment=RankSegment(size, level) if size > 1 and (required, level) != ("leaf", "spine") else None,
+        spread=draw(st.sampled_from([None, Spread.EVEN])),
+    )
+    return snapshot, spec, paths
+
+
+def any_choice(snapshot, spec, paths):
+    """Brute force: every choice of nodes, every way to cut it into segments."""
+    depth = {"spine": 1, "leaf": 2}
+    able = [row for row, gpus in enumerate(snapshot.gpus_free.tolist()) if gpus >= 2]
+    segment = spec.segment or RankSegment(1, "leaf")
+    for rows in combinations(able, spec.nodes):
+        together = {paths[row][: depth[spec.topology_required or "leaf"]] for row in rows}
+        if spec.topology_required is not None and len(together) > 1:
+            continue
+        in_domain = Counter(paths[row][: depth[segment.level]] for row in rows)
+        if all(number % segment.size == 0 for number in in_domain.values()):
+            return True
+    return False
+
+
+@given(wishing_gangs())
+@settings(max_examples=300, deadline=None)
+def test_a_gang_is_placed_whenever_any_choice_of_nodes_would_do(situation):
+    """Where counting room decides, no search is needed and no bound applies."""
+    snapshot, spec, paths = situation
+    assert fits(snapshot, spec) == any_choice(snapshot, spec, paths)
+
+
+def test_a_group_for_which_the_first_choice_fails_is_found_by_going_back():
+    """The tightest node for the small task is the only one that could take the second large one."""
+    free = shared_nodes([3, 4])
+    tree = build_tree(("leaf",), [("a",), ("a",)])
+    sizes = (3, 1, 3)
+    tasks = tuple(
+        Task(str(at), Shape(cpu_milli=1, gpu_milli=WHOLE, gpus=size)) for at, size in enumerate(sizes)
+    )
+    placed = place_group(free, tree, Group(tasks=tasks), Ways())
+    assert placed is not None and {part.task: part.row for part in placed}["1"] == 1

@@ -28,6 +28,7 @@ from gpusched.domain.commands import RepairNode
 from gpusched.domain.errors import GpuschedError, HeadUnavailable
 from gpusched.domain.events import AgentReport, HealthReport
 from gpusched.domain.ids import AttemptId, DeviceUuid
+from gpusched.domain.launch_plan import NodeLaunch
 from gpusched.domain.link import FromAgent, FromHead
 from gpusched.domain.pulse import QuietRank
 from gpusched.domain.telemetry import NodeSample
@@ -91,6 +92,12 @@ class NoHealth:
         pass
 
     async def repair(self, order: RepairNode) -> None:
+        pass
+
+    async def prolog(self, launch: NodeLaunch) -> str | None:
+        return None
+
+    def observe(self, sample: NodeSample) -> None:
         pass
 
 

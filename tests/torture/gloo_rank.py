@@ -1,12 +1,16 @@
-"""One rank of a job that does nothing but collectives: gloo on CPUs, a step a beat, for ever.
+"""One rank of a job that does nothing but collectives, on CPUs, until it is killed.
 
-``python gloo_rank.py STEP_S LOG_EVERY [SLOW_RANK SLOW_S]``: a step takes STEP_S of work, every LOG_EVERY-th
-writes a line, and SLOW_RANK takes SLOW_S more. The pid of each rank is its first line.
+python gloo_rank.py STEP_S LOG_EVERY [STRAGGLER_S]
+
+A step is STEP_S of computing and one all-reduce; every LOG_EVERY-th (0: none) writes a line; in each step
+another rank sleeps STRAGGLER_S first. SIGUSR1 makes a rank sleep for ever, SIGUSR2 read from a pipe that
+nobody writes to. The first line is the rank's pid, the second says that it has met the others.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 
@@ -14,36 +18,34 @@ import torch
 import torch.distributed as dist
 
 
-def work(seconds: float) -> None:
-    """Compute for so long, as a training step does."""
+def compute(seconds: float) -> None:
+    """Be busy for so long, as a training step is."""
     until = time.monotonic() + seconds
     matrix = torch.rand(64, 64)
     while time.monotonic() < until:
         matrix = torch.tanh(matrix @ matrix)
 
 
-def main(step_s: float, log_every: int, slow_rank: int = -1, slow_s: float = 0.0) -> None:
+def main(step_s: float, log_every: int, straggler_s: float = 0.0) -> None:
     """Go on until killed."""
     torch.set_num_threads(1)
+    never, _keeps_it_open = os.pipe()
+    signal.signal(signal.SIGUSR1, lambda *_: time.sleep(1e6))
+    signal.signal(signal.SIGUSR2, lambda *_: os.read(never, 1))
     print(f"pid {os.getpid()}", flush=True)
     dist.init_process_group("gloo")
-    rank = dist.get_rank()
+    rank, size, step = dist.get_rank(), dist.get_world_size(), 0
     value = torch.ones(1)
-    step = 0
     while True:
-        step += 1
-        work(step_s)
-        if rank == slow_rank:
-            time.sleep(slow_s)
+        compute(step_s)
+        if straggler_s and step % size == rank:
+            time.sleep(straggler_s)
         dist.all_reduce(value)
-        value /= dist.get_world_size()
-        if log_every and step % log_every == 0:
+        value /= size
+        step += 1
+        if step == 1 or (log_every and step % log_every == 0):
             print(f"step {step}", flush=True)
 
 
 if __name__ == "__main__":
-    main(
-        float(sys.argv[1]),
-        int(sys.argv[2]),
-        *(convert(word) for convert, word in zip((int, float), sys.argv[3:], strict=False)),
-    )
+    main(float(sys.argv[1]), int(sys.argv[2]), *map(float, sys.argv[3:4]))

@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-TRIALS = ("heads", "agents", "outages", "clocks", "escapees", "failover")
+TRIALS = ("heads", "agents", "outages", "clocks", "partitions", "failover", "escapees", "hang", "restart")

@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from gpusched.domain.check_spec import IDENTIFIER, MIG_PROFILE
 from gpusched.domain.errors import InvalidSpec, Violation
 from gpusched.domain.ids import DeviceUuid, NodeName
 from gpusched.domain.node import Device, PeerLink
@@ -57,7 +58,8 @@ PRODUCTS = {
 def declare_devices(text: str, node: NodeName) -> tuple[Device, ...]:
     """Turn ``4xH100`` or ``2xA100-80GB,1xL4`` into devices; ``0`` and ``none`` mean no devices.
 
-    A model that ``PRODUCTS`` does not list keeps the name it was given and has no memory size.
+    ``7xA100 MIG 1g.10gb`` declares slices. A model that ``PRODUCTS`` does not list keeps the name it was
+    given and has no memory size.
     Cards of one group reach each other by NVLink where their model has it; nothing else is made up.
 
     Raises:
@@ -85,11 +87,15 @@ def _parse_group(part: str, text: str) -> tuple[int, str]:
 
 
 def _declare_group(count: int, model: str, *, first: int, node: NodeName) -> list[Device]:
+    model, _, profile = model.partition(" MIG ")
     product = PRODUCTS.get(model.upper())
+    name = model if product is None else product.name
+    if profile:
+        return _declare_slices(count, f"{name} MIG {profile}", profile, first=first, node=node)
     devices = [
         Device(
             uuid=DeviceUuid(f"DECLARED-{node}-{place}"),
-            model=model if product is None else product.name,
+            model=name,
             memory_bytes=None if product is None else product.memory_gib * GIB,
             declared=True,
         )
@@ -98,6 +104,22 @@ def _declare_group(count: int, model: str, *, first: int, node: NodeName) -> lis
     if product is None or product.nvlinks == 0:
         return devices
     return [replace(device, peers=_peers_of(device, devices, product)) for device in devices]
+
+
+def _declare_slices(count: int, model: str, profile: str, *, first: int, node: NodeName) -> list[Device]:
+    if MIG_PROFILE.fullmatch(profile) is None:
+        raise _refusal(f"{profile!r} is no MIG profile; write for example 7xA100 MIG 1g.10gb")
+    memory_gib = int(profile.partition("gb")[0].rpartition(".")[2])
+    return [
+        Device(
+            uuid=DeviceUuid(f"DECLARED-{node}-{place}"),
+            model=model,
+            memory_bytes=memory_gib * GIB,
+            declared=True,
+            mig_profile=profile,
+        )
+        for place in range(first, first + count)
+    ]
 
 
 def _peers_of(device: Device, group: list[Device], product: Product) -> tuple[PeerLink, ...]:
@@ -115,6 +137,28 @@ def _peers_of(device: Device, group: list[Device], product: Product) -> tuple[Pe
 
 def _refusal(message: str) -> InvalidSpec:
     return InvalidSpec((Violation("devices", message),))
+
+
+def share_devices(devices: Sequence[Device]) -> tuple[Device, ...]:
+    """Let several jobs hold shares of each whole GPU; a MIG slice stays one job's alone."""
+    return tuple(replace(device, shareable=device.mig_profile is None) for device in devices)
+
+
+def parse_counters(texts: Sequence[str]) -> tuple[tuple[str, int], ...]:
+    """Read counters like ``fpga=2``, sorted by name.
+
+    Raises:
+        InvalidSpec: One is no NAME=COUNT, or a name is given twice.
+    """
+    counters: dict[str, int] = {}
+    for text in texts:
+        name, _, count = text.partition("=")
+        if IDENTIFIER.fullmatch(name) is None or not (count.isascii() and count.isdigit() and len(count) < 8):
+            raise InvalidSpec((Violation("gres", f"{text!r}: give NAME=COUNT, like fpga=2"),))
+        if name in counters:
+            raise InvalidSpec((Violation("gres", f"{name} is given twice; keep one"),))
+        counters[name] = int(count)
+    return tuple(sorted(counters.items()))
 
 
 def parse_labels(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from gpusched.agent.host import (
     find_route,
     grant_cpus,
+    grant_disk,
     grant_memory,
     read_boot_id,
     read_kernel,
@@ -24,6 +25,8 @@ class Declared:
     cpus: int | None = None
     memory_bytes: int | None = None
     labels: tuple[tuple[str, str], ...] = ()
+    disk_bytes: int | None = None
+    gres: tuple[tuple[str, int], ...] = ()
 
 
 def read_facts(
@@ -66,4 +69,6 @@ def read_facts(
         kernel=read_kernel(),
         numa_cpu_ids=read_numa_cpu_ids(),
         labels=declared.labels,
+        disk_bytes=grant_disk(declared.disk_bytes),
+        gres=declared.gres,
     )

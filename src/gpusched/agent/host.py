@@ -97,6 +97,21 @@ def grant_memory(declared_bytes: int | None, root: Path = Path("/")) -> int:
     return declared_bytes
 
 
+def grant_disk(declared_bytes: int | None, scratch: Path = Path("/tmp")) -> int:  # noqa: S108
+    """Bytes of local disk that jobs may be given: as declared, else of the file system of ``scratch``.
+
+    Its whole size, as what is free on it changes all the time. Nothing keeps a job to what it was given.
+
+    Raises:
+        InvalidSpec: Less than none is declared.
+    """
+    if declared_bytes is None:
+        return int(psutil.disk_usage(str(scratch)).total)
+    if declared_bytes < 0:
+        raise _refusal("disk", f"{declared_bytes} bytes of disk are declared; declare 0 or more")
+    return declared_bytes
+
+
 def read_cgroup_memory_max(root: Path = Path("/")) -> int | None:
     """The tightest memory limit on this process's cgroup and those above it; None if there is none.
 

@@ -13,7 +13,7 @@ from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from gpusched.agent.declared import declare_devices
+from gpusched.agent.declared import declare_devices, share_devices
 from gpusched.agent.entrance import Entrance
 from gpusched.agent.facts import Declared, read_facts
 from gpusched.agent.health.monitor import HealthMonitor
@@ -31,6 +31,7 @@ from gpusched.agent.session import Session
 from gpusched.agent.shim.containment import own_cgroup
 from gpusched.agent.vitals import Vitals
 from gpusched.domain.errors import GpuschedError, HeadUnavailable, InvalidSpec, NotPermitted, Violation
+from gpusched.domain.events import TasksEnded
 from gpusched.domain.hostlist import NODE_NAME
 from gpusched.domain.ids import NodeName
 from gpusched.domain.node import Device
@@ -59,6 +60,7 @@ class AgentSettings:
     home: Path
     address: str | None = None  # of the head, or of several, by commas; None: the local one
     devices: str | None = None  # declared; None: read by NVML
+    is_shareable: bool = False  # several jobs may hold shares of each of its GPUs
     declared: Declared = field(default_factory=Declared)
     on_stop: OnStop = OnStop.LEAVE
     joining: Callable[[], Joining] | None = None  # None: a member already, or on the head's machine
@@ -84,6 +86,8 @@ async def run_agent(settings: AgentSettings) -> None:
         if reader is not None:
             stack.enter_context(reader)
         devices = _devices(settings, reader)
+        if settings.is_shareable:
+            devices = share_devices(devices)
         sampler = Sampler(settings.node, reader, [device.uuid for device in devices if device.declared])
         meters = Meters(sampler)
         runner = Runner(settings.home, settings.node, cgroup_parent=own_cgroup())
@@ -167,8 +171,18 @@ class _Agent:
             await asyncio.sleep(0.02)
 
     async def _collect_reports(self) -> None:
-        while True:
-            self._outbox.put(await self._meters.complete(await self._runner.reports.get()))
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                fact = await self._meters.complete(await self._runner.reports.get())
+                if isinstance(fact, TasksEnded) and self._health.has_epilog:
+                    tasks.create_task(self._report_after_epilog(fact))
+                else:
+                    self._outbox.put(fact)
+
+    async def _report_after_epilog(self, ended: TasksEnded) -> None:
+        """The devices are free when the site has cleaned up, and not before."""
+        await self._health.epilog(ended)
+        self._outbox.put(ended)
 
     async def _stay_connected(self) -> None:
         wait_s = RECONNECT_FIRST_S

@@ -13,6 +13,8 @@ from gpusched.domain.events import AgentReport, TasksEnded
 from gpusched.domain.ids import AttemptId, DeviceUuid
 from gpusched.domain.telemetry import NodeSample
 
+ANSWER_WAIT_S = 2.0
+
 
 class Meters:
     """One meter per attempt that this agent launched.
@@ -25,11 +27,23 @@ class Meters:
         self._sampler = sampler
         self._meters: dict[AttemptId, AttemptMeter] = {}
         self._one_at_a_time = asyncio.Lock()
+        self._measuring: asyncio.Task[NodeSample] | None = None
 
     async def sample(self) -> NodeSample:
-        """Measure now and feed every meter. NVML may block on a sick card, so it runs in a thread."""
-        async with self._one_at_a_time:
-            sample = await asyncio.to_thread(self._sampler.sample, time.time_ns() // 1_000)
+        """Measure now and feed every meter.
+
+        NVML may block on a sick card, so it runs in a thread; while that does not come back, samples
+        say that nothing is known, and heartbeats go on.
+        """
+        if self._measuring is None:
+            self._measuring = asyncio.ensure_future(self._measure())
+        measuring = self._measuring
+        await asyncio.wait({measuring}, timeout=ANSWER_WAIT_S)
+        if not measuring.done():
+            return self._sampler.unknown(time.time_ns() // 1_000)
+        if self._measuring is measuring:
+            self._measuring = None
+        sample = measuring.result()
         now_us = time.monotonic_ns() // 1_000
         for meter in self._meters.values():
             meter.add(sample, now_us)
@@ -49,6 +63,10 @@ class Meters:
         finally:
             async with self._one_at_a_time:
                 await asyncio.to_thread(self._sampler.regain)
+
+    async def _measure(self) -> NodeSample:
+        async with self._one_at_a_time:
+            return await asyncio.to_thread(self._sampler.sample, time.time_ns() // 1_000)
 
     async def start(self, attempt_id: AttemptId, devices: tuple[DeviceUuid, ...]) -> None:
         """Begin to meter an attempt, from a sample taken now. One that is metered goes on."""

@@ -22,6 +22,7 @@ from gpusched.domain.ids import DeviceUuid
 from gpusched.domain.node import Device, PciAncestor, PeerLink
 from gpusched.domain.telemetry import DeviceSample
 
+MIG_MARK = " MIG "  # stands before the profile in NVML's name of a slice: "NVIDIA A100 80GB PCIe MIG 1g.10gb"
 NVIDIA_VENDOR = "0x10de"
 DISPLAY_CLASS = "0x03"  # PCI class of VGA and 3D controllers
 BITS = 64  # of C's ``unsigned long`` in NVML's CPU and NUMA masks, on the 64-bit Linux that we support
@@ -232,8 +233,18 @@ def _read_parts(card: _Card, peers: tuple[PeerLink, ...] | None) -> list[tuple[D
         if handle is None:
             continue
         uuid = DeviceUuid(read(pynvml.nvmlDeviceGetUUID, handle))
-        model = read_or_none(pynvml.nvmlDeviceGetName, handle) or f"{whole.model} MIG"
-        device = replace(whole, uuid=uuid, model=model, memory_bytes=_read_memory_total(handle))
+        model = read_or_none(pynvml.nvmlDeviceGetName, handle) or ""
+        profile = model.rpartition(MIG_MARK)[2] if MIG_MARK in model else None
+        if profile is None:
+            raise DeviceUnreadable(f"the driver does not tell the profile of MIG slice {uuid}: update it")
+        device = replace(
+            whole,
+            uuid=uuid,
+            model=model,
+            memory_bytes=_read_memory_total(handle),
+            mig_profile=profile,
+            mig_parent=whole.uuid,
+        )
         parts.append((device, _Source(card.index, uuid, handle, sample_slice)))
     if not parts:
         raise DeviceUnreadable("MIG is on and the card has no slices: make some, or turn MIG off")

@@ -179,7 +179,9 @@ class Runner:
             if held is not None:
                 await self._stop_held(held, StopOrder(kill_wait_s=kill_wait_s, reason=reason))
             elif epoch > self._newest_epoch(job_id):
-                await self._refuse_for_good(self._hold(attempt_id), reason)
+                await self._refuse_for_good(
+                    self._hold(attempt_id), None, f"stopped before it was launched: {reason}"
+                )
             else:
                 over = Record(phase=Phase.ENDED, boot_id=self._boot_id, detail="it is over on this node")
                 self.reports.put_nowait(tasks_ended(attempt_id, self._node, over, ()))
@@ -196,6 +198,21 @@ class Runner:
         if held.dumping is None or held.dumping.done():
             held.dumping = self._supervise(write_stacks(held.files))
         await asyncio.shield(held.dumping)
+
+    async def refuse(self, attempt_id: AttemptId, cause: EndReason, detail: str) -> None:
+        """End an attempt that must not be launched here; one that is known or out of date stays as it is.
+
+        Raises:
+            NodeUnavailable: That could not be made durable.
+        """
+        if attempt_id in self._held or attempt_id.epoch <= self._newest_epoch(attempt_id.job_id):
+            return
+        try:
+            await self._refuse_for_good(self._hold(attempt_id), cause, detail)
+        except OSError as error:
+            raise NodeUnavailable(
+                f"{self._home} cannot be written: {error.strerror}; free some space"
+            ) from error
 
     def acknowledge(self, fact: AgentReport) -> None:
         """The head has committed ``fact``; it will not be reported again.
@@ -320,13 +337,13 @@ class Runner:
         await asyncio.to_thread(write_stop_order, held.files, order)
         self._watch.wake(held.attempt_id)
 
-    async def _refuse_for_good(self, held: _Held, reason: str) -> None:
+    async def _refuse_for_good(self, held: _Held, cause: EndReason | None, detail: str) -> None:
         try:
             held.files.path.mkdir(mode=FOLDER_MODE, exist_ok=True)
         except OSError:
             self._let_go(held)  # without a folder nothing is held: the order comes again
             raise
-        await self._end_here(held, None, f"stopped before it was launched: {reason}")
+        await self._end_here(held, cause, detail)
 
     def _remove_expired(self) -> None:
         expired = self._archive.expired()

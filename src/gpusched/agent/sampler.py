@@ -48,6 +48,10 @@ class Sampler:
             self._released.reopen()
             self._reader, self._released = self._released, None
 
+    def unknown(self, now_us: int) -> NodeSample:
+        """The sample of an instant at which nothing could be measured."""
+        return NodeSample(node=self._node, sampled_at_us=now_us)
+
     def sample(self, now_us: int) -> NodeSample:
         """Measure now. ``cpu_percent`` is the mean since the last call."""
         readings = DeviceReadings((), ()) if self._reader is None else self._reader.sample()

@@ -20,10 +20,12 @@ from gpusched.agent.runner import Runner
 from gpusched.agent.seen import Seen
 from gpusched.agent.shim.lease import boot_time_us
 from gpusched.agent.vitals import Vitals
-from gpusched.domain.commands import DumpStacks, LaunchTasks, Queued, RepairNode, StopTasks
+from gpusched.domain.commands import Command, DumpStacks, LaunchTasks, Queued, RepairNode, StopTasks
 from gpusched.domain.errors import GpuschedError
 from gpusched.domain.events import HealthReport
 from gpusched.domain.ids import AttemptId
+from gpusched.domain.job_state import EndReason
+from gpusched.domain.launch_plan import NodeLaunch
 from gpusched.domain.link import (
     CommandTaken,
     FromAgent,
@@ -40,7 +42,8 @@ from gpusched.domain.link import (
     Welcome,
 )
 from gpusched.domain.membership import CertificateGiven
-from gpusched.domain.node import NodeFacts
+from gpusched.domain.node import WHOLE_MILLI, NodeFacts
+from gpusched.domain.telemetry import NodeSample
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +75,14 @@ class Health(Protocol):
 
     async def repair(self, order: RepairNode) -> None:
         """Mend, check, and tell."""
+        ...
+
+    async def prolog(self, launch: NodeLaunch) -> str | None:
+        """Make the node ready for an attempt; why that failed, if it did."""
+        ...
+
+    def observe(self, sample: NodeSample) -> None:
+        """What a heartbeat measured."""
         ...
 
 
@@ -163,10 +174,17 @@ class Session:
         Orders are carried out side by side, since each waits for the disk. A stop that overtakes
         its launch makes the runner refuse the launch, and an older attempt never overtakes a newer.
         """
+        # Outside of the turn that orders take: a slow prolog must not keep a stop waiting.
+        unfit = await self._prolog(queued.command)
         async with self._at_once:
             match queued.command:
+                case LaunchTasks(launch=launch) if unfit is not None:
+                    attempt_id = AttemptId(launch.job_id, launch.epoch)
+                    await self._runner.refuse(attempt_id, EndReason.PROLOG_FAILED, unfit)
                 case LaunchTasks(launch=launch):
-                    await self._meters.start(AttemptId(launch.job_id, launch.epoch), launch.devices)
+                    # What NVML measures of a device is everybody's who shares it: of one, nothing.
+                    own = () if launch.gpu_milli < WHOLE_MILLI else launch.devices
+                    await self._meters.start(AttemptId(launch.job_id, launch.epoch), own)
                     await self._runner.launch(launch)
                 case DumpStacks() as dump:
                     await self._runner.dump_stacks(AttemptId(dump.job_id, dump.epoch))
@@ -175,6 +193,14 @@ class Session:
                 case RepairNode() as order:
                     await self._health.repair(order)
         await self._link.send(CommandTaken(queued.seq))
+
+    async def _prolog(self, command: Command) -> str | None:
+        if not isinstance(command, LaunchTasks):
+            return None
+        attempt_id = AttemptId(command.job_id, command.epoch)
+        if attempt_id in self._runner.held_attempts():  # the order came before, and was carried out
+            return None
+        return await self._health.prolog(command.launch)
 
     def _acknowledge(self, report_id: int) -> None:
         fact = self._outbox.take(report_id)
@@ -198,6 +224,7 @@ class Session:
     async def _send_heartbeats(self, interval_s: float) -> None:
         for seq in count(1):
             sample = await self._meters.sample()
+            self._health.observe(sample)
             quiet = await self._vitals.quiet(sample)
             # The lease runs from before the head could hear of us.
             self._sent_us[seq] = boot_time_us(), time.time_ns() // 1_000

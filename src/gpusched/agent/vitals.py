@@ -19,6 +19,9 @@ from gpusched.domain.ids import AttemptId, DeviceUuid
 from gpusched.domain.pulse import QuietRank
 from gpusched.domain.telemetry import NodeSample
 
+REST_FACTOR = 200
+"""Rest after a look, in looks' CPU time: half a percent of a core at most."""
+
 log = logging.getLogger(__name__)
 
 
@@ -41,13 +44,22 @@ class Vitals:
         self._real = real_devices
         self._pulses = Pulses()
         self._orders: dict[AttemptId, Order] = {}
+        self._rests_until_s = 0.0
+        self._seen: tuple[QuietRank, ...] = ()
 
     async def quiet(self, sample: NodeSample) -> tuple[QuietRank, ...]:
-        """The ranks without a sign of work since the last call. Reads /proc, so it runs in a thread."""
+        """The ranks without a sign of work at the last look. Reads /proc, so it runs in a thread.
+
+        Looks again at each call, but never for more than a ``REST_FACTOR``-th of the time, whatever the
+        number of ranks and of the machine's processes.
+        """
         running = self._runner.running()
-        return await asyncio.to_thread(self._look, running, sample)
+        if time.monotonic() >= self._rests_until_s:
+            self._seen = await asyncio.to_thread(self._look, running, sample)
+        return self._seen
 
     def _look(self, running: tuple[AttemptDir, ...], sample: NodeSample) -> tuple[QuietRank, ...]:
+        began_s = time.thread_time()
         orders, self._orders = self._orders, {}
         watched: list[WatchedRank] = []
         for files in running:
@@ -60,7 +72,9 @@ class Vitals:
                     watched.extend(self._ranks_of(attempt_id, files, order))
             except (LogCorrupt, OSError) as error:  # its shim goes on; there is only nothing to say of it
                 log.warning("attempt %s is not watched: %s", attempt_id, error)
-        return self._pulses.look(watched, sample.devices, time.monotonic())
+        quiet = self._pulses.look(watched, sample.devices, time.monotonic())
+        self._rests_until_s = time.monotonic() + REST_FACTOR * (time.thread_time() - began_s)
+        return quiet
 
     def _ranks_of(self, attempt_id: AttemptId, files: AttemptDir, order: Order) -> Iterator[WatchedRank]:
         record = read_record(files)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Protocol
 from gpusched.api.measured import kept_quiet, kept_report, kept_sample
 from gpusched.backends.bare_metal import BareMetal, Channel
 from gpusched.domain.check_facts import require_facts
-from gpusched.domain.errors import NodeUnavailable, NotLeading, NotPermitted, WrongState
+from gpusched.domain.errors import NodeUnavailable, NotLeading, NotPermitted, OverLimit, WrongState
 from gpusched.domain.identity import Principal
 from gpusched.domain.ids import NodeName
 from gpusched.domain.link import (
@@ -37,8 +38,15 @@ from gpusched.engine.inputs import CommandAcknowledged, NodeConnected, Reported
 from gpusched.engine.loop import Loop
 from gpusched.telemetry.latest import Latest
 
+log = logging.getLogger(__name__)
+
 LOG_CREDIT = 32
 """Chunks (of at most 64 KiB) that an agent may send ahead of the reader: 2 MiB a stream."""
+
+LOG_CHUNK_BYTES_MAX = 256 * 1024
+LOG_ERROR_LENGTH_MAX = 4_096
+ATTEMPTS_MAX = 10_000
+"""What one node may hold or have to report at once: far more than runs on any."""
 
 RECONNECT_WAIT_S = 5.0
 """A reader of logs waits this long for an agent that is restarting."""
@@ -111,6 +119,8 @@ class AgentApi:
         if who.node != node:
             raise NotPermitted(f"these credentials are for node {who.node!r}, not for {node!r}")
         self._members.require(who)
+        if len(hello.attempts) > ATTEMPTS_MAX:
+            raise OverLimit(f"node {node} names {len(hello.attempts)} attempts, {ATTEMPTS_MAX} at most")
         require_facts(hello.facts)
         if not self._may_grant():
             raise NotLeading("this head is not sure to lead any more: connect again")
@@ -161,6 +171,9 @@ class AgentApi:
                 self._loop.heard_quiet(node, map(kept_quiet, message.quiet))
                 if message.sample.node == node:
                     self._latest.put(kept_sample(message.sample))
+            case Report() if message.fact.node != node:
+                log.warning("node %s reported for node %s: refused", node, message.fact.node)
+                raise NotPermitted(f"node {node} may not report for node {message.fact.node!r}")
             case Report():
                 taken = ReportTaken(message.report_id)
                 fact = kept_report(message.fact)
@@ -170,6 +183,7 @@ class AgentApi:
             case LogData():
                 stream = self._log_streams.get(message.stream_id)
                 if stream is not None and stream.node == node:
+                    _check_log_data(node, message, stream.received.qsize())
                     stream.received.put_nowait(message)
             case Hello():
                 pass  # only the first one counts
@@ -211,3 +225,18 @@ class AgentApi:
         for stream in self._log_streams.values():
             if stream.node == node:
                 stream.received.put_nowait(None)
+
+
+def _check_log_data(node: NodeName, data: LogData, waiting: int) -> None:
+    """Refuse what no agent of ours sends, before it piles up.
+
+    Raises:
+        WrongState: More than the credit, a chunk or an error that is too long.
+    """
+    size = 0 if data.chunk is None else len(data.chunk.data)
+    if waiting > LOG_CREDIT or size > LOG_CHUNK_BYTES_MAX or len(data.error or "") > LOG_ERROR_LENGTH_MAX:
+        log.warning("node %s sent output beyond its bounds: refused", node)
+        raise WrongState(
+            f"node {node} sent {size} bytes of output with {waiting} chunks unread: "
+            f"{LOG_CHUNK_BYTES_MAX} bytes and {LOG_CREDIT} chunks at most"
+        )

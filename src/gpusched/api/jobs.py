@@ -11,6 +11,7 @@ from gpusched.api.find import find_job
 from gpusched.api.output import FIRST_EPOCH, JobOutput
 from gpusched.api.relaxations import ASKING_LESS_HELPS, relaxations_of
 from gpusched.api.reports import job_cost
+from gpusched.api.ring import ring_of
 from gpusched.api.visibility import event_seen_by, owns, seen_by
 from gpusched.api.watch import EventHub
 from gpusched.domain.check_spec import require_valid
@@ -24,11 +25,13 @@ from gpusched.domain.job import Job, JobFilter
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import JobState, PendingReason
 from gpusched.domain.logs import LogChunk, LogPosition, LogQuery, LogSource
+from gpusched.domain.node import WHOLE_MILLI
 from gpusched.domain.usage import RateBook
 from gpusched.engine.accounting import price_per_hour
 from gpusched.engine.commit import grant
 from gpusched.engine.inputs import CancelJob, HoldJob, ReleaseJob, RequeueJob, Submit
 from gpusched.engine.loop import Loop
+from gpusched.engine.state import ClusterState
 from gpusched.launch.plan import make_launch_plan
 from gpusched.placement.diagnose import check_feasible, diagnose
 from gpusched.placement.gang import place
@@ -104,13 +107,14 @@ class JobApi:
             allocation,
             cluster=self.loop.engine.settings.cluster,
         )
-        models = [device.model for part in allocation.nodes for device in part.devices]
-        price = price_per_hour(models, self.rates, now_us)
+        devices = [device for part in allocation.nodes for device in part.devices]
+        price = price_per_hour(devices, self.rates, now_us)
         return PlanPreview(
             diagnosis=diagnosis,
             plan=plan,
             price_per_hour=str(price),
             currency=self.rates.currency,
+            ring=ring_of(state.snapshot, [part.node for part in placement.nodes]),
         )
 
     async def get(self, who: Principal, job_id: JobId) -> JobView:
@@ -138,6 +142,7 @@ class JobApi:
             cost=str(cost),
             currency=self.rates.currency,
             plan=plan if owns(who, job.owner) else None,
+            ring=ring_of(self.loop.engine.state.snapshot, attempt.node_names),
         )
 
     async def list(self, who: Principal, where: JobFilter, page_size: int, page_token: str | None) -> Page:
@@ -163,7 +168,9 @@ class JobApi:
             return replace(diagnosis, reason=None, message=f"job {job_id} is {job.state}{stalled}{ended}")
         reason = self._pending_reason(job)
         message = diagnosis.message
-        if job.is_held and job.held_until_us is not None:
+        if state.is_suspended:
+            message = f"nothing is started: the database went back in time, see `gpusched nodes`. {message}"
+        elif job.is_held and job.held_until_us is not None:
             wait_s = max(0, job.held_until_us - self.loop.clock.now_us()) // 1_000_000
             message = (
                 f"it failed again and is queued in {wait_s} s, for restart {job.restarts} of "
@@ -172,12 +179,14 @@ class JobApi:
         elif job.is_held:
             message = f"held: `gpusched job release {job_id}` lets it go. {message}"
         elif reason is PendingReason.PRIORITY:
-            message = f"{state.queue.ahead_of(job_id)} jobs go before it. {message}"
+            message = f"{self.loop.engine.ahead_of(job_id)} jobs go before it. {message}"
+        elif reason is PendingReason.QUOTA:
+            message = _quota_in_words(state, job.spec)
         diagnosis = replace(
             diagnosis,
             message=message,
             reason=reason,
-            jobs_ahead=state.queue.ahead_of(job_id),
+            jobs_ahead=self.loop.engine.ahead_of(job_id),
             forecast_start_us=self.loop.engine.outlook.forecasts.get(job_id),
         )
         if reason not in ASKING_LESS_HELPS:
@@ -194,6 +203,10 @@ class JobApi:
     ) -> AsyncIterator[Recorded]:
         """Events after ``after_seq``, old ones first; ends when every named job has ended."""
         open_jobs, owners = set(), {}
+        if len(job_ids) > BATCH_MAX:
+            raise InvalidSpec(
+                (Violation("job_ids", f"{len(job_ids)} jobs: name at most {BATCH_MAX}, or none"),)
+            )
         for job_id in job_ids:
             job = await find_job(self.reader, job_id)
             owners[job_id] = job.owner
@@ -259,9 +272,16 @@ class JobApi:
         if job.is_held:
             return PendingReason.HELD if job.held_until_us is None else PendingReason.RESTART_DELAY
         engine = self.loop.engine
-        is_next = engine.state.queue.ahead_of(job.job_id) == 0  # and no cycle has looked at it yet, perhaps
+        is_next = engine.ahead_of(job.job_id) == 0  # and no cycle has looked at it yet, perhaps
         unseen = PendingReason.RESOURCES if is_next else PendingReason.PRIORITY
         return engine.outlook.reasons.get(job.job_id, unseen)
+
+
+def _quota_in_words(state: ClusterState, spec: JobSpec) -> str:
+    held, most = state.gpus_held_by(spec.account), state.quotas.gpus_max[spec.account]
+    wanted = spec.gpu_milli_total / WHOLE_MILLI
+    words = f"account {spec.account} holds {held:g} of its {most} GPUs; this job wants {wanted:g}"
+    return f"{words}, after others of its account." if held + wanted <= most else f"{words}."
 
 
 def check_request_id(request_id: RequestId) -> RequestId:

@@ -11,7 +11,14 @@ from datetime import timedelta
 from cryptography import x509
 
 from gpusched.api.ca import CertificateAuthority, SignedNode, at, key_digest, named_in, requested_key
-from gpusched.domain.errors import ConfigInvalid, InvalidSpec, NotPermitted, Unauthenticated, Violation
+from gpusched.domain.errors import (
+    InvalidSpec,
+    NotPermitted,
+    TooManyRequests,
+    Unauthenticated,
+    Violation,
+    WrongState,
+)
 from gpusched.domain.hostlist import NODE_NAME
 from gpusched.domain.identity import CertificateRef, Identity, Principal, Role
 from gpusched.domain.ids import NodeName
@@ -23,6 +30,9 @@ log = logging.getLogger(__name__)
 
 DIGEST_BYTES = hashlib.sha256().digest_size
 TOKEN_LENGTH_MAX = 256
+JOINS_AT_ONCE = 16
+"""Anybody may ask to join: the store is not to be kept busy by it."""
+
 NOBODY_ID = 65_534  # a node is no user: nothing is its own
 
 
@@ -58,12 +68,13 @@ class Members:
     ) -> None:
         self._loop, self._records, self._ca, self._settings = loop, records, authority, settings
         self._agents_port, self._revoked = agents_port, set(revoked)
+        self._joins = 0
 
     async def trust(self) -> Trust:
         """What anybody may know.
 
         Raises:
-            ConfigInvalid: The cluster has no CA.
+            WrongState: The cluster has no CA.
         """
         return Trust(self._settings.cluster, self._authority().trusted, self._agents_port())
 
@@ -74,7 +85,7 @@ class Members:
 
         Raises:
             InvalidSpec: A field is wrong.
-            ConfigInvalid: The cluster has no CA.
+            WrongState: The cluster has no CA.
         """
         _require(len(digest) == DIGEST_BYTES, "digest", f"{len(digest)} bytes: a SHA-256 has {DIGEST_BYTES}")
         _require(node is None or _is_name(node), "node", "is no node's name")
@@ -95,18 +106,23 @@ class Members:
         Raises:
             InvalidSpec: A field is wrong.
             NotPermitted: The token does not let this node in.
-            ConfigInvalid: The cluster has no CA.
+            WrongState: The cluster has no CA.
         """
         _require(0 < len(token) <= TOKEN_LENGTH_MAX, "token", "is no join token")
         _require(_is_name(node), "node", "is no node's name")
         key = key_digest(requested_key(signing_request))
         signed = self._sign(signing_request, node)
         digest = hashlib.sha256(token.encode()).digest()
+        if self._joins >= JOINS_AT_ONCE:
+            raise TooManyRequests("many nodes join at the same time: try again")
+        self._joins += 1
         try:
             await self._loop.in_store(self._records.admit, digest, key, _record(node, signed))
         except NotPermitted as refusal:
             log.warning("refused to let node %s in: %s", node, refusal)
             raise
+        finally:
+            self._joins -= 1
         log.info("node %s joined; certificate %s", node, signed.serial)
         return CertificateGiven(signed.chain, self._authority().trusted)
 
@@ -129,8 +145,10 @@ class Members:
         """Make every certificate of ``node`` worthless, at once. Returns how many held until now.
 
         Raises:
+            InvalidSpec: It is no node's name.
             StoreUnavailable: It may not have been written: ask again.
         """
+        _require(_is_name(node), "node", "is no node's name")
         revoked = await self._loop.in_store(self._records.revoke, node, self._loop.clock.now_us())
         self._revoked |= revoked
         log.warning("%s revoked the certificates of node %s: %d held", who.identity.user, node, len(revoked))
@@ -181,7 +199,7 @@ class Members:
 
     def _authority(self) -> CertificateAuthority:
         if self._ca is None:
-            raise ConfigInvalid("this cluster has no CA: run `gpusched ca init` and start the head again")
+            raise WrongState("this cluster has no CA: run `gpusched ca init` and start the head again")
         return self._ca
 
 

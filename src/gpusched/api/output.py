@@ -102,6 +102,8 @@ class JobOutput:
 
 
 def _check_ranks(ranks: tuple[int, ...] | None, world_size: int) -> None:
+    if len(ranks or ()) > world_size:
+        raise NotFound(f"{len(ranks or ())} ranks are asked for: the job has {world_size}")
     wrong = [rank for rank in ranks or () if not 0 <= rank < world_size]
     if wrong:
         raise NotFound(f"no rank {wrong[0]}: the job has ranks 0 to {world_size - 1}")

@@ -37,7 +37,7 @@ def _head_before(engine: Engine, job_id: JobId) -> QueueEntry | None:
     state = engine.state
     for head_id, reason in engine.outlook.reasons.items():
         if reason is PendingReason.RESOURCES and head_id in state.jobs:
-            head_place, own_place = state.queue.ahead_of(head_id), state.queue.ahead_of(job_id)
+            head_place, own_place = engine.ahead_of(head_id), engine.ahead_of(job_id)
             if head_place is not None and (own_place is None or head_place < own_place):
                 return QueueEntry(head_id, state.jobs[head_id].spec)
     return None

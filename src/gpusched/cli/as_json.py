@@ -47,6 +47,7 @@ def job_json(view: JobView, now_us: int) -> dict[str, Any]:
         "efficiency": plain(measured),
         "cost": view.cost,
         "currency": view.currency,
+        "ring": plain(view.ring),
     }
 
 
@@ -81,6 +82,7 @@ def plan_json(preview: PlanPreview) -> dict[str, Any]:
         "nodes": None if preview.plan is None else launch_json(preview.plan),
         "price_per_hour": preview.price_per_hour,
         "currency": preview.currency,
+        "ring": plain(preview.ring),
     }
 
 

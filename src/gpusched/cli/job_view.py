@@ -7,13 +7,15 @@ from decimal import Decimal
 
 from gpusched.cli import efficiency
 from gpusched.cli.efficiency import Efficiency
-from gpusched.cli.plan_view import device_label, show_numbers
+from gpusched.cli.plan_view import device_label, ring_text, show_numbers
 from gpusched.cli.quantities import rfc3339, show_ago, show_duration, show_size
 from gpusched.cli.screen import Cell, Table, print_fields, print_line, print_table, state_cell
 from gpusched.domain.allocation import NodeAllocation
 from gpusched.domain.hostlist import fold_hostlist
 from gpusched.domain.job import Job
 from gpusched.domain.job_spec import JobSpec
+from gpusched.domain.node import WHOLE_MILLI
+from gpusched.domain.sharing import gpus_text, isolation_of_job
 from gpusched.wire.handlers import JobView
 
 
@@ -29,7 +31,7 @@ def jobs_table(views: Iterable[JobView], now_us: int) -> Table:
             job.owner.user,
             spec.account,
             state_cell(job.state.value),
-            str(spec.gpu_count),
+            gpus_text(spec.gpu_milli_total),
             str(spec.nodes),
             _run_time(job, now_us),
             show_ago(job.submitted_at_us, now_us),
@@ -65,7 +67,8 @@ def placement_text(job: Job) -> str:
 def print_job(view: JobView, now_us: int) -> None:
     """Write one job in full."""
     measured = efficiency.of_view(view, now_us)
-    print_fields([*_head(view, now_us), *_request(view.job.spec), *_measured(measured, view)])
+    ring = () if view.ring is None else (("Ring", ring_text(view.ring)),)
+    print_fields([*_head(view, now_us), *_request(view.job.spec), *ring, *_measured(measured, view)])
     if view.job.attempt is not None:
         print_line("")
         print_table(_placement_table(view.job.attempt.allocation.nodes))
@@ -102,18 +105,28 @@ def _when(at_us: int, now_us: int) -> str:
 
 
 def _request(spec: JobSpec) -> Iterator[tuple[str, Cell]]:
-    gpus = f"{spec.gpus_per_node} x {spec.gpu_model or 'any'} GPU" if spec.gpus_per_node else "no GPU"
-    memory = f", {show_size(spec.memory_bytes)}" if spec.memory_bytes else ""
-    yield (
-        "Asked for",
-        f"{spec.nodes} node{'' if spec.nodes == 1 else 's'}, each {gpus}, {spec.cpus_per_node} CPUs{memory}",
-    )
+    each = [_gpus(spec), f"{spec.cpus_per_node} CPUs"]
+    each += [show_size(spec.memory_bytes)] if spec.memory_bytes else []
+    each += [f"{show_size(spec.disk_bytes)} of disk"] if spec.disk_bytes else []
+    each += [f"{count} {name}" for name, count in spec.gres]
+    yield "Asked for", f"{spec.nodes} node{'' if spec.nodes == 1 else 's'}, each {', '.join(each)}"
+    if (isolation := isolation_of_job(spec)) is not None:
+        yield "Isolation", isolation
+    if spec.licenses:
+        yield "Licences", ", ".join(f"{count} {name}" for name, count in spec.licenses)
     yield "Ranks", f"{spec.world_size} ({spec.tasks_per_node} per node)"
     yield "Time limit", "none" if spec.time_limit_s is None else show_duration(spec.time_limit_s)
     yield "Runs", " ".join(spec.command) if spec.command else f"a script of {_lines(spec.script)} lines"
     yield "In", spec.workdir
     if spec.comment:
         yield "Comment", spec.comment
+
+
+def _gpus(spec: JobSpec) -> str:
+    if spec.gpus_per_node == 0:
+        return "no GPU"
+    kind = "GPU" if spec.mig_profile is None else f"MIG slice {spec.mig_profile}"
+    return f"{gpus_text(spec.gpus_per_node * spec.gpu_milli)} x {spec.gpu_model or 'any'} {kind}"
 
 
 def _lines(script: str | None) -> int:
@@ -141,6 +154,8 @@ def _measured(measured: Efficiency, view: JobView) -> Iterator[tuple[str, Cell]]
 
 def _gpu_busy(measured: Efficiency, job: Job) -> str:
     if measured.gpu_busy is None:
+        if job.spec.is_gpu_shared:
+            return "not measured (NVML measures the whole device, which others share)"
         return "not measured (declared)" if _is_declared(job) else "not measured"
     part = f" ({measured.gpus_measured} of {measured.gpus_granted} measured)"
     return f"{measured.gpu_busy:.1%} of the time" + (
@@ -163,5 +178,6 @@ def _placement_table(parts: Iterable[NodeAllocation]) -> Table:
             table.add(*node, "-", "-")
         for i, gpu in enumerate(part.devices):
             label = f"{gpu.uuid} (declared)" if gpu.declared else device_label(gpu.uuid)
+            label = label if gpu.milli == WHOLE_MILLI else f"{gpus_text(gpu.milli)} of {label}"
             table.add(*(node if i == 0 else ("", "", "", "")), gpu.model, label)
     return table

@@ -6,7 +6,7 @@ Options, ``#SBATCH`` directives and YAML all end here, so a field has one spelli
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Self, TypeVar
@@ -43,6 +43,7 @@ from gpusched.domain.job_spec import (
     StallPolicy,
     WarningSignal,
 )
+from gpusched.domain.node import WHOLE_MILLI
 
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _TRUE, _FALSE = {"true", "yes", "on"}, {"false", "no", "off"}
@@ -151,6 +152,16 @@ TimeLimit = Annotated[
     PlainValidator(_of_text(quantities.parse_time_limit)),
     _schema(type=["string", "integer"], examples=["30m", "12:00:00", "2-00"]),
 ]
+Share = Annotated[
+    int,
+    PlainValidator(_of_text(quantities.parse_milli)),
+    _schema(type=["number", "string"], exclusiveMinimum=0, maximum=1, multipleOf=0.001, examples=[0.5]),
+]
+Counts = Annotated[
+    tuple[tuple[str, int], ...],
+    PlainValidator(lambda raw: quantities.parse_counts(",".join(_texts(raw)))),
+    _schema(**_STRINGS),
+]
 Seconds = Annotated[int, PlainValidator(_zero_or_more), _schema(type="integer", minimum=0)]
 Word = Annotated[str, PlainValidator(_word), _schema(type="string", minLength=1)]
 Words = Annotated[str, PlainValidator(_text), _schema(type="string")]
@@ -203,9 +214,14 @@ class JobFile(BaseModel):
     gpus_per_node: CountOrZero = Field(0, description="Whole GPUs on each node.")
     gpu_model: Word | None = Field(None, description="Matched as words: H100 fits 'NVIDIA H100 80GB HBM3'.")
     gpu_mem: Size | None = Field(None, description="At least this much memory on each GPU.")
+    gpu_fraction: Share = Field(WHOLE_MILLI, description="Share of one GPU: counted, not isolated.")
+    mig_profile: Word | None = Field(None, description="MIG slices of this profile, 1g.10gb, not whole GPUs.")
     tasks_per_node: Count = Field(1, description="Ranks on each node.")
     cpus_per_task: Count = Field(1, description="CPUs of each rank.")
     mem: Size | None = Field(None, description="Host memory on each node.")
+    tmp: Size | None = Field(None, description="Local disk on each node.")
+    gres: Counts = Field((), description="What else each node gives, by name: fpga:1.")
+    licenses: Counts = Field((), description="Licences of the cluster, held while it runs: matlab:2,vcs.")
     time_limit: TimeLimit | None = Field(None, description=f"{quantities.TIME_FORMS}.")
     account: Word = Field("default", description="Who pays.")
     partition: Word | None = Field(None, description="Default: the cluster's.")
@@ -255,11 +271,15 @@ class JobFile(BaseModel):
         activations = [kind.value for kind in ActivationKind if getattr(self, kind.value) is not None]
         if len(activations) > 1:
             raise ValueError(f"give at most one of venv, conda and uv, not {' and '.join(activations)}")
-        if self.gpus_per_node == 0 and (self.gpu_model is not None or self.gpu_mem is not None):
-            raise ValueError(
-                "gpu_model and gpu_mem need gpus_per_node: say how many GPUs each node must give"
-            )
+        kinds = {"gpu_model": self.gpu_model, "gpu_mem": self.gpu_mem, "mig_profile": self.mig_profile}
+        if self.gpus_per_node == 0 and any(kind is not None for kind in kinds.values()):
+            raise ValueError(f"{_and(kinds)} need gpus_per_node: say how many GPUs each node must give")
         return self
+
+
+def _and(names: Iterable[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}"
 
 
 def json_schema() -> dict[str, Any]:
@@ -297,6 +317,11 @@ def spec_of(draft: Draft, *, cwd: FilePath, name: str) -> JobSpec:
         memory_bytes=model.mem or 0,
         gpu_model=model.gpu_model,
         gpu_memory_bytes=model.gpu_mem,
+        gpu_milli=model.gpu_fraction,
+        mig_profile=model.mig_profile,
+        disk_bytes=model.tmp or 0,
+        gres=model.gres,
+        licenses=model.licenses,
         time_limit_s=model.time_limit,
         account=model.account,
         partition=model.partition,

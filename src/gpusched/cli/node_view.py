@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from gpusched.cli.health import health_table
@@ -9,6 +10,7 @@ from gpusched.cli.plan_view import show_numbers
 from gpusched.cli.quantities import show_ago, show_size
 from gpusched.cli.screen import Cell, Table, print_fields, print_line, print_table, state_cell
 from gpusched.domain.node import Device, Node, NodeFacts
+from gpusched.domain.sharing import gpus_text, isolation_of_device
 from gpusched.domain.telemetry import DeviceSample
 from gpusched.wire.handlers import NodeView
 
@@ -39,7 +41,7 @@ def nodes_table(views: Iterable[NodeView]) -> Table:
         table.add(
             facts.name,
             state_cell(node_state(view.node)),
-            f"{view.gpus_allocated}/{len(facts.devices)}",
+            f"{gpus_text(view.gpu_milli_allocated)}/{len(facts.devices)}",
             models_text(facts),
             f"{view.cpus_allocated}/{len(facts.cpu_ids)}",
             f"{show_size(view.memory_allocated_bytes)} of {show_size(facts.memory_bytes)}",
@@ -81,9 +83,15 @@ def _fields(view: NodeView, now_us: int) -> Iterator[tuple[str, Cell]]:
     yield "Address", f"{facts.address} ({facts.interface or 'interface not known'})"
     yield "Joined", show_ago(node.joined_at_us, now_us)
     yield "Jobs", ", ".join(map(str, view.jobs)) or "none"
-    yield "GPUs", f"{view.gpus_allocated} of {len(facts.devices)} allocated"
+    yield "GPUs", f"{gpus_text(view.gpu_milli_allocated)} of {len(facts.devices)} allocated"
     yield "CPUs", f"{view.cpus_allocated} of {len(facts.cpu_ids)} allocated"
     yield "Memory", f"{show_size(view.memory_allocated_bytes)} of {show_size(facts.memory_bytes)} allocated"
+    if facts.disk_bytes is not None:
+        yield "Disk", show_size(facts.disk_bytes)
+    if facts.gres:
+        yield "Counters", ", ".join(f"{count} {name}" for name, count in facts.gres)
+    for text, number in Counter(filter(None, map(isolation_of_device, facts.devices))).items():
+        yield "Isolation", f"{number} GPU{'' if number == 1 else 's'} {text}"
     if sample is not None and sample.cpu_percent is not None:
         yield "CPU busy", f"{sample.cpu_percent:.0f}%"
     yield "Kernel", facts.kernel or "not known"

@@ -26,17 +26,13 @@ def job_options() -> list[click.Parameter]:
     return [
         _option("-J", "--job-name", "name", text="Name shown in listings."),
         _option("-N", "--nodes", "nodes", text="Number of nodes."),
-        _option("--gpus-per-node", "gpus_per_node", text="GPUs on each node: N or MODEL:N."),
-        _option("-G", "--gpus", "gpus", text="GPUs over all nodes: N or MODEL:N; must divide by --nodes."),
-        _option("--gres", "gres", text="gpu[:MODEL]:N on each node, as in Slurm."),
-        _option("--gpu-model", "gpu_model", text="GPU model, matched as words: H100."),
-        _option("--gpu-mem", "gpu_mem", text="At least this much memory on each GPU: 80G."),
+        *_gpu_options(),
         _option(
             "--ntasks-per-node", "--tasks-per-node", "tasks_per_node", text="Ranks on each node.", metavar="N"
         ),
         _option("-n", "--ntasks", "ntasks", text="Ranks over all nodes; must divide by --nodes."),
         _option("-c", "--cpus-per-task", "cpus_per_task", text="CPUs of each rank."),
-        _option("--mem", "mem", text="Host memory on each node: 64G (a bare number is MiB)."),
+        *_counted_options(),
         _option("-t", "--time", "time_limit", text=f"Time limit: {quantities.TIME_FORMS}."),
         _option("-A", "--account", "account", text="Who pays."),
         _option("-p", "--partition", "partition", text="Partition."),
@@ -84,6 +80,33 @@ def job_options() -> list[click.Parameter]:
         ),
         _option("--segment", "segment", text="Ranks that stay together: '8 within rack'."),
         _option("--spread", "spread", text="Several domains share a gang: fewest, or even."),
+    ]
+
+
+def _gpu_options() -> list[click.Parameter]:
+    return [
+        _option("--gpus-per-node", "gpus_per_node", text="GPUs on each node: N or MODEL:N."),
+        _option("-G", "--gpus", "gpus", text="GPUs over all nodes: N or MODEL:N; must divide by --nodes."),
+        _option("--gres", "gres", text="On each node, as in Slurm: gpu[:MODEL]:N, fpga:1."),
+        _option("--gpu-model", "gpu_model", text="GPU model, matched as words: H100."),
+        _option("--gpu-mem", "gpu_mem", text="At least this much memory on each GPU: 80G."),
+        _option(
+            "--gpu-fraction",
+            "gpu_fraction",
+            text="Share of one GPU, 0.001 to 1: counted, not isolated.",
+            metavar="SHARE",
+        ),
+        _option("--mig-profile", "mig_profile", text="MIG slices of this profile: 1g.10gb."),
+    ]
+
+
+def _counted_options() -> list[click.Parameter]:
+    return [
+        _option("--mem", "mem", text="Host memory on each node: 64G (a bare number is MiB)."),
+        _option("--tmp", "tmp", text="Local disk on each node: 100G (a bare number is MiB)."),
+        _option(
+            "-L", "--licenses", "licenses", text="Licences of the cluster, held while it runs: matlab:2,vcs."
+        ),
     ]
 
 
@@ -145,7 +168,7 @@ def per_node(draft: Draft) -> Draft:
     values, places = dict(draft.values), dict(draft.places)
     work = Draft(values, places, draft.origin)
     if "gres" in values:
-        _rename(work, "gres", "gpus_per_node", _gpus_of_gres(work))
+        _split_gres(work)
     if "gpus_per_node" in values:
         _split_model(work, "gpus_per_node")
     if "gpus" in values:
@@ -164,12 +187,21 @@ def _rename(work: Draft, old: str, new: str, value: str) -> None:
     work.values[new] = value
 
 
-def _gpus_of_gres(work: Draft) -> str:
-    text = str(work.values["gres"])
-    kind, _, rest = text.partition(":")
-    if kind != "gpu":
-        raise refuse(work.place_of(("gres",)), f"only gpu[:MODEL]:N is supported, not {text!r}")
-    return rest or "1"
+def _split_gres(work: Draft) -> None:
+    """Take the GPUs out of ``gres``; other counters stay."""
+    place, given = work.place_of(("gres",)), work.values["gres"]
+    text = ",".join(map(str, given)) if isinstance(given, list) else str(given)
+    parts = [part.strip() for part in text.split(",")]
+    gpus = [part for part in parts if part.partition(":")[0] == "gpu"]
+    if any(part.partition(":")[0] in {"shard", "mps"} for part in parts):
+        raise refuse(place, "how much a shard is only Slurm's gres.conf knows; give --gpu-fraction 0.5")
+    if len(gpus) > 1:
+        raise refuse(place, "names GPUs twice; every node gives one model")
+    if gpus:
+        _rename(work, "gres", "gpus_per_node", gpus[0].partition(":")[2] or "1")
+    if others := [part for part in parts if part not in gpus]:
+        work.places[("gres",)] = place
+        work.values["gres"] = ",".join(others)
 
 
 def _split_model(work: Draft, field: str) -> None:

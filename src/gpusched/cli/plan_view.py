@@ -11,6 +11,7 @@ from gpusched.domain.ids import DeviceUuid
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import PendingReason
 from gpusched.domain.launch_plan import LaunchPlan, TaskLaunch
+from gpusched.domain.topology import RingCost
 from gpusched.wire.handlers import PlanPreview
 
 _SHOWN_MAX = 60  # characters of an argv in a table
@@ -28,9 +29,17 @@ def print_plan(spec: JobSpec, preview: PlanPreview, now_us: int) -> None:
         print_line("")
         print_environment(preview.plan)
         print_line("")
+    if preview.ring is not None:
+        print_line(f"Ring over the nodes: {ring_text(preview.ring)}")
     if preview.price_per_hour is not None:
         print_line(f"Price: {preview.price_per_hour} {preview.currency or ''} per hour")
     print_line("Nothing was submitted.")
+
+
+def ring_text(ring: RingCost) -> str:
+    """Write "6 links, 0.005 s per GB"."""
+    seconds = "" if ring.s_per_gb is None else f", {ring.s_per_gb:.4g} s per GB"
+    return f"{ring.links} links{seconds}"
 
 
 def is_declared(device: DeviceUuid) -> bool:

@@ -17,6 +17,8 @@ _SIZE_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 <<
 _SLURM_TIME = re.compile(r"(?:(\d{1,6})-)?(\d{1,9})(?::(\d{1,9}))?(?::(\d{1,9}))?", re.ASCII)
 _UNIT_TIME = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,7})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?", re.ASCII)
 _SEGMENT = re.compile(r"(\d{1,7})\s+within\s+(\S+)", re.ASCII)
+_SHARE = re.compile(r"([01])?(?:\.(\d{1,3})0*)?", re.ASCII)
+_COUNTED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,63})(?::(\d{1,7}))?", re.ASCII)
 _RANKS = re.compile(r"(\d{1,7})(?:-(\d{1,7}))?", re.ASCII)
 
 TIME_FORMS = "M, M:S, H:M:S, D-H, D-H:M, D-H:M:S, or with units such as 90m, 2h, 1d12h"
@@ -30,6 +32,34 @@ def parse_count(text: str, *, at_least: int = 1) -> int:
     if not at_least <= number <= COUNT_MAX:
         raise ValueError(f"must be between {at_least} and {COUNT_MAX}, not {number}")
     return number
+
+
+def parse_milli(text: str) -> int:
+    """Read a share such as ``0.5`` in thousandths, exactly.
+
+    Raises:
+        ValueError: It is no share, or no whole number of thousandths.
+    """
+    match = _SHARE.fullmatch(text.strip())
+    milli = 0 if match is None else int(match[1] or 0) * 1000 + int((match[2] or "").ljust(3, "0"))
+    if not 1 <= milli <= 1000:
+        raise ValueError(f"must be a share from 0.001 to 1 in steps of 0.001, such as 0.5; not {text!r}")
+    return milli
+
+
+def parse_counts(text: str) -> tuple[tuple[str, int], ...]:
+    """Read ``a:2,b`` as (("a", 2), ("b", 1)), as Slurm does.
+
+    Raises:
+        ValueError: It is nothing like that.
+    """
+    counts: dict[str, int] = {}
+    for part in text.split(","):
+        match = _COUNTED.fullmatch(part.strip())
+        if match is None or match[1] in counts:
+            raise ValueError(f"must be NAME[:COUNT] with commas between and each name once, not {text!r}")
+        counts[match[1]] = int(match[2] or 1)
+    return tuple(counts.items())
 
 
 def parse_size(text: str) -> int:

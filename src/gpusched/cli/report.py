@@ -11,6 +11,7 @@ from gpusched.cli.as_json import cost_json, line_json, plain
 from gpusched.cli.quantities import parse_instant, rfc3339, show_duration
 from gpusched.cli.screen import Table, note, print_json, print_line, print_table
 from gpusched.cli.session import Session, json_option, pass_session
+from gpusched.domain.sharing import gpus_text
 from gpusched.domain.usage import CostReport, GroupBy
 
 _FROM = click.option("--from", "start", metavar="WHEN", help="RFC 3339, a date, or 7d for that long ago.")
@@ -100,11 +101,11 @@ def usage(session: Session, *, start: str | None, end: str | None, as_json: bool
     if as_json:
         print_json(plain(intervals))
         return
-    columns = ("NODE", "DEVICE", "MODEL", "CLASS", "FROM", "TO", "JOB", "USER", "ACCOUNT")
+    columns = ("NODE", "DEVICE", "MODEL", "CLASS", "FROM", "TO", "SHARE", "JOB", "USER", "ACCOUNT")
     table = Table(columns)
     for item in intervals:
         attempt = "-" if item.job_id is None else f"{item.job_id}.{item.epoch}"
         times = (rfc3339(item.start_us), rfc3339(item.end_us))
         device = (item.node, item.device, item.model, item.usage_class.value)
-        table.add(*device, *times, attempt, item.user or "-", item.account or "-")
+        table.add(*device, *times, gpus_text(item.milli), attempt, item.user or "-", item.account or "-")
     print_table(table)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import click
 
 from gpusched.cli.as_json import plain
+from gpusched.cli.inside import Part, inside_of
 from gpusched.cli.screen import Cell, print_json, print_line
 from gpusched.cli.session import Session, json_option, pass_session
 from gpusched.domain.errors import WrongState
@@ -36,10 +37,14 @@ def topology() -> None:
 
 
 @topology.command("show")
+@click.argument("node", required=False)
 @json_option
 @pass_session
-def show(session: Session, *, as_json: bool) -> None:
-    """Draw the tree: domains by level, their nodes, and how many GPUs are free."""
+def show(session: Session, *, node: str | None, as_json: bool) -> None:
+    """Draw the tree: domains by level, their nodes, and the GPUs that are free; or what is inside a node."""
+    if node is not None:
+        _show_node(session, node, as_json=as_json)
+        return
     fabric = session.client.nodes.fabric()
     if as_json:
         print_json(plain(fabric))
@@ -53,17 +58,38 @@ def show(session: Session, *, as_json: bool) -> None:
         print_line(f"{fold_hostlist(apart)} ", ("nowhere in the topology", "yellow"))
 
 
+def _show_node(session: Session, name: str, *, as_json: bool) -> None:
+    (facts,) = session.client.nodes.topology(NodeName(name))
+    parts = inside_of(facts)
+    if as_json:
+        print_json({"node": name, "inside": plain(parts)})
+        return
+    print_line((name, "bold"))
+    for line in _drawn_inside(parts, ""):
+        print_line(*line)
+
+
+def _drawn_inside(parts: Sequence[Part], indent: str) -> Iterator[tuple[Cell, ...]]:
+    for number, part in enumerate(parts):
+        corner, below = ("└─ ", "   ") if number == len(parts) - 1 else ("├─ ", "│  ")
+        yield (indent + corner + part.label,)
+        yield from _drawn_inside(part.inside, indent + below)
+
+
 @topology.command("export")
 @click.option("--dot", "as_dot", is_flag=True, help="As a graph for Graphviz.")
+@click.option("--inside", is_flag=True, help="With what is inside the nodes.")
 @pass_session
-def export(session: Session, *, as_dot: bool) -> None:
+def export(session: Session, *, as_dot: bool, inside: bool) -> None:
     """Write the tree for other programs: JSON, or with --dot a Graphviz graph."""
     fabric = session.client.nodes.fabric()
-    if not as_dot:
-        print_json(plain(fabric))
+    within = {facts.name: inside_of(facts) for facts in session.client.nodes.topology()} if inside else {}
+    if as_dot:
+        for line in dot_lines(fabric, within):
+            print_line(line)
         return
-    for line in dot_lines(fabric):
-        print_line(line)
+    body = plain(fabric)
+    print_json({**body, "inside": plain(within)} if inside else body)
 
 
 def _tree_of(fabric: Topology) -> _Domain:
@@ -111,8 +137,8 @@ def _room(domain: _Domain, views: Mapping[NodeName, NodeView]) -> str:
     return f"{len(names)} node{'' if len(names) == 1 else 's'}{absent}, {free} of {gpus} GPUs free"
 
 
-def dot_lines(fabric: Topology) -> Iterator[str]:
-    """Write the tree in Graphviz's DOT language, one vertex per domain and node."""
+def dot_lines(fabric: Topology, within: Mapping[NodeName, Sequence[Part]]) -> Iterator[str]:
+    """Write the tree in Graphviz's DOT language, one vertex per domain, node, and part ``within`` a node."""
     yield "graph topology {"
     yield "  node [shape=box];"
     edges: dict[tuple[str, str], str] = {}
@@ -130,7 +156,19 @@ def dot_lines(fabric: Topology) -> Iterator[str]:
             above = here
         yield f"  {_quoted('node ' + place.node)} [label={_quoted(place.node)}, shape=ellipse];"
         yield f"  {_quoted(above)} -- {_quoted('node ' + place.node)};"
+    for node in sorted(set(within) - {place.node for place in fabric.nodes}):
+        yield f"  {_quoted('node ' + node)} [label={_quoted(node)}, shape=ellipse];"
+    for node, parts in sorted(within.items()):
+        yield from _dot_inside(f"node {node}", node, parts)
     yield "}"
+
+
+def _dot_inside(above: str, node: NodeName, parts: Sequence[Part]) -> Iterator[str]:
+    for part in parts:
+        here = f"{node}{part.name}" if part.inside else part.name
+        yield f"  {_quoted(here)} [label={_quoted(part.label)}];"
+        yield f"  {_quoted(above)} -- {_quoted(here)};"
+        yield from _dot_inside(here, node, part.inside)
 
 
 def _quoted(text: str) -> str:

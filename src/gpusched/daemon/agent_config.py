@@ -45,6 +45,7 @@ class NodeHealthFile(_Table):
     inodes_max_percent: Percent = 90.0
     ports: list[str] = []
     clock_skew_max_s: Seconds = 1.0
+    nvml_silence_max_s: Seconds = 15.0
     held_max_s: Seconds = 50.0
     reset: Words = list(RESET)
     reset_timeout_s: Seconds = 120.0
@@ -85,6 +86,7 @@ def _settings(file: NodeHealthFile) -> HealthSettings:
         inodes_max_percent=file.inodes_max_percent,
         ports=tuple(file.ports),
         clock_skew_max_s=file.clock_skew_max_s,
+        nvml_silence_max_s=file.nvml_silence_max_s,
         held_max_s=file.held_max_s,
         reset=tuple(file.reset),
         reset_timeout_s=file.reset_timeout_s,

@@ -99,6 +99,23 @@ def head(home: Path | None, config: Path | None, tcp: str | None, accepts_loss: 
 @click.option("--cpus", type=click.IntRange(1, 65_536), help="Declare CPUs instead of counting them.")
 @click.option("--memory-gib", type=click.IntRange(1, 1 << 23), help="Declare memory instead of reading it.")
 @click.option(
+    "--shareable",
+    is_flag=True,
+    help="Let jobs share each GPU in fractions. They take turns on it; nothing isolates them.",
+)
+@click.option(
+    "--disk-gib",
+    type=click.IntRange(0, 1 << 23),
+    help="Declare local disk instead of reading the size of /tmp.",
+)
+@click.option(
+    "--gres",
+    "counters",
+    multiple=True,
+    metavar="NAME=COUNT",
+    help="Something else that jobs may ask for and hold: fpga=2.",
+)
+@click.option(
     "--label",
     "labels",
     multiple=True,
@@ -132,6 +149,9 @@ def agent(
     devices: str | None,
     cpus: int | None,
     memory_gib: int | None,
+    shareable: bool,
+    disk_gib: int | None,
+    counters: tuple[str, ...],
     labels: tuple[str, ...],
     join_from: str | None,
     ca_fingerprint: str | None,
@@ -143,10 +163,10 @@ def agent(
     \b
     Examples:
         gpusched agent --name n1
-        gpusched agent --name laptop --devices 4xH100
+        gpusched agent --name laptop --devices 4xH100 --shareable
         gpusched agent --name n7 --head head1:7460 --join n7.token --ca-fingerprint sha256:...
     """
-    from gpusched.agent.declared import parse_labels
+    from gpusched.agent.declared import parse_counters, parse_labels
     from gpusched.agent.facts import Declared
     from gpusched.agent.main import AgentSettings, OnStop, run_agent
     from gpusched.agent.membership import joining_with
@@ -162,7 +182,10 @@ def agent(
             cpus=cpus,
             memory_bytes=None if memory_gib is None else memory_gib << 30,
             labels=parse_labels(labels),
+            disk_bytes=None if disk_gib is None else disk_gib << 30,
+            gres=parse_counters(counters),
         ),
+        is_shareable=shareable,
         on_stop=OnStop(on_stop),
         joining=joining_with(join_from, ca_fingerprint),
         health=load_health(health_file),
@@ -179,6 +202,11 @@ def agent(
     metavar="SPEC",
     help="Devices of each node. [default: read by NVML on one node; without NVML, 4 declared H100 each]",
 )
+@click.option(
+    "--shareable",
+    is_flag=True,
+    help="Let jobs share each GPU in fractions. They take turns on it; nothing isolates them.",
+)
 @click.option("--cpus", type=click.IntRange(1, 65_536), help="CPUs of each node. [default: this machine's]")
 @click.option("--tcp", metavar="HOST:PORT", help="Overrides listen.tcp.")
 def up(
@@ -186,6 +214,7 @@ def up(
     config: Path | None,
     nodes: int,
     devices: str | None,
+    shareable: bool,
     cpus: int | None,
     tcp: str | None,
 ) -> None:
@@ -198,7 +227,15 @@ def up(
     """
     from gpusched.daemon.up import UpSettings, run_up
 
-    settings = UpSettings(home=home_of(home), config=config, nodes=nodes, devices=devices, cpus=cpus, tcp=tcp)
+    settings = UpSettings(
+        home=home_of(home),
+        config=config,
+        nodes=nodes,
+        devices=devices,
+        is_shareable=shareable,
+        cpus=cpus,
+        tcp=tcp,
+    )
     sys.exit(asyncio.run(run_up(settings)))
 
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gpusched.daemon.slurm_topology import read_slurm_topology
 from gpusched.daemon.xid_table import ALONE, read_xids
+from gpusched.domain.check_spec import COUNT_MAX
 from gpusched.domain.errors import ConfigInvalid, InvalidSpec
 from gpusched.domain.health import Breaker, HealthRules, Signal
 from gpusched.domain.hostlist import expand_hostlist
@@ -30,6 +31,8 @@ from gpusched.domain.topology import (
     topology_by_labels,
 )
 from gpusched.domain.usage import Rate, RateBook
+from gpusched.policy.order import Order, OrderSettings
+from gpusched.policy.quota import Quotas
 
 CONFIG_BYTES_MAX = 1 << 20
 W = TypeVar("W", bound=StrEnum)
@@ -63,6 +66,13 @@ class IdentityTable(_Table):
     certificate_lifetime_s: int = Field(default=14 * 86_400, ge=10, le=365 * 86_400)  # of a node
 
 
+class LimitsTable(_Table):
+    """``[limits]``: what one subject may ask of the head."""
+
+    requests_per_s: float = Field(default=2_000.0, gt=0, le=1_000_000)  # of each user, of each node
+    request_burst: int = Field(default=10_000, ge=1, le=10_000_000)
+
+
 class LeaderTable(_Table):
     """``[leader]``: how several heads on one PostgreSQL take turns."""
 
@@ -84,6 +94,21 @@ class PartitionTable(_Table):
     name: Name
     nodes: list[str] = ["*"]
     time_limit_max_s: int | None = Field(default=None, ge=1)
+
+
+class PolicyTable(_Table):
+    """``[policy]``: in which order waiting jobs go."""
+
+    order: Order = Field(default=Order.FIFO, strict=False)
+    ageing_s: int = Field(default=86_400, ge=1, le=31_536_000)  # who has waited longer goes by age
+    half_life_s: int = Field(default=604_800, ge=60, le=31_536_000)  # of an account's use, for fair_share
+
+
+class QuotaTable(_Table):
+    """``[[quota]]``: the most GPUs that the running jobs of an account may hold together."""
+
+    account: str = Field(min_length=1, max_length=200)
+    gpus_max: int = Field(ge=0, le=100_000_000)
 
 
 class LevelTable(_Table):
@@ -185,11 +210,15 @@ class HeadConfig(_Table):
     listen: ListenTable = ListenTable()
     store: StoreTable = StoreTable()
     identity: IdentityTable = IdentityTable()
+    limits: LimitsTable = LimitsTable()
     engine: EngineTable = EngineTable()
     leader: LeaderTable = LeaderTable()
     partition: list[PartitionTable] = [PartitionTable(name="main")]
+    policy: PolicyTable = PolicyTable()
+    quota: list[QuotaTable] = []
     rates: RatesTable = RatesTable()
     topology: TopologyTable = TopologyTable()
+    licenses: dict[Name, Annotated[int, Field(ge=0, le=COUNT_MAX)]] = {}  # how many the cluster has of each
     health: HealthTable = HealthTable()
 
     @property
@@ -201,6 +230,18 @@ class HeadConfig(_Table):
                 for p in self.partition
             )
         )
+
+    @property
+    def ordering(self) -> OrderSettings:
+        """As the engine knows it."""
+        return OrderSettings(
+            order=self.policy.order, ageing_s=self.policy.ageing_s, half_life_s=self.policy.half_life_s
+        )
+
+    @property
+    def quotas(self) -> Quotas:
+        """As the engine knows them."""
+        return Quotas({quota.account: quota.gpus_max for quota in self.quota})
 
     @property
     def rate_book(self) -> RateBook:
@@ -242,6 +283,8 @@ def load_config(path: Path | None) -> HeadConfig:
         raise ConfigInvalid(f"{path}: {_first_problem(error)}") from error
     if not config.partition or len({p.name for p in config.partition}) < len(config.partition):
         raise ConfigInvalid(f"{path}: partition: give at least one, each with its own name")
+    if len(config.quotas.gpus_max) < len(config.quota):
+        raise ConfigInvalid(f"{path}: quota: give each account one quota at most")
     return config
 
 
@@ -266,7 +309,7 @@ def _floats(tables: object) -> object:
         return tables
     timed = {
         name: {k: float(v) if isinstance(v, Decimal) else v for k, v in tables[name].items()}
-        for name in ("engine", "leader")
+        for name in ("engine", "leader", "limits")
         if isinstance(tables.get(name), dict)
     }
     return {**tables, **timed}

@@ -27,6 +27,7 @@ from gpusched.api.members import Members, MemberSettings
 from gpusched.api.nodes import NodeApi
 from gpusched.api.output import JobOutput
 from gpusched.api.rank_tokens import RankTokens
+from gpusched.api.rate_limit import Rate, RateLimit
 from gpusched.api.reports import ReportApi
 from gpusched.api.token_keys import TokenKeys
 from gpusched.api.watch import EventHub
@@ -173,7 +174,8 @@ class _Head:
                 members=members,
             )
             ranks = RankTokens(self.authority, loop)
-            await self.server.serve(handlers, ranks.authenticate, members.authenticate)
+            limited = RateLimit(ranks.authenticate, _rate(config), clock)
+            await self.server.serve(handlers, limited.authenticate, members.authenticate)
             if says_ready:
                 self._say_ready()
             await loop.run()
@@ -239,11 +241,14 @@ def make_home(home: Path) -> None:
 def _loop_settings(config: HeadConfig) -> LoopSettings:
     return LoopSettings(
         engine=EngineSettings(
+            licenses=tuple(sorted(config.licenses.items())),
             cluster=config.cluster,
             partitions=config.partitions,
             topology=config.topology.read(),
             health=config.health.read(),
             cycle_depth_max=config.engine.cycle_depth_max,
+            ordering=config.ordering,
+            quotas=config.quotas,
         ),
         silence_max_s=config.engine.silence_max_s,
     )
@@ -252,6 +257,10 @@ def _loop_settings(config: HeadConfig) -> LoopSettings:
 def _addresses(home: Path, config: HeadConfig) -> tuple[str, ...]:
     unix = f"unix://{(home / config.listen.unix).absolute()}"
     return (unix, config.listen.tcp) if config.listen.tcp else (unix,)
+
+
+def _rate(config: HeadConfig) -> Rate:
+    return Rate(config.limits.requests_per_s, config.limits.request_burst)
 
 
 def _agents_door(config: HeadConfig, certificate: HeadCertificate | None) -> AgentsDoor | None:

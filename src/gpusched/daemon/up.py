@@ -35,6 +35,7 @@ class UpSettings:
     config: Path | None
     nodes: int
     devices: str | None
+    is_shareable: bool
     cpus: int | None
     tcp: str | None
 
@@ -100,6 +101,8 @@ def _agent_argv(settings: UpSettings, name: str, devices: str | None) -> list[st
     argv += ["--head", f"unix://{settings.home / 'head.sock'}"]
     if devices is not None:
         argv += ["--devices", devices]
+    if settings.is_shareable:
+        argv += ["--shareable"]
     if settings.cpus is not None:
         argv += ["--cpus", str(settings.cpus)]
     return argv

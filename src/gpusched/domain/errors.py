@@ -16,7 +16,8 @@
     │   ├── StoreUnavailable     the database does not answer
     │   ├── HeadUnavailable      the head does not answer
     │   ├── NotLeading           another head leads; ``leader`` says where
-    │   └── NodeUnavailable      the node's agent does not answer
+    │   ├── NodeUnavailable      the node's agent does not answer
+    │   └── TooManyRequests      the subject asks too often; ``retry_after_s`` says when to ask again
     └── Broken                   our fault: a bug or a damaged file
         ├── InvalidTransition    a state change that TRANSITIONS does not list
         ├── LogCorrupt           the event log contradicts itself
@@ -107,6 +108,19 @@ class StoreUnavailable(Unavailable):
 
 class HeadUnavailable(Unavailable):
     """No head answers at the address."""
+
+
+class TooManyRequests(Unavailable):
+    """The subject asks too often; nothing was done.
+
+    Args:
+        message: What to tell.
+        retry_after_s: When the next request is taken.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class NotLeading(Unavailable):

@@ -34,6 +34,7 @@ class PendingReason(StrEnum):
 
     PRIORITY = "Priority"  # others are ahead of it
     RESOURCES = "Resources"  # next in line; not enough is free
+    QUOTA = "AssocGrpGRES"  # its account holds as many GPUs as it may
     HELD = "JobHeldUser"  # its owner or an operator holds it
     RESTART_DELAY = "RestartDelay"  # it failed again and waits a while before the next attempt
     NODES_UNAVAILABLE = "ReqNodeNotAvail"  # fits only on nodes that are down or cordoned

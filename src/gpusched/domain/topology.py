@@ -27,6 +27,16 @@ class TopologyLevel:
 
 
 @dataclass(frozen=True, slots=True)
+class RingCost:
+    """What a ring over the nodes of a gang, in rank order, asks of the fabric."""
+
+    links: int  # that it uses: two nodes of one leaf are two links apart, each level not shared adds two
+    s_per_gb: (
+        float | None
+    )  # one GB over each link above the nodes' own, added up; None: a bandwidth is unknown
+
+
+@dataclass(frozen=True, slots=True)
 class NodePath:
     """The domains that a node is in, widest first: one per level."""
 

@@ -23,13 +23,16 @@ from gpusched.domain.topology import Topology
 from gpusched.engine.commit import commit_plan
 from gpusched.engine.facts import take
 from gpusched.engine.inputs import CommandAcknowledged, Fact, LeaseEnded, NodeConnected, Request
+from gpusched.engine.past import past_of
 from gpusched.engine.ports import Batch, Loaded, RequestRecord
 from gpusched.engine.requests import decide
 from gpusched.engine.state import ClusterState
 from gpusched.engine.transaction import Transaction
 from gpusched.policy.backfill import make_plan
 from gpusched.policy.memo import CycleMemo
+from gpusched.policy.order import OrderSettings, arrange
 from gpusched.policy.plan import QueueEntry
+from gpusched.policy.quota import Quotas
 from gpusched.policy.retry import retry_spec
 
 Answer = tuple[JobId, ...] | Rejected
@@ -41,6 +44,7 @@ class Outlook:
 
     reasons: Mapping[JobId, PendingReason] = field(default_factory=dict)
     forecasts: Mapping[JobId, int] = field(default_factory=dict)  # earliest start, microseconds
+    places: Mapping[JobId, int] | None = None  # in line; None where the queue itself is the order
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,8 @@ class EngineSettings:
     health: HealthRules = field(default_factory=HealthRules)
     licenses: tuple[tuple[str, int], ...] = ()  # that the cluster has, by name
     cycle_depth_max: int = 10_000  # pending jobs that one cycle looks at
+    ordering: OrderSettings = field(default_factory=OrderSettings)
+    quotas: Quotas = field(default_factory=Quotas)
 
 
 class Engine:
@@ -73,6 +79,7 @@ class Engine:
         self.state = ClusterState.of(
             settings.partitions,
             topology=settings.topology,
+            quotas=settings.quotas,
             health_rules=settings.health,
             licenses=settings.licenses,
             jobs=loaded.jobs,
@@ -86,6 +93,7 @@ class Engine:
         self._outbox = {queued.seq: queued for queued in loaded.outbox}
         self._last_command_seq = loaded.last_command_seq
         self._memo = CycleMemo()
+        self._past = past_of(settings.ordering, loaded.runs)
         self._cycled_at: tuple[int, int] | None = None
 
     @property
@@ -114,6 +122,9 @@ class Engine:
                 take(tx, fact, self._launches_for(fact))
         fresh = dict(answered)
         answers = tuple(self._answer(tx, request, fresh) for request in requests)
+        if self._past is not None:
+            for run in tx.runs:
+                self._past.note(run)
         return Tick(tx.batch(), answers, tx.events, tx.commands)
 
     def cycle(self, now_us: int) -> Tick | None:
@@ -123,18 +134,38 @@ class Engine:
             return None
         tx = self._transaction(now_us)
         depth = self.settings.cycle_depth_max
+        queue = self._queue(depth, now_us)
         plan = make_plan(
             state.snapshot,
-            [self._retried(entry) for entry in state.queue.head(depth)],
+            [self._retried(entry) for entry in queue],
             tuple(state.running.values()),
             now_us,
             depth_max=depth,
             memo=self._memo,
+            gate=state.quotas.gate(state.jobs[job_id].spec for job_id in state.running),
         )
         commit_plan(tx, plan)
-        self.outlook = Outlook(plan.reasons, plan.forecasts)
+        places = None if self._past is None else {e.job_id: place for place, e in enumerate(queue)}
+        self.outlook = Outlook(plan.reasons, plan.forecasts, places)
         self._cycled_at = (state.generation, state.queue_version)
         return Tick(tx.batch(), (), tx.events, tx.commands)
+
+    def _queue(self, depth: int, now_us: int) -> list[QueueEntry]:
+        """The first in line, in the order that the operator chose."""
+        state = self.state
+        if self._past is None:
+            return state.queue.head(depth)
+        jobs = [state.jobs[entry.job_id] for entry in state.queue]
+        running = [state.jobs[job_id] for job_id in state.running]
+        rank = self._past.ranks(jobs, running, now_us)
+        ordered = arrange(jobs, rank, now_us, self.settings.ordering.ageing_s)
+        return [state.queue.entry(job.job_id) for job in ordered[:depth]]
+
+    def ahead_of(self, job_id: JobId) -> int | None:
+        """How many jobs go before this one; None if it is not in line, or no cycle has looked at it yet."""
+        if self.outlook.places is None:
+            return self.state.queue.ahead_of(job_id)
+        return self.outlook.places.get(job_id)
 
     def _retried(self, entry: QueueEntry) -> QueueEntry:
         if not entry.failed_on:

@@ -13,6 +13,7 @@ from gpusched.domain.ids import JobId, RequestId
 from gpusched.domain.job import Job
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.node import Node
+from gpusched.engine.past import PastRun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,7 @@ class Loaded:
     last_command_seq: int
     next_job_id: JobId
     submitted: tuple[tuple[JobId, JobSpec], ...] = ()  # the last ``demand.RECENT``, oldest first
+    runs: tuple[PastRun, ...] = ()  # the last ``past.RUNS_KEPT`` attempts that ended, oldest first
     history: History = field(default_factory=History)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Context, Decimal, localcontext
 from itertools import pairwise
 
+from gpusched.domain.allocation import GrantedDevice
+from gpusched.domain.node import WHOLE_MILLI
 from gpusched.domain.usage import AttemptSpan, Rate, RateBook
 from gpusched.placement.request import is_model_match
 
@@ -39,10 +41,12 @@ def _word_count(words: str) -> int:
     return 0 if words == "*" else len(re.findall(r"[A-Za-z0-9]+", words))
 
 
-def price_per_hour(models: Sequence[str], book: RateBook, at_us: int) -> Decimal:
+def price_per_hour(devices: Sequence[GrantedDevice], book: RateBook, at_us: int) -> Decimal:
     """Add up what one hour of these devices costs at prices of ``at_us``; no rate counts as 0."""
-    rates = [rate_in_force(model, book, at_us) for model in models]
-    return sum((rate.per_gpu_hour for rate in rates if rate is not None), Decimal(0))
+    rates = [(rate_in_force(device.model, book, at_us), device.milli) for device in devices]
+    with localcontext(EXACT):
+        priced = sum((rate.per_gpu_hour * milli for rate, milli in rates if rate is not None), Decimal(0))
+        return priced / WHOLE_MILLI
 
 
 def price_steps(
@@ -56,10 +60,14 @@ def price_steps(
         yield begin, end, None if rate is None else rate.per_gpu_hour
 
 
-def amount(gpu_us_by_price: Mapping[Decimal, int]) -> Decimal:
-    """Price device time: microseconds by the price of an hour. Exact but for one last division."""
+def amount(milli_us_by_price: Mapping[Decimal, int]) -> Decimal:
+    """Price device time: thousandths of devices times microseconds, by the price of a device's hour.
+
+    Exact but for one last division.
+    """
     with localcontext(EXACT):
-        return sum((price * gpu_us for price, gpu_us in gpu_us_by_price.items()), Decimal(0)) / HOUR_US
+        priced = sum((price * milli_us for price, milli_us in milli_us_by_price.items()), Decimal(0))
+        return priced / (HOUR_US * WHOLE_MILLI)
 
 
 def attempt_cost(span: AttemptSpan, book: RateBook, now_us: int) -> Decimal:
@@ -75,5 +83,5 @@ def attempt_cost(span: AttemptSpan, book: RateBook, now_us: int) -> Decimal:
         for device in part.devices:
             for begin, end, price in price_steps(device.model, book, start_us, end_us):
                 if price is not None:
-                    used[price] = used.get(price, 0) + end - begin
+                    used[price] = used.get(price, 0) + (end - begin) * device.milli
     return amount(used).quantize(FOUR_PLACES)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator
-from itertools import islice
 
 from gpusched.domain.ids import JobId
 from gpusched.domain.job import Job
@@ -29,7 +28,11 @@ class PendingQueue:
 
     def head(self, depth: int) -> list[QueueEntry]:
         """The first ``depth`` entries."""
-        return list(islice(self, depth))
+        return [self._entries[job_id] for _, job_id in self._keys[:depth]]
+
+    def entry(self, job_id: JobId) -> QueueEntry:
+        """The entry of a job that is queued."""
+        return self._entries[job_id]
 
     def add(self, job: Job) -> None:
         """Queue a job; one that is queued already stays where it is."""

@@ -22,8 +22,9 @@ from gpusched.domain.health import BY_HEALTH
 from gpusched.domain.identity import Principal, Role
 from gpusched.domain.ids import JobId, NodeName
 from gpusched.domain.job import Job
+from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import EndReason, JobState
-from gpusched.domain.node import Node, Schedulability
+from gpusched.domain.node import WHOLE_MILLI, Node, Schedulability
 from gpusched.engine.inputs import (
     CancelJob,
     CordonNode,
@@ -71,6 +72,7 @@ def _submit(tx: Transaction, request: Submit) -> tuple[JobId, ...]:
     for spec in request.specs:
         require_valid(spec, state.partitions)
         check_feasible(state.snapshot, spec)
+        _check_quota(state, spec)
     if len(state.jobs) + len(request.specs) > PENDING_MAX:
         raise OverLimit(
             f"the queue holds {len(state.jobs)} unfinished jobs and at most {PENDING_MAX}: "
@@ -82,6 +84,16 @@ def _submit(tx: Transaction, request: Submit) -> tuple[JobId, ...]:
         tx.record(JobSubmitted(job_id=job_id, spec=spec, owner=request.who.identity))
         ids.append(job_id)
     return tuple(ids)
+
+
+def _check_quota(state: ClusterState, spec: JobSpec) -> None:
+    gpus_max = state.quotas.gpus_max.get(spec.account)
+    wanted = spec.gpu_milli_total / WHOLE_MILLI
+    if gpus_max is not None and wanted > gpus_max:
+        raise OverLimit(
+            f"job wants {wanted:g} GPUs; account {spec.account} may hold {gpus_max} at a time: "
+            f"ask for at most {gpus_max}"
+        )
 
 
 def _job_of(state: ClusterState, who: Principal, job_id: JobId) -> Job:

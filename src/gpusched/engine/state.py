@@ -44,7 +44,7 @@ from gpusched.domain.ids import JobId, NodeName
 from gpusched.domain.job import Attempt, Job, Stall
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import INFRASTRUCTURE_REASONS, JobState, next_state
-from gpusched.domain.node import Node, Schedulability
+from gpusched.domain.node import WHOLE_MILLI, Node, Schedulability
 from gpusched.domain.partition import Partitions
 from gpusched.domain.topology import Topology
 from gpusched.engine import restarts
@@ -55,6 +55,7 @@ from gpusched.placement.placement import Counts, NodePlacement
 from gpusched.placement.request import counters_of
 from gpusched.placement.snapshot import ClusterSnapshot
 from gpusched.policy.plan import RunningEntry
+from gpusched.policy.quota import Quotas
 
 FIRST_JOB_ID = JobId(1)
 
@@ -65,6 +66,7 @@ class ClusterState:
 
     partitions: Partitions = field(default_factory=Partitions)
     topology: Topology = field(default_factory=Topology)
+    quotas: Quotas = field(default_factory=Quotas)
     health_rules: HealthRules = field(default_factory=HealthRules)
     licenses: Counts = ()  # that the cluster has
     jobs: dict[JobId, Job] = field(default_factory=dict)
@@ -137,6 +139,7 @@ class ClusterState:
         partitions: Partitions,
         *,
         topology: Topology | None = None,
+        quotas: Quotas | None = None,
         health_rules: HealthRules | None = None,
         licenses: Counts = (),
         jobs: Iterable[Job] = (),
@@ -149,6 +152,7 @@ class ClusterState:
         state = cls(
             partitions=partitions,
             topology=topology or Topology(),
+            quotas=quotas or Quotas(),
             health_rules=health_rules or HealthRules(),
             licenses=licenses,
             next_job_id=next_job_id,
@@ -215,6 +219,11 @@ class ClusterState:
             if self._snapshot is not None:
                 self._snapshot.give_back(self._still_there(part))
         self.generation += 1
+
+    def gpus_held_by(self, account: str) -> float:
+        """GPUs that the running jobs of an account hold together; a share of one counts as its part."""
+        specs = (self.jobs[job_id].spec for job_id in self.running)
+        return sum(spec.gpu_milli_total for spec in specs if spec.account == account) / WHOLE_MILLI
 
     def put_node(self, node: Node) -> None:
         """Add or replace a node; the snapshot is rebuilt when next needed."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import deque
 
 from gpusched.domain.commands import Command, Queued
-from gpusched.domain.events import Event, Recorded
+from gpusched.domain.events import AttemptEnded, Event, Recorded
 from gpusched.domain.ids import JobId, NodeName
 from gpusched.domain.job import Job
 from gpusched.domain.node import Node
 from gpusched.engine.lifecycle import consequences, react
+from gpusched.engine.past import PastRun
 from gpusched.engine.ports import Batch, RequestRecord
 from gpusched.engine.state import ClusterState, apply
 
@@ -26,6 +27,7 @@ class Transaction:
         self.now_us = now_us
         self.last_command_seq = last_command_seq
         self._cluster = cluster
+        self.runs: list[PastRun] = []  # attempts that ended
         self._events: list[Recorded] = []
         self._queued: list[Queued] = []
         self._acknowledged: list[int] = []
@@ -43,6 +45,8 @@ class Transaction:
             self._events.append(recorded)
             if isinstance(subject, Job):
                 self._jobs[subject.job_id] = subject
+                if isinstance(fact, AttemptEnded):
+                    self.runs.append(PastRun.of(subject, self.now_us))
             else:
                 self._nodes[subject.name] = subject
             for command in react(self.state, fact, self._cluster):

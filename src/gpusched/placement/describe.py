@@ -22,17 +22,18 @@ def counted(number: int, noun: str) -> str:
 
 
 def gpus_in_words(request: NodeRequest, number: int, *, adjective: str = "") -> str:
-    """Write "8 free H100 of ≥ 80 GiB", or "8 free GPUs" where no model is asked for."""
-    words = [str(number)]
+    """Write "8 free H100 of ≥ 80 GiB", "2 free GPUs", "2 A100 slices 1g.10gb" or "500/1000 of a GPU"."""
+    words = [str(number) if request.gpu_milli == WHOLE_MILLI else f"{request.gpu_milli}/{WHOLE_MILLI} of a"]
     if adjective:
         words.append(adjective)
-    words.append(request.gpu_model or ("GPU" if number == 1 else "GPUs"))
+    words += [] if request.gpu_model is None else [request.gpu_model]
     if request.mig_profile is not None:
-        words.append(f"slice{'' if number == 1 else 's'} {request.mig_profile}")
+        words.append(f"{'slice' if number == 1 else 'slices'} {request.mig_profile}")
+    elif request.gpu_model is None:
+        words.append("GPU" if number == 1 else "GPUs")
     if request.gpu_memory_bytes is not None:
         words.append(f"of ≥ {in_bytes(request.gpu_memory_bytes)}")
-    shared = f"{request.gpu_milli}/{WHOLE_MILLI} of " if request.gpu_milli < WHOLE_MILLI else ""
-    return shared + " ".join(words)
+    return " ".join(words)
 
 
 def counter_in_words(name: str, amount: int) -> str:

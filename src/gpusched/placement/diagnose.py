@@ -12,6 +12,7 @@ from gpusched.domain.errors import InfeasibleRequest
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import PendingReason
 from gpusched.domain.node import WHOLE_MILLI
+from gpusched.domain.sharing import isolation_of_job
 from gpusched.placement.describe import counted, counter_in_words, in_bytes, in_words, island_in_words
 from gpusched.placement.feasible import check_feasible
 from gpusched.placement.fit import constraint_masks, fit_empty, fit_now, split_counters
@@ -49,7 +50,7 @@ def diagnose(snapshot: ClusterSnapshot, spec: JobSpec) -> Diagnosis:
         every = int(inventory.gpus_total.sum())
         ruled_out += (RuledOut(Constraint.LICENSES, len(inventory.names), every, short),)
     return Diagnosis(
-        message=_message(snapshot, spec, now, empty, ruled_out),
+        message=_with_isolation(spec, _message(snapshot, spec, now, empty, ruled_out)),
         reason=_reason(snapshot, spec),
         nodes_wanted=spec.nodes,
         nodes_total=len(inventory.names),
@@ -63,6 +64,11 @@ def _reason(snapshot: ClusterSnapshot, spec: JobSpec) -> PendingReason | None:
     if fits(snapshot, spec):
         return None
     return PendingReason.RESOURCES if could_fit(snapshot, spec) else PendingReason.NODES_UNAVAILABLE
+
+
+def _with_isolation(spec: JobSpec, message: str) -> str:
+    isolation = isolation_of_job(spec)
+    return message if isolation is None else f"{message} Note: {isolation}."
 
 
 def _message(

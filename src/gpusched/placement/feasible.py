@@ -44,7 +44,8 @@ def check_feasible(snapshot: ClusterSnapshot, spec: JobSpec) -> None:
     if large_enough < spec.nodes:
         raise InfeasibleRequest(_say(inventory, request, spec.nodes, large_enough))
     check_licenses(inventory, spec)
-    check_room(inventory, spec)
+    if spec.has_topology_wishes:
+        check_room(inventory, spec)
 
 
 def _fitting(inventory: Inventory, request: NodeRequest) -> int:
@@ -69,6 +70,7 @@ def _say(inventory: Inventory, request: NodeRequest, nodes: int, large_enough: i
         or _say_island(inventory, request, nodes, where)
         or _say_profile(inventory, replace(anything, mig_profile=request.mig_profile), where)
         or _say_share(inventory, replace(anything, gpu_milli=request.gpu_milli), where)
+        or _say_counter(inventory, request, anything, where)
         or _say_lower(inventory, request, anything, nodes, where)
         or f"job wants {counted(nodes, 'node')} with {in_words(request)}; {where} has {such}: "
         + (f"ask for nodes ≤ {large_enough}" if large_enough else "ask for less of more than one of these")
@@ -118,6 +120,18 @@ def _say_share(inventory: Inventory, request: NodeRequest, where: str) -> str | 
         f"job wants {request.gpu_milli}/{WHOLE_MILLI} of a GPU; no node of {where} has a shareable one: "
         "ask for whole GPUs, or have an agent started with --shareable"
     )
+
+
+def _say_counter(inventory: Inventory, request: NodeRequest, anything: NodeRequest, where: str) -> str | None:
+    for name, amount in request.counters:
+        if not _fitting(inventory, replace(anything, counters=((name, 1),))):
+            wants = counter_in_words(name, amount)
+            return f"job wants {wants}; no node of {where} has any: leave {_field_of(name)} out"
+    return None
+
+
+def _field_of(counter: str) -> str:
+    return "tmp" if counter == DISK else counter
 
 
 def _say_lower(
@@ -193,7 +207,7 @@ def _of_counter(name: str) -> _Quantity:
         return replace(request, counters=tuple(sorted(item for item in counters.items() if item[1] > 0)))
 
     return _Quantity(
-        field="tmp" if name == DISK else name,
+        field=_field_of(name),
         read=lambda request: dict(request.counters).get(name, 0),
         change=change,
         say=lambda request: counter_in_words(name, dict(request.counters)[name]),

@@ -98,6 +98,7 @@ class Inventory:
     open: BoolColumn  # (N,) neither cordoned nor draining nor drained
     tree: Tree  # how the nodes hang together; without levels if nothing is known
     masks: dict[NodeRequest, BoolColumn] = field(default_factory=dict)  # memo of ``fit.fit_empty``
+    matching: dict[object, BoolColumn] = field(default_factory=dict)  # memo of ``matching_classes``
 
     def members(self, partition: str | None) -> BoolColumn:
         """(N,) nodes of a partition, of the default one for None; none if there is no such partition."""
@@ -105,8 +106,15 @@ class Inventory:
         return self.partitions.get(name, np.zeros(len(self.names), dtype=bool))
 
     def matching_classes(self, request: NodeRequest) -> BoolColumn:
-        """(C+1,) device classes of the kind asked for; the last, "no device", never is."""
-        return np.array([known.suits(request) for known in self.classes] + [False])
+        """(C+1,) device classes of the kind asked for; the last, "no device", never is. Read-only."""
+        kind = (request.gpu_model, request.gpu_memory_bytes, request.mig_profile, request.gpu_milli)
+        if (matching := self.matching.get(kind)) is None:
+            matching = np.array([known.suits(request) for known in self.classes] + [False])
+            matching.setflags(write=False)
+            if len(self.matching) >= _MASKS_KEPT:
+                self.matching.clear()
+            self.matching[kind] = matching
+        return matching
 
     def amounts_of(self, counter: str, amounts: IntColumn) -> IntColumn:
         """(M,) the row of a counter in (K, M) ``amounts``; zeros where no node has such a thing."""
@@ -188,7 +196,9 @@ def _in_service(nodes: Sequence[Node], fitted: NDArray[np.bool_]) -> NDArray[np.
 def _tree(topology: Topology, names: tuple[NodeName, ...]) -> Tree:
     # Nodes come, go and change far more often than their places: the cache spares a rebuild.
     paths = {place.node: place.path for place in topology.nodes}
-    return build_tree(topology.level_names, [paths.get(name) if topology.levels else None for name in names])
+    bandwidths = tuple(level.bandwidth_mb_s for level in topology.levels)
+    where = [paths.get(name) if topology.levels else None for name in names]
+    return build_tree(topology.level_names, where, bandwidths)
 
 
 @lru_cache(maxsize=65536)

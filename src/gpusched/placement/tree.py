@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from gpusched.domain.errors import InvalidSpec, Violation
 
+_GB_MB = 1_000.0
+
 BoolColumn = NDArray[np.bool_]
 IntColumn = NDArray[np.int64]
 
@@ -29,6 +31,7 @@ class Tree:
     rows: IntColumn  # (M,) the nodes that take part
     columns: IntColumn  # (M, L) the domain of each on every level
     leaf_of: IntColumn  # (N,) the leaf of each node; the number of leaves where it takes no part
+    bandwidths_mb_s: tuple[float | None, ...] = ()  # per level, of a domain's link upwards
 
     @property
     def depth(self) -> int:
@@ -69,12 +72,17 @@ class Tree:
         return len(domains)
 
 
-def build_tree(levels: Sequence[str], paths: Sequence[tuple[str, ...] | None]) -> Tree:
+def build_tree(
+    levels: Sequence[str],
+    paths: Sequence[tuple[str, ...] | None],
+    bandwidths_mb_s: tuple[float | None, ...] = (),
+) -> Tree:
     """Lay a topology out as columns.
 
     Args:
         levels: Names, widest first; none where nothing is known of how nodes hang together.
         paths: (N,) the domain of each node on every level, widest first; None where a node takes no part.
+        bandwidths_mb_s: Per level, of one domain's link to the level around it; empty where none is known.
     """
     rows = [row for row, path in enumerate(paths) if path is not None]
     taking = [path for path in paths if path is not None]
@@ -91,7 +99,15 @@ def build_tree(levels: Sequence[str], paths: Sequence[tuple[str, ...] | None]) -
     leaf_of = np.full(len(paths), len(known[-1]) if known else 0, dtype=np.int64)
     if known:
         leaf_of[rows] = columns[:, -1]
-    return Tree(tuple(levels), tuple(known), tuple(parents), np.array(rows, dtype=np.int64), columns, leaf_of)
+    return Tree(
+        tuple(levels),
+        tuple(known),
+        tuple(parents),
+        np.array(rows, dtype=np.int64),
+        columns,
+        leaf_of,
+        bandwidths_mb_s,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,14 +195,43 @@ def ring_cost(tree: Tree, rows: Sequence[int]) -> int | None:
         The sum over neighbours in the ring, first and last included; None where a node hangs nowhere.
     """
     nodes = np.array(rows, dtype=np.int64)
+    apart = _neighbours_apart(tree, nodes)
+    return None if apart is None else 2 * (int(np.count_nonzero(nodes != np.roll(nodes, -1))) + sum(apart))
+
+
+def ring_seconds(tree: Tree, rows: Sequence[int]) -> float | None:
+    """Add up how long one GB takes over each link of a ring above the nodes' own.
+
+    The nodes' own links are the same whatever the placement; they are left out.
+
+    Args:
+        tree: Where the nodes hang, and what the links between levels carry.
+        rows: The node of each node rank, in rank order.
+
+    Returns:
+        Seconds; None where a node hangs nowhere, or a link that is used has no known bandwidth.
+    """
+    apart = _neighbours_apart(tree, np.array(rows, dtype=np.int64))
+    if apart is None or not tree.bandwidths_mb_s:
+        return None
+    seconds = 0.0
+    for pairs, bandwidth in zip(apart, tree.bandwidths_mb_s, strict=True):
+        if pairs and bandwidth is None:
+            return None
+        seconds += 2 * pairs * _GB_MB / (bandwidth or 1)
+    return seconds
+
+
+def _neighbours_apart(tree: Tree, nodes: IntColumn) -> list[int] | None:
+    """Per level, the neighbours in the ring that are in different domains; None where one is in none."""
     here = tree.leaf_of[nodes]
     if not tree.levels or (here == tree.leaves).any():
         return None
-    apart = (nodes != np.roll(nodes, -1)).astype(np.int64)
+    apart = []
     for level in range(tree.depth - 1, -1, -1):
-        apart += here != np.roll(here, -1)
+        apart.append(int(np.count_nonzero(here != np.roll(here, -1))))
         here = tree.parents[level][here]
-    return int(2 * apart.sum())
+    return apart[::-1]
 
 
 def in_rank_order(tree: Tree, rows: IntColumn) -> IntColumn:

@@ -13,7 +13,8 @@ only if it has a time limit itself, or if it runs on nodes none of which the hea
 The head cannot starve: jobs without limit never join those on its nodes, so these end at last, and
 from then on the jobs before it all have limits, there is a shadow time, and the rule above holds.
 
-Jobs that no up and open set of nodes could hold wait for nodes and block nobody.
+Jobs that no up and open set of nodes could hold wait for nodes and block nobody; so do jobs whose account
+is at its quota (``quota.AccountGate``): they wait for their own account and are nobody's head.
 
 Cost: O(Q) for a queue of Q, a few numpy operations (``memo``), and one O(N) placement for each job up to the
 head and for each later one that enough nodes have room for; a request that was refused, and any larger
@@ -41,6 +42,7 @@ from gpusched.policy.forecast import forecast_start
 from gpusched.policy.head import Head, ends_by, take, try_place
 from gpusched.policy.memo import CycleMemo
 from gpusched.policy.plan import Plan, QueueEntry, RunningEntry, Start
+from gpusched.policy.quota import AccountGate, Quotas
 
 _REFUSED_MAX = 16  # refused after a start before the rest is sifted again
 
@@ -53,6 +55,7 @@ def make_plan(
     *,
     depth_max: int,
     memo: CycleMemo | None = None,
+    gate: AccountGate | None = None,
 ) -> Plan:
     """Decide which jobs start now, and why each other one that was looked at waits.
 
@@ -63,12 +66,21 @@ def make_plan(
         now_us: The time now.
         depth_max: How many placements may be tried. Jobs that too few nodes could hold cost none.
         memo: What the last cycle left; brought up to date. It saves work and never changes the plan.
+        gate: What the quotas of accounts leave to those that run; used up. None: there are no quotas.
 
     Returns:
         Starts in queue order; for jobs that wait a reason; for the head its forecast start, if any.
     """
+    if not queue:
+        return Plan(snapshot.generation)
     cycle = _Cycle(
-        snapshot.copy(), queue, running, now_us=now_us, depth_max=depth_max, memo=memo or CycleMemo()
+        snapshot.copy(),
+        queue,
+        running,
+        now_us=now_us,
+        depth_max=depth_max,
+        memo=memo or CycleMemo(),
+        gate=gate or Quotas().gate(()),
     )
     return cycle.plan()
 
@@ -102,9 +114,10 @@ class _Cycle:
         now_us: int,
         depth_max: int,
         memo: CycleMemo,
+        gate: AccountGate,
     ) -> None:
         self.now, self.queue, self.running, self.now_us = now, queue, list(running), now_us
-        self.tries_left, self.memo = depth_max, memo
+        self.tries_left, self.memo, self.gate = depth_max, memo, gate
         asked = memo.asked_of(now.inventory, queue)
         self.rows, self.nodes = asked.rows, asked.nodes
         self.available = memo.count_empty()[self.rows] >= self.nodes  # (Q,) enough nodes are up and open
@@ -127,6 +140,8 @@ class _Cycle:
     def _start_in_order(self) -> tuple[int, int | None]:
         """Return how many entries were seen, and which of them is the head."""
         for position in np.flatnonzero(self.available).tolist():
+            if not self.gate.lets(self.queue[position].spec):
+                continue
             if self.tries_left == 0:
                 return position, None
             self.tries_left -= 1
@@ -137,6 +152,7 @@ class _Cycle:
         return len(self.queue), None
 
     def _make_head(self, spec: JobSpec) -> Head:
+        self.gate.charge(spec)  # kept for it: what starts before it leaves its account room for it
         forecast = forecast_start(self.now, spec, self.running, self.now_us, memo=self.memo.forecast)
         return Head(spec, forecast, fit_empty(self.now.inventory, node_request(spec)))
 
@@ -151,6 +167,8 @@ class _Cycle:
             request = self.memo.request(self.rows[position])
             is_harmless = head.allows_until(ends_by(spec, self.now_us))
             if no_room.holds(request, nodes) or (not is_harmless and in_the_way.holds(request, nodes)):
+                continue
+            if not self.gate.lets(spec):
                 continue
             if self.tries_left == 0:
                 return position
@@ -193,6 +211,7 @@ class _Cycle:
     def _start(self, position: int, placement: Placement) -> None:
         take(self.now, placement)
         entry = self.queue[position]
+        self.gate.charge(entry.spec)
         self.starts.append(Start(entry.job_id, placement))
         ends_by_us = ends_by(entry.spec, self.now_us)
         self.running.append(RunningEntry(entry.job_id, placement.nodes, ends_by_us, placement.licenses))
@@ -200,10 +219,14 @@ class _Cycle:
     def _plan(
         self, seen: int, of_head: Mapping[JobId, PendingReason], forecasts: Mapping[JobId, int]
     ) -> Plan:
-        ids = [entry.job_id for entry in self.queue[:seen]]
-        reasons = dict.fromkeys(ids, PendingReason.PRIORITY)
+        reasons = dict.fromkeys([entry.job_id for entry in self.queue[:seen]], PendingReason.PRIORITY)
         for position in np.flatnonzero(~self.available[:seen]).tolist():
-            reasons[ids[position]] = PendingReason.NODES_UNAVAILABLE
+            reasons[self.queue[position].job_id] = PendingReason.NODES_UNAVAILABLE
         for start in self.starts:
             del reasons[start.job_id]
-        return Plan(self.now.generation, tuple(self.starts), {**reasons, **of_head}, forecasts)
+        reasons.update(of_head)
+        if self.gate.is_bounded:
+            for entry in self.queue[:seen]:
+                if reasons.get(entry.job_id) is PendingReason.PRIORITY and not self.gate.lets(entry.spec):
+                    reasons[entry.job_id] = PendingReason.QUOTA
+        return Plan(self.now.generation, tuple(self.starts), reasons, forecasts)

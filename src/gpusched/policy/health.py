@@ -126,7 +126,9 @@ def judge(
         case HealthAction.CORRELATE:
             return _correlated(finding, others, rule, now_us)
         case HealthAction.AS_WORDED:
-            return worded_action(finding.condition.detail)
+            # NVML's events carry no words; its own verdict (``Signal.RECOVERY``) comes beside them.
+            words = finding.condition.detail
+            return worded_action(words) if words else HealthAction.NOTIFY
         case HealthAction.RESTART_APP if len(finding.users) > USERS_MAX:
             return HealthAction.DRAIN
         case action:

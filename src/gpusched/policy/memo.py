@@ -66,10 +66,9 @@ class CycleMemo:
             for entry in queue
         ]
         self._count_fresh(inventory)
+        _, rows, nodes, wants_more = zip(*asked, strict=True) if asked else ((), (), (), ())
         return Asked(
-            np.array([row for _, row, _, _ in asked], dtype=np.int64),
-            np.array([nodes for _, _, nodes, _ in asked], dtype=np.int64),
-            np.array([more for _, _, _, more in asked], dtype=np.bool_),
+            np.array(rows, dtype=np.int64), np.array(nodes, dtype=np.int64), np.array(wants_more, dtype=bool)
         )
 
     def _meet(self, entry: QueueEntry) -> _Known:

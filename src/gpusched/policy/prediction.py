@@ -125,7 +125,7 @@ class History:
         class_ = self._class(kind)
         members = self._members[class_]
         for distance, neighbour in enumerate(reversed(members[-_REACH:]), start=1):
-            self._hear(job, neighbour, float(_KERNEL[_REACH + distance]))
+            self._hear(self._tries[job], self._ends[job], neighbour, distance)
         self._class_of.append(class_)
         self._place_of.append(len(members))
         self._passed.append(0)
@@ -147,11 +147,24 @@ class History:
 
     def chances(self, jobs: NDArray[np.int64] | Sequence[int]) -> Floats:
         """(n, levels): of each job, the chance to end in a level once it is reached."""
-        all_ = _shrunk(self._class_ends.sum(0), self._class_tries.sum(0), _CHANCE_UNKNOWN, _WEIGHT_OF_NOTHING)
-        classes = _shrunk(self._class_ends, self._class_tries, all_, _WEIGHT_OF_ALL)
+        classes = _shrunk(self._class_ends, self._class_tries, self._chances_of_all(), _WEIGHT_OF_ALL)
         rows = np.asarray(jobs, dtype=np.int64)
         own_class = np.array(self._class_of, dtype=np.int64)[rows]
         return _shrunk(self._ends[rows], self._tries[rows], classes[own_class], _WEIGHT_OF_CLASS)
+
+    def chances_of_next(self, kind: Hashable) -> Floats:
+        """(1, levels): what the next job of this kind would have, were it to come now."""
+        tries, ends, expected = np.zeros(_LEVELS), np.zeros(_LEVELS), self._chances_of_all()
+        class_ = self._classes.get(kind)
+        if class_ is not None:
+            expected = _shrunk(self._class_ends[class_], self._class_tries[class_], expected, _WEIGHT_OF_ALL)
+            for distance, neighbour in enumerate(self._members[class_][: -_REACH - 1 : -1], start=1):
+                self._hear(tries, ends, neighbour, distance)
+        return _shrunk(ends, tries, expected, _WEIGHT_OF_CLASS)[None, :]
+
+    def _chances_of_all(self) -> Floats:
+        ends, tries = self._class_ends.sum(0), self._class_tries.sum(0)
+        return _shrunk(ends, tries, _CHANCE_UNKNOWN, _WEIGHT_OF_NOTHING)
 
     def _class(self, kind: Hashable) -> int:
         class_ = self._classes.setdefault(kind, len(self._classes))
@@ -161,11 +174,12 @@ class History:
             self._class_ends = np.vstack([self._class_ends, np.zeros((1, _LEVELS))])
         return class_
 
-    def _hear(self, job: int, neighbour: int, weight: float) -> None:
-        self._tries[job, : self._passed[neighbour]] += weight
+    def _hear(self, tries: Floats, ends: Floats, neighbour: int, distance: int) -> None:
+        weight = _KERNEL[_REACH + distance]
+        tries[: self._passed[neighbour]] += weight
         ended_in = self._ended_in[neighbour]
         if ended_in is not None:
-            self._ends[job, ended_in] += weight
+            ends[ended_in] += weight
 
     def _tossed(self, job: int, levels: slice, ended_in: int | None) -> NDArray[np.int64]:
         class_, place = self._class_of[job], self._place_of[job]

@@ -7,10 +7,12 @@ passes a limit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from gpusched.domain.errors import ConfigInvalid
+from gpusched.domain.job_spec import JobSpec
+from gpusched.domain.node import WHOLE_MILLI
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,3 +85,55 @@ class QueueTree:
 
 def _within(milli: int, bound: int | None) -> bool:
     return bound is None or milli <= bound
+
+
+@dataclass(frozen=True, slots=True)
+class Quotas:
+    """The most GPUs that the running jobs of an account may hold together; others have no bound."""
+
+    gpus_max: Mapping[str, int] = field(default_factory=dict)
+
+    def gate(self, held: Iterable[JobSpec]) -> AccountGate:
+        """Start a cycle with what running jobs hold."""
+        return AccountGate(self, held)
+
+
+class AccountGate:
+    """Lets the jobs of an account through while its quota lasts, in the order of the queue.
+
+    After the first job of an account that its quota keeps out, no other of that account goes through in
+    the same cycle: what comes free is its. So it waits for jobs that run, never for ones behind it.
+    """
+
+    def __init__(self, quotas: Quotas, held: Iterable[JobSpec]) -> None:
+        self._tree = QueueTree(
+            {
+                account: Queue(name=account, deserved_milli=None, limit_milli=gpus * WHOLE_MILLI)
+                for account, gpus in quotas.gpus_max.items()
+            }
+        )
+        self._bounded = quotas.gpus_max.keys()
+        self._waiting: set[str] = set()
+        for spec in held if self._bounded else ():
+            self.charge(spec)
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether any account has a quota."""
+        return bool(self._bounded)
+
+    def lets(self, spec: JobSpec) -> bool:
+        """Tell whether a job may start as far as quotas go; its turn is now, and it keeps its place."""
+        if spec.account not in self._bounded or spec.gpu_count == 0:
+            return True
+        if spec.account in self._waiting:
+            return False
+        if self._tree.admits(spec.account, spec.gpu_milli_total, preemptible=False):
+            return True
+        self._waiting.add(spec.account)
+        return False
+
+    def charge(self, spec: JobSpec) -> None:
+        """Count a job as holding its GPUs, or as having them kept for it."""
+        if spec.account in self._bounded:
+            self._tree.charge(spec.account, spec.gpu_milli_total, preemptible=False)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import Connection, Engine, bindparam, func, insert, select, tuple_, update
@@ -17,9 +18,10 @@ from gpusched.domain.history import History, Term
 from gpusched.domain.ids import JobId, RequestId
 from gpusched.domain.job_state import JobState
 from gpusched.engine.demand import RECENT
+from gpusched.engine.past import RUNS_KEPT, PastRun, Work
 from gpusched.engine.ports import Batch, Loaded, RequestRecord
 from gpusched.store import schema
-from gpusched.store.codec import COMMANDS, JOB, JOB_IDS, NODE
+from gpusched.store.codec import ALLOCATION, COMMANDS, JOB, JOB_IDS, NODE
 from gpusched.store.commit import BatchWriter
 from gpusched.store.connections import parse_url, place_of, store_errors, writer_engine
 from gpusched.store.high_water import HighWater
@@ -35,6 +37,20 @@ _LOAD_SUBMITTED = (
     select(schema.jobs.c.body)
     .where(schema.jobs.c.job_id >= bindparam("first"))
     .order_by(schema.jobs.c.job_id)
+)
+_LOAD_RUNS = (
+    select(
+        schema.attempts.c.user,
+        schema.attempts.c.account,
+        schema.jobs.c.name,
+        schema.attempts.c.allocation,
+        schema.attempts.c.granted_at_us,
+        schema.attempts.c.ended_at_us,
+    )
+    .join(schema.jobs, schema.jobs.c.job_id == schema.attempts.c.job_id)
+    .where(schema.attempts.c.ended_at_us.is_not(None))
+    .order_by(*(schema.attempts.c[name].desc() for name in ("ended_at_us", "job_id", "epoch")))
+    .limit(RUNS_KEPT)
 )
 _LOAD_NODES = select(schema.nodes.c.body).order_by(schema.nodes.c.name)
 _LOAD_OUTBOX = select(schema.outbox.c.seq, schema.outbox.c.kind, schema.outbox.c.payload).order_by(
@@ -109,6 +125,7 @@ class SqlStore:
                         connection.scalars(_LOAD_SUBMITTED, {"first": counters.next_job_id - RECENT}),
                     )
                 ),
+                runs=tuple(_run(row) for row in connection.execute(_LOAD_RUNS))[::-1],
             )
 
     def commit(self, batch: Batch) -> None:
@@ -173,6 +190,12 @@ class SqlStore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _run(row: Any) -> PastRun:
+    gpus = sum(len(part.devices) for part in ALLOCATION.decode(row.allocation).nodes)
+    work = Work(row.user, row.account, row.name, gpus)
+    return PastRun(work, row.granted_at_us, max(row.granted_at_us, row.ended_at_us))
 
 
 @dataclass(frozen=True, slots=True)

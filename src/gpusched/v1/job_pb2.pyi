@@ -26,6 +26,7 @@ class PendingReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PENDING_REASON_HELD: _ClassVar[PendingReason]
     PENDING_REASON_NODES_UNAVAILABLE: _ClassVar[PendingReason]
     PENDING_REASON_RESTART_DELAY: _ClassVar[PendingReason]
+    PENDING_REASON_QUOTA: _ClassVar[PendingReason]
 
 class EndReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -94,6 +95,7 @@ PENDING_REASON_RESOURCES: PendingReason
 PENDING_REASON_HELD: PendingReason
 PENDING_REASON_NODES_UNAVAILABLE: PendingReason
 PENDING_REASON_RESTART_DELAY: PendingReason
+PENDING_REASON_QUOTA: PendingReason
 END_REASON_UNSPECIFIED: EndReason
 END_REASON_COMPLETED: EndReason
 END_REASON_RANK_FAILED: EndReason
@@ -449,7 +451,7 @@ class LaunchPlan(_message.Message):
     def __init__(self, nodes: _Optional[_Iterable[_Union[NodeLaunch, _Mapping]]] = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("job_id", "spec", "owner", "submitted_at_us", "state", "is_held", "attempt", "started_at_us", "ended_at_us", "end_reason", "end_detail", "exit_code", "pending_reason", "held_until_us", "restarts", "uses", "cost", "currency", "plan", "failed_on")
+    __slots__ = ("job_id", "spec", "owner", "submitted_at_us", "state", "is_held", "attempt", "started_at_us", "ended_at_us", "end_reason", "end_detail", "exit_code", "pending_reason", "held_until_us", "restarts", "uses", "cost", "currency", "plan", "failed_on", "ring")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
@@ -470,6 +472,7 @@ class Job(_message.Message):
     CURRENCY_FIELD_NUMBER: _ClassVar[int]
     PLAN_FIELD_NUMBER: _ClassVar[int]
     FAILED_ON_FIELD_NUMBER: _ClassVar[int]
+    RING_FIELD_NUMBER: _ClassVar[int]
     job_id: int
     spec: JobSpec
     owner: Identity
@@ -490,7 +493,16 @@ class Job(_message.Message):
     currency: str
     plan: LaunchPlan
     failed_on: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, job_id: _Optional[int] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., owner: _Optional[_Union[Identity, _Mapping]] = ..., submitted_at_us: _Optional[int] = ..., state: _Optional[_Union[JobState, str]] = ..., is_held: _Optional[bool] = ..., attempt: _Optional[_Union[Attempt, _Mapping]] = ..., started_at_us: _Optional[int] = ..., ended_at_us: _Optional[int] = ..., end_reason: _Optional[_Union[EndReason, str]] = ..., end_detail: _Optional[str] = ..., exit_code: _Optional[int] = ..., pending_reason: _Optional[_Union[PendingReason, str]] = ..., held_until_us: _Optional[int] = ..., restarts: _Optional[int] = ..., uses: _Optional[_Iterable[_Union[NamedNodeUse, _Mapping]]] = ..., cost: _Optional[str] = ..., currency: _Optional[str] = ..., plan: _Optional[_Union[LaunchPlan, _Mapping]] = ..., failed_on: _Optional[_Iterable[str]] = ...) -> None: ...
+    ring: RingCost
+    def __init__(self, job_id: _Optional[int] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., owner: _Optional[_Union[Identity, _Mapping]] = ..., submitted_at_us: _Optional[int] = ..., state: _Optional[_Union[JobState, str]] = ..., is_held: _Optional[bool] = ..., attempt: _Optional[_Union[Attempt, _Mapping]] = ..., started_at_us: _Optional[int] = ..., ended_at_us: _Optional[int] = ..., end_reason: _Optional[_Union[EndReason, str]] = ..., end_detail: _Optional[str] = ..., exit_code: _Optional[int] = ..., pending_reason: _Optional[_Union[PendingReason, str]] = ..., held_until_us: _Optional[int] = ..., restarts: _Optional[int] = ..., uses: _Optional[_Iterable[_Union[NamedNodeUse, _Mapping]]] = ..., cost: _Optional[str] = ..., currency: _Optional[str] = ..., plan: _Optional[_Union[LaunchPlan, _Mapping]] = ..., failed_on: _Optional[_Iterable[str]] = ..., ring: _Optional[_Union[RingCost, _Mapping]] = ...) -> None: ...
+
+class RingCost(_message.Message):
+    __slots__ = ("links", "s_per_gb")
+    LINKS_FIELD_NUMBER: _ClassVar[int]
+    S_PER_GB_FIELD_NUMBER: _ClassVar[int]
+    links: int
+    s_per_gb: float
+    def __init__(self, links: _Optional[int] = ..., s_per_gb: _Optional[float] = ...) -> None: ...
 
 class RuledOut(_message.Message):
     __slots__ = ("constraint", "nodes", "gpus", "detail")

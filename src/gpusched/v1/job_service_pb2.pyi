@@ -53,16 +53,18 @@ class PlanJobRequest(_message.Message):
     def __init__(self, spec: _Optional[_Union[_job_pb2.JobSpec, _Mapping]] = ...) -> None: ...
 
 class PlanJobResponse(_message.Message):
-    __slots__ = ("diagnosis", "plan", "price_per_hour", "currency")
+    __slots__ = ("diagnosis", "plan", "price_per_hour", "currency", "ring")
     DIAGNOSIS_FIELD_NUMBER: _ClassVar[int]
     PLAN_FIELD_NUMBER: _ClassVar[int]
     PRICE_PER_HOUR_FIELD_NUMBER: _ClassVar[int]
     CURRENCY_FIELD_NUMBER: _ClassVar[int]
+    RING_FIELD_NUMBER: _ClassVar[int]
     diagnosis: _job_pb2.Diagnosis
     plan: _job_pb2.LaunchPlan
     price_per_hour: str
     currency: str
-    def __init__(self, diagnosis: _Optional[_Union[_job_pb2.Diagnosis, _Mapping]] = ..., plan: _Optional[_Union[_job_pb2.LaunchPlan, _Mapping]] = ..., price_per_hour: _Optional[str] = ..., currency: _Optional[str] = ...) -> None: ...
+    ring: _job_pb2.RingCost
+    def __init__(self, diagnosis: _Optional[_Union[_job_pb2.Diagnosis, _Mapping]] = ..., plan: _Optional[_Union[_job_pb2.LaunchPlan, _Mapping]] = ..., price_per_hour: _Optional[str] = ..., currency: _Optional[str] = ..., ring: _Optional[_Union[_job_pb2.RingCost, _Mapping]] = ...) -> None: ...
 
 class GetJobRequest(_message.Message):
     __slots__ = ("job_id",)

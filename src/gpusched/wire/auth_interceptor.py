@@ -22,7 +22,7 @@ from gpusched.wire.tls import is_local_peer, peer_certificate
 log = logging.getLogger(__name__)
 
 Authenticate = Callable[[str], Principal]
-"""From a token to whom it names; raises ``Unauthenticated``. Remembering the answer is its affair."""
+"""From a token to whom it names; raises what refuses the call. Remembering the answer is its affair."""
 
 if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]
@@ -76,7 +76,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             handler = await continuation(handler_call_details)
             if handler is not None and caller is not None:
                 _check_role(path, caller, allowed)
-        except (Unauthenticated, NotPermitted) as error:
+        except GpuschedError as error:
             log.info("refused %s: %s", path, error)
             return refusal(path, error)
         if caller is not None:

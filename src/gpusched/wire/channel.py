@@ -21,6 +21,7 @@ from gpusched.domain.errors import (
     NotLeading,
     OverLimit,
     StoreUnavailable,
+    TooManyRequests,
     Unauthenticated,
 )
 from gpusched.wire.address import Address, default_addresses, parse_addresses
@@ -255,6 +256,8 @@ class Persistence:
             self._may_renew = False  # a fresh token that does not hold either is a real refusal
             if self.reach.tokens.renew(self._shown):
                 return 0.0
+        if isinstance(error, TooManyRequests) and next(self._delays, None) is not None:
+            return error.retry_after_s
         is_away = isinstance(error, HeadUnavailable | StoreUnavailable | NotLeading)
         if is_away and not isinstance(error, TooSlow):
             self._reaches.move_on(self.reach, error)

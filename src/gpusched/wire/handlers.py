@@ -20,7 +20,7 @@ from gpusched.domain.logs import LogChunk, LogPosition, LogSource
 from gpusched.domain.membership import CertificateGiven, JoinTokenMade, Trust
 from gpusched.domain.node import Node
 from gpusched.domain.telemetry import NodeSample, NodeUse
-from gpusched.domain.topology import Topology
+from gpusched.domain.topology import RingCost, Topology
 from gpusched.domain.usage import CostReport, DeviceInterval, GroupBy
 
 
@@ -34,6 +34,7 @@ class JobView:
     cost: str | None = None  # so far, e.g. "1.2345"; GetJob only
     currency: str | None = None
     plan: LaunchPlan | None = None  # of the last attempt; GetJob only
+    ring: RingCost | None = None  # of the last attempt's nodes, on the topology of now; GetJob only
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ class PlanPreview:
     plan: LaunchPlan | None  # None: it would wait; ``diagnosis`` says why
     price_per_hour: str | None
     currency: str | None
+    ring: RingCost | None = None
 
 
 class JobHandlers(Protocol):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Any, cast
 
 import grpc
 import grpc.aio
 from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import DecodeError, Message
 
-from gpusched.domain.errors import NotPermitted
+from gpusched.domain.errors import InvalidSpec, NotPermitted, Violation
 from gpusched.domain.identity import Principal
 from gpusched.wire.auth_interceptor import CALLER
 from gpusched.wire.methods import JOB_FIELD, Method, methods_of
@@ -37,24 +39,48 @@ def _method_handler(
     make: Any
     match (method.takes_stream, method.gives_stream):
         case (False, False):
-            make, behaviour = grpc.unary_unary_rpc_method_handler, _unary(serve)
+            make, behaviour = grpc.unary_unary_rpc_method_handler, _unary(serve, partial(_parsed, method))
         case (False, True):
-            make, behaviour = grpc.unary_stream_rpc_method_handler, _stream(serve)
+            make, behaviour = grpc.unary_stream_rpc_method_handler, _stream(serve, partial(_parsed, method))
         case _:
-            make, behaviour = grpc.stream_stream_rpc_method_handler, _stream(serve)
+            make, behaviour = (
+                grpc.stream_stream_rpc_method_handler,
+                _stream(serve, partial(_all_parsed, method)),
+            )
     return cast(
         "grpc.RpcMethodHandler[Any, Any]",
         make(
-            behaviour,
-            request_deserializer=method.request.FromString,
+            behaviour,  # parses by itself: gRPC would call what does not parse a fault of ours
             response_serializer=method.reply.SerializeToString,
         ),
     )
 
 
-def _unary(serve: Callable[[Principal, Any], Awaitable[Any]]) -> Callable[[Any, Context], Awaitable[Any]]:
-    async def answer(request: Any, context: Context) -> Any:
+def _parsed(method: Method, raw: bytes) -> Message:
+    """The request that ``raw`` holds.
+
+    Raises:
+        InvalidSpec: It holds none: not protobuf, of another type, or a text that is not UTF-8.
+    """
+    try:
+        return method.request.FromString(raw)
+    except DecodeError as error:
+        raise InvalidSpec(
+            (Violation("request", f"is no {method.request.DESCRIPTOR.name}: {error}"),)
+        ) from error
+
+
+async def _all_parsed(method: Method, raws: AsyncIterator[bytes]) -> AsyncIterator[Message]:
+    async for raw in raws:
+        yield _parsed(method, raw)
+
+
+def _unary(
+    serve: Callable[[Principal, Any], Awaitable[Any]], parse: Callable[[Any], Any]
+) -> Callable[[Any, Context], Awaitable[Any]]:
+    async def answer(raw: Any, context: Context) -> Any:
         try:
+            request = parse(raw)
             return await serve(_caller_about(request), request)
         except Exception as error:  # noqa: BLE001 - the top of an RPC: whatever it is, the caller gets a status
             await abort_with(context, error)
@@ -63,12 +89,13 @@ def _unary(serve: Callable[[Principal, Any], Awaitable[Any]]) -> Callable[[Any, 
 
 
 def _stream(
-    serve: Callable[[Principal, Any], AsyncIterator[Any]],
+    serve: Callable[[Principal, Any], AsyncIterator[Any]], parse: Callable[[Any], Any]
 ) -> Callable[[Any, Context], Awaitable[None]]:
     """Writes rather than yields, so that a caller that goes away ends ``serve``'s iterator at once."""
 
-    async def answer(request: Any, context: Context) -> None:
+    async def answer(raw: Any, context: Context) -> None:
         try:
+            request = parse(raw)
             async with aclosing(cast(Any, serve(_caller_about(request), request))) as replies:
                 async for reply in replies:
                     await context.write(reply)

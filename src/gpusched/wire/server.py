@@ -36,6 +36,9 @@ REQUEST_BYTES_MAX = 16 << 20
 RPCS_MAX = 8_192
 """RPCs at once, a stream counting as long as it lives: room for thousands of agents and watchers."""
 
+STREAMS_MAX = 1_024
+"""RPCs at once on one connection."""
+
 OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.max_receive_message_length", REQUEST_BYTES_MAX),
     ("grpc.max_send_message_length", -1),
@@ -46,6 +49,10 @@ OPTIONS: Sequence[tuple[str, int]] = (
     # Agents and watchers ping every 12 s; what comes much faster gRPC calls abuse.
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
+    # Who connects and says nothing, or says what is not HTTP/2, is cut off; so is who has nothing to ask.
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.max_connection_idle_ms", 600_000),
+    ("grpc.max_concurrent_streams", STREAMS_MAX),
 )
 
 

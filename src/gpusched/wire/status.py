@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
 from gpusched.domain import errors
-from gpusched.domain.errors import GpuschedError, InvalidSpec, NotLeading, Violation
+from gpusched.domain.errors import GpuschedError, InvalidSpec, NotLeading, TooManyRequests, Violation
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ CODES: dict[type[GpuschedError], grpc.StatusCode] = {
     errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.HeadUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.NotLeading: grpc.StatusCode.UNAVAILABLE,
+    errors.TooManyRequests: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.NodeUnavailable: grpc.StatusCode.FAILED_PRECONDITION,
     errors.InvalidTransition: grpc.StatusCode.INTERNAL,
     errors.LogCorrupt: grpc.StatusCode.DATA_LOSS,
@@ -90,6 +91,10 @@ def to_status(error: Exception) -> status_pb2.Status:
     _attach(status, error_details_pb2.ErrorInfo(reason=kind.__name__, domain=DOMAIN, metadata=known))
     if isinstance(error, InvalidSpec):
         _attach(status, _bad_request(error.violations))
+    if isinstance(error, TooManyRequests):
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromNanoseconds(int(error.retry_after_s * 1e9))
+        _attach(status, retry)
     return status
 
 
@@ -105,9 +110,11 @@ def from_status(
     """
     status = _details(trailers)
     info, bad_request = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+    retry = error_details_pb2.RetryInfo()
     for detail in status.details:
         detail.Unpack(info)
         detail.Unpack(bad_request)
+        detail.Unpack(retry)
     if info.domain != DOMAIN:
         return _BARE.get(code, errors.Broken)(f"{message} ({code.name})")
     if bad_request.field_violations:
@@ -116,6 +123,8 @@ def from_status(
         )
     if info.reason == NotLeading.__name__:
         return NotLeading(status.message, leader=info.metadata.get(LEADER_KEY))
+    if info.reason == TooManyRequests.__name__:
+        return TooManyRequests(status.message, retry_after_s=retry.retry_delay.ToNanoseconds() / 1e9)
     return _CLASSES.get(info.reason, errors.Broken)(status.message)
 
 

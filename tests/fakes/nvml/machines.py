@@ -68,6 +68,12 @@ class Gpu:
     graphics: Numbers = ()
     error: int | None = None  # every call but the one for the handle fails with this code
     handle: Fails | None = None
+    remap_pending: Number = 0
+    remap_failed: Number = 0
+    slowdowns: Number = 0  # nvmlClocksEventReasons
+    recovery: Number = 0
+    link_errors: Number = 0
+    xid: str | None = None  # "79.1": another number after the point is another event
     slices: tuple[Slice, ...] = ()
 
 
@@ -78,6 +84,7 @@ class Machine:
     driver: str | None = "570.124.06"
     init: Fails | None = None
     count: Fails | None = None
+    hang: Number = None  # no call returns
     gpus: tuple[Gpu, ...] = field(default=())
 
     def changed(self, index: int, **changes: object) -> Machine:

@@ -13,9 +13,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
 
 enum { SUCCESS = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6,
-       INSUFFICIENT_SIZE = 7, DRIVER_NOT_LOADED = 9 };
+       INSUFFICIENT_SIZE = 7, DRIVER_NOT_LOADED = 9, TIMEOUT = 10 };
 enum { SECTIONS_MAX = 64, KEYS_MAX = 40, KEY_BYTES = 24, VALUE_BYTES = 1024 };
 
 typedef struct {
@@ -84,6 +86,10 @@ static const char *lookup(section *of, const char *key) {
 /* Find a value, or the code with which the call must fail. */
 static int find(section *of, const char *key, const char **value) {
     load();
+    while (lookup(&sections[0], "hang") != NULL) { /* a sick driver: no call returns */
+        usleep(20000);
+        load();
+    }
     if (!started) return UNINITIALIZED;
     const char *failure = lookup(of, "error");
     if (failure == NULL && of->parent) failure = lookup(&sections[of->parent], "error");
@@ -366,5 +372,92 @@ int nvmlDeviceGetComputeRunningProcesses_v3(section *of, unsigned *count, proces
 
 int nvmlDeviceGetGraphicsRunningProcesses_v3(section *of, unsigned *count, process *out) {
     return fill_processes(of, "graphics", count, out);
+}
+#endif
+
+/* ── health ─────────────────────────────────────────────────────────────────────── */
+
+#ifndef OLD_DRIVER
+int nvmlDeviceGetRemappedRows(section *of, unsigned *corrected, unsigned *uncorrected, unsigned *pending,
+                              unsigned *failed) {
+    *corrected = *uncorrected = *pending = *failed = 0;
+    int code = find_unsigned(of, "remap_pending", pending);
+    return code != SUCCESS ? code : find_unsigned(of, "remap_failed", failed);
+}
+
+int nvmlDeviceGetCurrentClocksEventReasons(section *of, unsigned long long *out) {
+    return find_number(of, "slowdowns", out);
+}
+
+int nvmlDeviceGetNvLinkErrorCounter(section *of, unsigned link, unsigned counter, unsigned long long *out) {
+    char end[32];
+    int code = find_link(of, link, end, sizeof end);
+    if (code != SUCCESS) return code;
+    code = find_number(of, "link_errors", out);
+    if (link != 0 || counter != 0) *out = 0; /* all of them on the first link */
+    return code;
+}
+
+typedef struct {
+    unsigned field, scope;
+    long long timestamp, latency_us;
+    int type, code;
+    union { double d; unsigned u; unsigned long long ull; } value;
+} field_value;
+
+int nvmlDeviceGetFieldValues(section *of, int count, field_value *values) {
+    const char *unused;
+    int code = find(of, "uuid", &unused);
+    if (code != SUCCESS) return code;
+    for (int place = 0; place < count; place++)
+        values[place].code =
+            values[place].field == 230 ? find_unsigned(of, "recovery", &values[place].value.u) : NOT_SUPPORTED;
+    return SUCCESS;
+}
+
+/* Events: "xid=79.1" is one Xid 79; another number after the point, or another code, is another event. */
+typedef struct {
+    section *device;
+    unsigned long long type, data;
+    unsigned gpu_instance, compute_instance;
+} event;
+
+enum { VALUE_SEEN = 32 };
+static char seen_xid[SECTIONS_MAX][VALUE_SEEN];
+static int registered[SECTIONS_MAX];
+
+int nvmlEventSetCreate(void **set) {
+    *set = registered;
+    return SUCCESS;
+}
+
+int nvmlEventSetFree(void *set) { return set == registered ? SUCCESS : INVALID_ARGUMENT; }
+
+int nvmlDeviceRegisterEvents(section *of, unsigned long long types, void *set) {
+    const char *value;
+    int code = find(of, "uuid", &value);
+    if (code != SUCCESS) return code;
+    if (!(types & 8) || set != registered) return INVALID_ARGUMENT;
+    registered[of - sections] = 1;
+    value = lookup(of, "xid");
+    snprintf(seen_xid[of - sections], VALUE_SEEN, "%s", value == NULL ? "" : value);
+    return SUCCESS;
+}
+
+int nvmlEventSetWait_v2(void *set, event *out, unsigned timeout_ms) {
+    if (set != registered) return INVALID_ARGUMENT;
+    for (unsigned waited_ms = 0;; waited_ms += 10) {
+        const char *unused;
+        find(&sections[0], "driver", &unused);
+        for (int place = 1; place < section_count; place++) {
+            const char *value = registered[place] ? lookup(&sections[place], "xid") : NULL;
+            if (value == NULL || strcmp(value, seen_xid[place]) == 0) continue;
+            snprintf(seen_xid[place], VALUE_SEEN, "%s", value);
+            *out = (event){.device = &sections[place], .type = 8, .data = strtoull(value, NULL, 10)};
+            return SUCCESS;
+        }
+        if (waited_ms >= timeout_ms) return TIMEOUT;
+        usleep(10000);
+    }
 }
 #endif

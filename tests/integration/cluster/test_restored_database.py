@@ -38,11 +38,9 @@ def test_nothing_is_started_until_the_loss_is_accepted_and_no_id_is_used_again(
         script = f"echo $$ > {tmp_path}/pid; until test -e {tmp_path}/gate; do sleep 0.1; done"
         lost = client.jobs.submit(shell(script))
         until((tmp_path / "pid").exists, "the job to run")
-        until(lambda: (home / "agents/n1/seen.json").exists(), "the agent to be told how far the log goes")
-        until(
-            lambda: f'"next_job_id": {lost + 1}' in (home / "agents/n1/seen.json").read_text(),
-            "the agent to be told of the job",
-        )
+        seen = home / "agents/n1/seen.json"
+        until(seen.exists, "the agent to be told how far the log goes")
+        until(lambda: f'"next_job_id": {lost + 1}' in seen.read_text(), "the agent to be told of the job")
 
         restore(head, tmp_path / "backup.db")
         until(lambda: client.nodes.list()[0].node.ahead is not None, "the node to be found ahead")

@@ -1,8 +1,11 @@
 """The language of the placement scenarios: a cluster, its queue and its clock, one line at a time.
 
 levels NAME ...                 the levels of the topology, widest first
+licenses NAME:COUNT ...         what the cluster has of each
 node NAME [gpus=4xH100+2xA10] [cpus=16] [mem=64] [island=4] [numa=2] [down] [cordoned] [at=s0/l1]
-                                mem in GiB; at: the domains it is in, widest first
+          [shareable=2] [tmp=10] [gres=fpga:1]
+                                mem, tmp in GiB; at: the domains it is in, widest first; shareable: how
+                                many of its first GPUs
 submit JOB [WORD=VALUE ...]     place it and hold what it got; it never ends by itself
 release JOB                     give back what it holds
 explain [WORD=VALUE ...]        why would it wait?
@@ -17,7 +20,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fakes.clusters import A10, A100, H100, give_all_back, make_node, snapshot_of, take_all
+from fakes.clusters import A10, A100, H100, SLICE, give_all_back, make_node, snapshot_of, take_all
 
 from gpusched.domain.errors import GpuschedError, InfeasibleRequest
 from gpusched.domain.ids import JobId
@@ -33,7 +36,7 @@ from gpusched.policy.backfill import make_plan
 from gpusched.policy.plan import QueueEntry, RunningEntry
 from gpusched.policy.what_if import WhatIf
 
-MODELS = {"H100": H100, "A100": A100, "A10": A10}
+MODELS = {"H100": H100, "A100": A100, "A10": A10, "1g.5gb": SLICE}
 SECOND_US = 1_000_000
 PARTITIONS = Partitions((Partition(name="main"), Partition(name="debug", nodes=("d*",))))
 
@@ -44,6 +47,7 @@ class Script:
     def __init__(self) -> None:
         self.nodes: list[Node] = []
         self.levels: tuple[TopologyLevel, ...] = ()
+        self.licenses: tuple[tuple[str, int], ...] = ()
         self.places: list[NodePath] = []
         self.snapshot = snapshot_of(partitions=PARTITIONS)
         self.specs: dict[str, JobSpec] = {}
@@ -60,6 +64,10 @@ class Script:
         self.levels = tuple(map(TopologyLevel, names))
         return ""
 
+    def do_licenses(self, *words: str) -> str:
+        self.licenses = counts(",".join(words))
+        return ""
+
     def do_node(self, name: str, *words: str) -> str:
         assert not self.held, "declare all nodes first"
         given = dict(word.split("=") for word in words if "=" in word)
@@ -74,6 +82,9 @@ class Script:
             memory_bytes=int(given.get("mem", 64)) << 30,
             island=int(given["island"]) if "island" in given else None,
             numa_nodes=int(given.get("numa", 1)),
+            shareable=int(given.get("shareable", 0)),
+            disk_bytes=int(given["tmp"]) << 30 if "tmp" in given else None,
+            gres=counts(given.get("gres", "")),
             reachable="down" not in words,
             schedulability=Schedulability.CORDONED if "cordoned" in words else Schedulability.OPEN,
         )
@@ -81,7 +92,7 @@ class Script:
         if "at" in given:
             self.places.append(NodePath(node.name, tuple(given["at"].split("/"))))
         topology = Topology(self.levels, tuple(self.places))
-        self.snapshot = ClusterSnapshot.of(self.nodes, PARTITIONS, 1, topology)
+        self.snapshot = ClusterSnapshot.of(self.nodes, PARTITIONS, 1, topology, self.licenses)
         return ""
 
     def do_submit(self, job: str, *words: str) -> str:
@@ -151,7 +162,7 @@ class Script:
 
     def _running(self) -> list[RunningEntry]:
         return [
-            RunningEntry(JobId(1000 + number), placement.nodes, self.ends_us[job])
+            RunningEntry(JobId(1000 + number), placement.nodes, self.ends_us[job], placement.licenses)
             for number, (job, placement) in enumerate(self.held.items())
         ]
 
@@ -178,6 +189,11 @@ def read_spec(name: str, words: tuple[str, ...]) -> JobSpec:
         memory_bytes=int(given.pop("mem", 0)) << 30,
         gpu_model=given.pop("model", None),
         gpu_memory_bytes=int(given.pop("gpu_mem")) << 30 if "gpu_mem" in given else None,
+        gpu_milli=int(given.pop("milli", 1000)),
+        mig_profile=given.pop("mig", None),
+        disk_bytes=int(given.pop("tmp", 0)) << 30,
+        gres=counts(given.pop("gres", "")),
+        licenses=counts(given.pop("licenses", "")),
         time_limit_s=int(given.pop("limit")) if "limit" in given else None,
         partition=given.pop("partition", None),
         nodelist=tuple(filter(None, given.pop("nodelist", "").split(","))),
@@ -185,6 +201,11 @@ def read_spec(name: str, words: tuple[str, ...]) -> JobSpec:
     )
     assert not given, f"unknown words: {', '.join(given)}"
     return spec
+
+
+def counts(text: str) -> tuple[tuple[str, int], ...]:
+    pairs = (part.split(":") for part in filter(None, text.split(",")))
+    return tuple((name, int(count)) for name, count in pairs)
 
 
 def where(placement: Placement) -> str:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[3]
 if str(ROOT) not in sys.path:  # benchmarks are run from the root of the checkout, as `python -m benchmarks`
     sys.path.insert(0, str(ROOT))
 
-from benchmarks import cycle, report  # noqa: E402
+from benchmarks import cycle, decisions, report  # noqa: E402
 from benchmarks.__main__ import BENCHMARKS  # noqa: E402
 from benchmarks.machine import commit, this_machine  # noqa: E402
 from benchmarks.report import Figure, Measured, at_least, at_most, percentile, run_benchmark  # noqa: E402
@@ -95,5 +95,10 @@ def test_kept_results_come_from_full_runs_of_benchmarks_that_exist() -> None:
 
 
 def test_a_small_cycle_can_be_measured() -> None:
-    small = cycle.Sizes(nodes=8, gangs=8, repeats=1, decision_nodes=8, decisions=50)
+    small = cycle.Sizes(nodes=8, gangs=8, repeats=1)
     assert all(figure.value > 0 for figure in cycle.measure(small).figures)
+
+
+def test_decisions_on_small_clusters_can_be_measured() -> None:
+    small = decisions.Sizes(nodes=(8, 16), decisions=(100, 100))
+    assert all(figure.value > 0 for figure in decisions.measure(small).figures)

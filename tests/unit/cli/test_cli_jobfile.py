@@ -130,7 +130,7 @@ def test_several_documents_are_several_jobs():
          "job.yaml:1:1: give exactly one of run, command or script; not both run and command"),
         ("name: a\n", "job.yaml:1:1: give exactly one of run, command or script; none is there"),
         ("run: [a]\nvenv: x\nuv: y\n", "give at most one of venv, conda and uv, not venv and uv"),
-        ("run: [a]\ngpu_model: H100\n", "gpu_model and gpu_mem need gpus_per_node"),
+        ("run: [a]\ngpu_model: H100\n", "gpu_model, gpu_mem and mig_profile need gpus_per_node"),
         ("run: []\n", "run: is empty; give the command to run"),
         ("script: nowhere.sh\n", "script: cannot read /home/ada/nowhere.sh: No such file or directory"),
         ("- a\n", "job.yaml:1:1: a job is a mapping of fields"),

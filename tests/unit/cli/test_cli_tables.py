@@ -22,6 +22,7 @@ READS = {
     "node_show": ("node", "show", "n1"),
     "node_show_draining": ("node", "show", "n2"),
     "topology": ("node", "topology"),
+    "topology_node": ("topology", "show", "n1"),
     "cost": ("cost",),
     "usage": ("report", "usage"),
     "top": ("top", "--once"),

@@ -42,12 +42,13 @@ def attempt(
     job_id: int = 1,
     reason: EndReason = EndReason.COMPLETED,
     busy_s: float | None = None,
+    milli: int = 1000,
 ) -> AttemptSpan:
     part = NodeAllocation(
         node="a",
         address="",
         interface=None,
-        devices=(GrantedDevice("g", "H100", False),),
+        devices=(GrantedDevice("g", "H100", False, milli),),
         cpu_ids=(),
         cpus_pinnable=False,
         memory_bytes=0,
@@ -80,6 +81,38 @@ def told(attempts: list[AttemptSpan], nodes: list[NodeSpan], start_s: int = 0, e
 
 def test_a_device_is_unallocated_from_when_its_node_joins_until_a_grant() -> None:
     assert told([attempt(8, 10, 15)], [node(5, None)]) == "     ...ssPPPPP....."
+
+
+def test_two_jobs_on_one_device_and_the_rest_of_it_add_up_to_the_device() -> None:
+    half, third = attempt(2, 4, 12, milli=500), attempt(6, 7, 10, milli=300, job_id=2)
+    intervals = device_intervals([half, third], [node(0, None)], 0, 14 * S)
+    told_of = [(i.job_id, LETTER[i.usage_class], i.start_us // S, i.end_us // S, i.milli) for i in intervals]
+    assert told_of == [
+        (None, ".", 0, 2, 1000),
+        (1, "s", 2, 4, 500),
+        (None, ".", 2, 6, 500),
+        (1, "P", 4, 12, 500),
+        (2, "s", 6, 7, 300),
+        (None, ".", 6, 10, 200),
+        (2, "P", 7, 10, 300),
+        (None, ".", 10, 12, 500),
+        (None, ".", 12, 14, 1000),
+    ]
+
+
+def test_busy_time_of_a_shared_device_is_nobody_s_in_particular() -> None:
+    (running,) = [
+        i
+        for i in device_intervals([attempt(0, 0, 10, milli=500, busy_s=3)], [node(0, None)], 0, 10 * S)
+        if i.job_id == 1
+    ]
+    assert (running.usage_class, running.end_us) == (UsageClass.PRODUCTIVE, 10 * S)
+
+
+def test_no_more_than_a_device_counts_where_a_damaged_log_grants_more() -> None:
+    claims = [attempt(0, 0, 4, milli=700), attempt(1, 1, 4, milli=700, job_id=2)]
+    second = [i for i in device_intervals(claims, [node(0, None)], 0, 4 * S) if i.job_id == 2]
+    assert [(i.start_us // S, i.end_us // S, i.milli) for i in second] == [(1, 4, 300)]
 
 
 def test_time_not_measured_busy_stands_at_the_end_of_the_running_time() -> None:

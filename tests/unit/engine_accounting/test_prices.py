@@ -48,12 +48,33 @@ def test_the_rate_with_most_words_that_fit_is_in_force(model: str, price: str) -
 def test_a_rate_is_in_force_from_its_first_microsecond_until_the_next() -> None:
     prices = book(("H100", "3", 200), ("H100", "2", 100))
     assert rate_in_force(H100, prices, 99) is None
-    assert [price_per_hour([H100], prices, at) for at in (99, 100, 199, 200)] == [0, 2, 2, 3]
+    assert [price_per_hour([GrantedDevice("g", H100, False)], prices, at) for at in (99, 100, 199, 200)] == [
+        0,
+        2,
+        2,
+        3,
+    ]
 
 
 def test_the_price_of_an_hour_adds_up_devices_and_counts_unpriced_ones_at_nothing() -> None:
     prices = book(("H100", "2.35", 0))
-    assert price_per_hour([H100, H100, A100], prices, 0) == Decimal("4.70")
+    devices = [GrantedDevice("g", model, False) for model in (H100, H100, A100)]
+    assert price_per_hour(devices, prices, 0) == Decimal("4.70")
+
+
+def test_a_share_of_a_device_costs_its_share() -> None:
+    half = GrantedDevice("g", H100, False, 500)
+    assert price_per_hour([half], book(("H100", "2.35", 0)), 0) == Decimal("1.175")
+    report = cost_report([replace(held(2), milli=500)], book(("*", "2", 0)), GroupBy.JOB, 0, 2 * HOUR)
+    assert (report.lines[0].gpu_us, report.total) == (HOUR, Decimal("2.00"))
+
+
+def test_device_time_of_shares_is_rounded_so_that_rows_add_up() -> None:
+    thirds = [
+        replace(held(0, job=job), end_us=1, milli=milli) for job, milli in ((1, 333), (2, 333), (3, 334))
+    ]
+    report = cost_report(thirds, book(("*", "1", 0)), GroupBy.JOB, 0, 1)
+    assert [line.gpu_us for line in report.lines] == [0, 0, 1]
 
 
 def test_a_price_that_changes_mid_job_is_charged_from_that_moment() -> None:

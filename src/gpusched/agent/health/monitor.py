@@ -8,8 +8,13 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
+from gpusched.agent.health.cards import CardHistory
+from gpusched.agent.health.held import HeldDevices
+from gpusched.agent.health.hooks import Hooks
 from gpusched.agent.health.host_checks import HostChecks
-from gpusched.agent.health.kmsg import KmsgUnreadable, KmsgWatch, XidLine, parse_pci
+from gpusched.agent.health.kmsg import KmsgUnreadable, KmsgWatch, XidLine
+from gpusched.agent.health.nvml_probe import CardReading, SeenXid
+from gpusched.agent.health.nvml_watch import NvmlWatch
 from gpusched.agent.health.picture import Picture
 from gpusched.agent.health.programs import run_program
 from gpusched.agent.health.settings import DEVICE_WORD, KMSG, HealthSettings
@@ -17,14 +22,16 @@ from gpusched.agent.metering import Meters
 from gpusched.agent.nvml_call import NvmlBroken
 from gpusched.agent.shim.lease import boot_time_us
 from gpusched.domain.commands import RepairNode
-from gpusched.domain.events import HealthReport, RepairEnded
+from gpusched.domain.events import HealthReport, RepairEnded, TasksEnded
 from gpusched.domain.health import Condition, HealthObserved, Signal
 from gpusched.domain.ids import DeviceUuid, NodeName
+from gpusched.domain.launch_plan import NodeLaunch
 from gpusched.domain.node import Device
+from gpusched.domain.telemetry import NodeSample
 
 log = logging.getLogger(__name__)
 
-HOST, CLOCK = "host", "clock"
+HOST, CLOCK, NVML, CHECKS, HELD = "host", "clock", "nvml", "checks", "held"
 WORDS_MAX = 300
 
 
@@ -39,6 +46,9 @@ class HealthMonitor:
         meters: Hold the driver open, and let it go for a reset.
         in_use: Devices that attempts hold.
         tell: Takes what the head must hear.
+
+    Raises:
+        ConfigInvalid: A hook may be changed by others.
     """
 
     def __init__(
@@ -54,24 +64,54 @@ class HealthMonitor:
     ) -> None:
         self._node, self._settings, self._tell = node, settings, tell
         self._devices = tuple(devices)
-        self._host = HostChecks(settings)
-        self._picture = Picture(node, boot_id, sources=(HOST, CLOCK), now_us=boot_time_us, tell=tell)
         self._meters, self._in_use = meters, in_use
+        self._hooks = Hooks(node, settings.hooks)
+        self._host = HostChecks(settings)
+        self._cards = CardHistory(devices)
+        self._held = HeldDevices(settings.held_max_s)
+        self._nvml = NvmlWatch(
+            settings.interval_s,
+            on_cards=self._on_cards,
+            on_xid=self._on_nvml_xid,
+            on_silence=self._on_silence,
+            silence_max_s=settings.nvml_silence_max_s,
+        )
+        sources = [HOST, CLOCK, HELD]
+        sources += [NVML] if self._has_cards else []
+        sources += [CHECKS] if self._hooks.has_checks else []
+        self._picture = Picture(node, boot_id, sources=sources, now_us=boot_time_us, tell=tell)
+        self._reads_kmsg = False
+        self._check_now = asyncio.Event()
         self._repairing = asyncio.Lock()
+        self._resetting: frozenset[DeviceUuid] = frozenset()
         self._answers: dict[int, RepairEnded] = {}
+
+    @property
+    def has_epilog(self) -> bool:
+        """Whether something runs after an attempt."""
+        return bool(self._settings.hooks.epilog)
 
     async def run(self) -> None:
         """Watch until cancelled."""
         with ExitStack() as stack:
             self._watch_kmsg(stack)
-            while True:
-                await self._look_at_host()
-                await asyncio.sleep(self._settings.interval_s)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._watch_host())
+                if self._has_cards:
+                    tasks.create_task(self._nvml.run())
+                if self._hooks.has_checks:
+                    tasks.create_task(self._check_regularly())
+
+    # ── for the session ──────────────────────────────────────────────────────────────────
 
     def acknowledge(self, fact: HealthReport) -> None:
         """The head has committed it."""
         if isinstance(fact, HealthObserved):
             self._picture.acknowledge(fact)
+
+    def observe(self, sample: NodeSample) -> None:
+        """Look at a heartbeat's sample for devices that are held though no attempt has them."""
+        self._picture.put(HELD, self._held.look(sample, self._in_use(), time.monotonic()))
 
     def compare_clocks(self, head_us: int | None, sent_us: int, received_us: int) -> None:
         """Judge this clock by the head's, as far as the round trip allows.
@@ -93,6 +133,23 @@ class HealthMonitor:
                 conditions = (Condition(signal=Signal.CLOCK_SKEW, detail=detail),)
         self._picture.put(CLOCK, conditions)
 
+    async def prolog(self, launch: NodeLaunch) -> str | None:
+        """Run what the site wants done before an attempt; the reason if it failed."""
+        if self._resetting.intersection(launch.devices):
+            async with self._repairing:  # nothing starts in the middle of a reset
+                pass
+        failure = await self._hooks.prolog(launch)
+        if failure is not None:
+            self._picture.see(Condition(signal=Signal.PROLOG_FAILED, detail=failure))
+        return failure
+
+    async def epilog(self, ended: TasksEnded) -> None:
+        """Run what the site wants done after an attempt, and look at the node again."""
+        failure = await self._hooks.epilog(ended)
+        if failure is not None:
+            self._picture.see(Condition(signal=Signal.EPILOG_FAILED, detail=failure))
+        self._check_now.set()
+
     async def repair(self, order: RepairNode) -> None:
         """Carry out a repair and tell how it went; one that was done before is only told again."""
         async with self._repairing:
@@ -103,6 +160,8 @@ class HealthMonitor:
                 )
         self._tell(self._answers[order.number])
 
+    # ── mending ──────────────────────────────────────────────────────────────────────────
+
     async def _reset(self, uuids: Sequence[DeviceUuid]) -> tuple[str, ...]:
         """Reset devices, one after the other; why that did not work, if it did not."""
         real = [device for device in self._devices if device.uuid in uuids and not device.declared]
@@ -111,8 +170,9 @@ class HealthMonitor:
             return ()
         if busy := self._in_use().intersection(uuids):
             return (f"{', '.join(sorted(busy))} not reset: a job holds it",)
+        self._resetting = frozenset(uuids)
         try:
-            async with self._meters.released():
+            async with self._nvml.released(), self._meters.released():
                 for card in cards:
                     argv = tuple(word.replace(DEVICE_WORD, card) for word in self._settings.reset)
                     ran = await run_program(argv, self._settings.reset_timeout_s)
@@ -121,51 +181,82 @@ class HealthMonitor:
                         return (f"{card} not reset: {ran.failure}",)
         except NvmlBroken as error:
             return (str(error),)
+        finally:
+            self._resetting = frozenset()
         return ()
 
     async def _check(self, devices: Sequence[DeviceUuid]) -> tuple[str, ...]:
         """Look again at everything; what is wrong with these devices, or with anything if none is named."""
         await self._look_at_host()
+        if self._has_cards:
+            await self._nvml.look()
+        if self._hooks.has_checks:
+            await self._look_at_checks()
         return tuple(
             f"{condition.signal}: {condition.detail}"
             for condition in self._picture.conditions
             if not condition.devices or not devices or set(condition.devices) & set(devices)
         )
 
+    # ── watching ─────────────────────────────────────────────────────────────────────────
+
+    @property
+    def _has_cards(self) -> bool:
+        return not self._cards.is_empty
+
+    async def _watch_host(self) -> None:
+        while True:
+            await self._look_at_host()
+            await asyncio.sleep(self._settings.interval_s)
+
     async def _look_at_host(self) -> None:
         self._picture.put(HOST, await asyncio.to_thread(self._host.look, time.monotonic()))
 
+    async def _check_regularly(self) -> None:
+        """At the interval, and as soon as an attempt has ended."""
+        while True:
+            self._check_now.clear()
+            await self._look_at_checks()
+            try:
+                async with asyncio.timeout(self._settings.hooks.check_interval_s):
+                    await self._check_now.wait()
+            except TimeoutError:
+                continue
+
+    async def _look_at_checks(self) -> None:
+        failures = await self._hooks.check()
+        self._picture.put(CHECKS, (Condition(signal=Signal.CHECK_FAILED, detail=why) for why in failures))
+
+    def _on_cards(self, cards: tuple[CardReading, ...]) -> None:
+        self._picture.put(NVML, self._cards.judge(cards))
+
+    def _on_silence(self, why: str) -> None:
+        self._picture.put(NVML, (Condition(signal=Signal.NVML_SILENT, detail=why),))
+
     def _watch_kmsg(self, stack: ExitStack) -> None:
-        has_cards = any(not device.declared for device in self._devices)
-        path = self._settings.kmsg or (KMSG if has_cards else None)
+        path = self._settings.kmsg or (KMSG if self._has_cards else None)
         if path is None:
             return
         watch = KmsgWatch(path, self._on_xid)
         try:
             watch.open()
         except KmsgUnreadable as error:
-            log.warning("Xids are not read from the kernel's log: %s", error)
+            log.warning("Xids come from NVML, without the driver's words: %s", error)
             return
+        self._reads_kmsg = True
         stack.callback(watch.close)
 
     def _on_xid(self, line: XidLine) -> None:
-        devices = self._at(line)
-        log.warning("Xid %d on %s: %s", line.code, ", ".join(devices) or "an unknown device", line.words)
-        self._picture.see(
-            Condition(signal=Signal.XID, code=line.code, devices=devices, detail=line.words[:WORDS_MAX])
-        )
+        bus_id = None if line.address is None else "{:x}:{:x}:{:x}".format(*line.address)
+        self._see_xid(line.code, self._cards.devices_at(bus_id), line.words)
 
-    def _at(self, line: XidLine) -> tuple[DeviceUuid, ...]:
-        """The devices at a PCI address: a card, or all its slices."""
-        if line.address is None:
-            return ()
-        return tuple(
-            sorted(
-                device.uuid
-                for device in self._devices
-                if device.pci_bus_id is not None and parse_pci(device.pci_bus_id) == line.address
-            )
-        )
+    def _on_nvml_xid(self, seen: SeenXid) -> None:
+        if not self._reads_kmsg:  # which has words to it, and speaks also of cards that NVML has lost
+            self._see_xid(seen.code, self._cards.devices_at(seen.pci_bus_id), "")
+
+    def _see_xid(self, code: int, devices: tuple[DeviceUuid, ...], words: str) -> None:
+        log.warning("Xid %d on %s: %s", code, ", ".join(devices) or "an unknown device", words)
+        self._picture.see(Condition(signal=Signal.XID, code=code, devices=devices, detail=words[:WORDS_MAX]))
 
 
 def _card(device: Device) -> str:

@@ -35,6 +35,7 @@ class HealthSettings:
     inodes_max_percent: float = 90.0
     ports: tuple[str, ...] = ()  # "mlx5_0/1" or "eth0": must be up
     clock_skew_max_s: float = 1.0
+    nvml_silence_max_s: float = 15.0  # how long NVML may take to answer
     held_max_s: float = 50.0  # how long a device may stay held after its job
     reset: Argv = RESET
     reset_timeout_s: float = 120.0

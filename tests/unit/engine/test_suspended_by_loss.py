@@ -67,7 +67,7 @@ def test_once_accepted_what_is_unknown_is_ended_and_work_goes_on() -> None:
     cluster = restored(accepts_loss=True)
     (stop,) = orders(cluster)
     assert isinstance(stop, StopTasks)
-    assert (stop.job_id, stop.epoch) == UNKNOWN
+    assert AttemptId(stop.job_id, stop.epoch) == UNKNOWN
     assert events(cluster, NodeAhead) != []
     assert events(cluster, NodeReconciled) != []
     (job_id,) = cluster.submit(spec())
