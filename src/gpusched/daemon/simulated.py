@@ -16,7 +16,7 @@ from gpusched.domain.identity import Identity, Principal, Role
 from gpusched.domain.ids import NodeName
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import EndReason
-from gpusched.domain.node import NodeFacts
+from gpusched.domain.node import WHOLE_MILLI, NodeFacts
 from gpusched.engine.core import EngineSettings
 from gpusched.engine.simulation import Arrival, Simulated, SimulatedJob, simulate
 
@@ -148,7 +148,7 @@ def summarise(simulated: Simulated, *, gpus: int) -> Summary:
     wait_s = sorted(_wait_s(job) for job in ended)
     busy: dict[str, float] = defaultdict(float)
     for job in ended:
-        busy[job.arrival.spec.account] += _ran_s(job) * job.arrival.spec.gpu_count
+        busy[job.arrival.spec.account] += _ran_s(job) * job.arrival.spec.gpu_milli_total / WHOLE_MILLI
     granted_s = sum(busy.values())
     makespan_s = _makespan_s(ended)
     return Summary(

@@ -17,6 +17,7 @@ from gpusched.domain.errors import LogCorrupt, StoreUnavailable
 from gpusched.domain.history import History, Term
 from gpusched.domain.ids import JobId, RequestId
 from gpusched.domain.job_state import JobState
+from gpusched.domain.node import WHOLE_MILLI
 from gpusched.engine.demand import RECENT
 from gpusched.engine.past import RUNS_KEPT, PastRun, Work
 from gpusched.engine.ports import Batch, Loaded, RequestRecord
@@ -193,8 +194,9 @@ class SqlStore:
 
 
 def _run(row: Any) -> PastRun:
-    gpus = sum(len(part.devices) for part in ALLOCATION.decode(row.allocation).nodes)
-    work = Work(row.user, row.account, row.name, gpus)
+    parts = ALLOCATION.decode(row.allocation).nodes
+    milli = sum(device.milli for part in parts for device in part.devices)
+    work = Work(row.user, row.account, row.name, milli / WHOLE_MILLI)
     return PastRun(work, row.granted_at_us, max(row.granted_at_us, row.ended_at_us))
 
 

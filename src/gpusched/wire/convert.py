@@ -11,6 +11,7 @@ from typing import Any
 
 from gpusched.domain import (
     allocation,
+    checkpoints,
     commands,
     defrag,
     diagnosis,
@@ -172,6 +173,7 @@ RECORDED = _codec(events.Recorded, event_pb2.Event, names={"event": "fact"})
 DEVICE_INTERVAL = _codec(usage.DeviceInterval, report_pb2.DeviceInterval)
 CHARGE_LINE = _codec(usage.ChargeLine, report_pb2.ChargeLine)
 COST_QUERY = _codec(CostQuery, report_pb2.GetCostRequest)
+FAILURE_HISTORY = _codec(checkpoints.FailureHistory, report_pb2.GetFailuresResponse)
 COST_REPORT = _codec(usage.CostReport, report_pb2.GetCostResponse)
 
 # ── members ───────────────────────────────────────────────────────────────────────────
