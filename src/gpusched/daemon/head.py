@@ -37,7 +37,6 @@ from gpusched.daemon.config import HeadConfig
 from gpusched.daemon.election import keep, win
 from gpusched.daemon.head_tls import HeadCertificate, find_ca, head_names, site_tls
 from gpusched.domain.errors import ConfigInvalid, NotLeading
-from gpusched.engine.core import EngineSettings
 from gpusched.engine.loop import Loop, LoopSettings
 from gpusched.store.database import Memory, SqlStore, open_store
 from gpusched.store.file_lock import FileLock
@@ -240,16 +239,7 @@ def make_home(home: Path) -> None:
 
 def _loop_settings(config: HeadConfig) -> LoopSettings:
     return LoopSettings(
-        engine=EngineSettings(
-            licenses=tuple(sorted(config.licenses.items())),
-            cluster=config.cluster,
-            partitions=config.partitions,
-            topology=config.topology.read(),
-            health=config.health.read(),
-            cycle_depth_max=config.engine.cycle_depth_max,
-            ordering=config.ordering,
-            quotas=config.quotas,
-        ),
+        engine=config.engine_settings(),
         silence_max_s=config.engine.silence_max_s,
     )
 
