@@ -15,6 +15,7 @@ from typing import Protocol
 
 from gpusched.agent.metering import Meters
 from gpusched.agent.outbox import Outbox
+from gpusched.agent.rank_tokens import RankTokenFiles
 from gpusched.agent.renewal import Renewal
 from gpusched.agent.runner import Runner
 from gpusched.agent.shim.lease import boot_time_us
@@ -37,6 +38,7 @@ from gpusched.domain.link import (
     LogData,
     LogRequest,
     RankTokens,
+    RankTokensWanted,
     ReportTaken,
     Welcome,
 )
@@ -47,6 +49,7 @@ from gpusched.domain.telemetry import NodeSample
 log = logging.getLogger(__name__)
 
 ORDERS_AT_ONCE = 16
+RANK_TOKENS_EVERY_S = 6 * 3600.0  # a quarter of their life
 
 
 class Link(Protocol):
@@ -99,8 +102,10 @@ class Session:
         vitals: Vitals,
         health: Health,
         renewal: Renewal | None = None,
+        rank_tokens: RankTokenFiles | None = None,
     ) -> None:
         self._link, self._facts, self._renewal = link, facts, renewal
+        self._rank_tokens = rank_tokens
         self._runner, self._outbox, self._meters, self._vitals = runner, outbox, meters, vitals
         self._health = health
         self._log_streams: dict[int, _LogStream] = {}
@@ -127,6 +132,7 @@ class Session:
                         self._runner.lease.renew(hello_us + self._lease_us)
                         beat = self._send_heartbeats(message.heartbeat_interval_s)
                         background.append(tasks.create_task(beat))
+                        background.append(tasks.create_task(self._ask_rank_tokens()))
                         if self._renewal is not None:
                             background.append(tasks.create_task(self._ask_renewal(self._renewal)))
                     case Queued():
@@ -145,6 +151,12 @@ class Session:
     async def _ask_renewal(self, renewal: Renewal) -> None:
         await self._link.send(await renewal.due())
 
+    async def _ask_rank_tokens(self) -> None:
+        while True:
+            for attempt_id in self._runner.held_attempts():
+                await self._link.send(RankTokensWanted(attempt_id.job_id, attempt_id.epoch))
+            await asyncio.sleep(RANK_TOKENS_EVERY_S)
+
     async def _take(
         self, message: LeaseRenewed | ReportTaken | LogCredit | LogCancel | CertificateGiven | RankTokens
     ) -> None:
@@ -152,6 +164,9 @@ class Session:
             case CertificateGiven():
                 if self._renewal is not None:
                     self._renewal.take(message)
+            case RankTokens():
+                if self._rank_tokens is not None:
+                    self._rank_tokens.put(message, self._runner.held_attempts())
             case LeaseRenewed():
                 sent = self._sent_us.pop(message.seq, None)
                 if sent is not None:

@@ -13,9 +13,10 @@ from typing import Protocol
 from gpusched.api.measured import kept_quiet, kept_report, kept_sample
 from gpusched.backends.bare_metal import BareMetal, Channel
 from gpusched.domain.check_facts import require_facts
+from gpusched.domain.commands import LaunchTasks, Queued
 from gpusched.domain.errors import NodeUnavailable, NotLeading, NotPermitted, OverLimit, WrongState
 from gpusched.domain.identity import Principal
-from gpusched.domain.ids import NodeName
+from gpusched.domain.ids import AttemptId, NodeName
 from gpusched.domain.link import (
     CertificateWanted,
     CommandTaken,
@@ -28,6 +29,8 @@ from gpusched.domain.link import (
     LogCredit,
     LogData,
     LogRequest,
+    RankTokens,
+    RankTokensWanted,
     Report,
     ReportTaken,
     Welcome,
@@ -50,6 +53,10 @@ ATTEMPTS_MAX = 10_000
 
 RECONNECT_WAIT_S = 5.0
 """A reader of logs waits this long for an agent that is restarting."""
+
+
+IssueRankTokens = Callable[[NodeName, AttemptId], RankTokens | None]
+"""The tokens of an attempt's ranks on a node; None if it does not live there."""
 
 
 class MemberCheck(Protocol):
@@ -91,13 +98,14 @@ class AgentApi:
         latest: Latest,
         members: MemberCheck,
         *,
+        issue: IssueRankTokens,
         cluster: str,
         heartbeat_interval_s: float,
         lease_s: float,
         may_grant: Callable[[], bool] = lambda: True,
     ) -> None:
         self._loop, self._bare_metal, self._latest = loop, bare_metal, latest
-        self._members = members
+        self._members, self._issue = members, issue
         self._welcome = Welcome(cluster, heartbeat_interval_s, lease_s)
         self._may_grant = may_grant
         self._log_streams: dict[int, _LogStream] = {}
@@ -131,6 +139,10 @@ class AgentApi:
             yield self._welcome
             self._loop.tell(NodeConnected(hello.facts, hello.attempts), lambda: self._loop.resend(node))
             while (message := await channel.outgoing.get()) is not None:
+                if isinstance(message, Queued) and isinstance(message.command, LaunchTasks):
+                    launch = message.command
+                    if (tokens := self._issue(node, AttemptId(launch.job_id, launch.epoch))) is not None:
+                        yield tokens
                 yield message
             if not reading.done():
                 raise WrongState(f"another agent has connected as node {node}: only the latest is heard")
@@ -177,6 +189,10 @@ class AgentApi:
                 if stream is not None and stream.node == node:
                     _check_log_data(node, message, stream.received.qsize())
                     stream.received.put_nowait(message)
+            case RankTokensWanted():
+                tokens = self._issue(node, AttemptId(message.job_id, message.epoch))
+                if tokens is not None:
+                    channel.outgoing.put_nowait(tokens)
             case Hello():
                 pass  # only the first one counts
 

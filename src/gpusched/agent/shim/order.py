@@ -22,11 +22,29 @@ class Order:
     cgroup_parent: str | None  # where to make the attempt's control group
     launch: NodeLaunch
     lease: LeaseTerm | None = None  # the ranks end with it; None: they outlive every lease
+    callback: Callback | None = None  # how ranks reach the head
 
     @property
     def cgroup_name(self) -> str:
         """The name of the attempt's control group: no other attempt on this machine has it."""
         return f"gpusched-{self.token}"
+
+
+@dataclass(frozen=True, slots=True)
+class Callback:
+    """How ranks reach the head: its addresses, their tokens' files up to the rank, the CA's file."""
+
+    address: str
+    token_prefix: str
+    ca_file: str | None
+
+    def env(self, global_rank: int) -> dict[str, str]:
+        """For one rank; the token itself stands in a file that only its owner reads."""
+        found = {
+            "GPUSCHED_ADDRESS": self.address,
+            "GPUSCHED_RANK_TOKEN_FILE": f"{self.token_prefix}.{global_rank}",
+        }
+        return found if self.ca_file is None else {**found, "GPUSCHED_CA_FILE": self.ca_file}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +70,13 @@ def read_order(path: Path) -> Order:
         OSError: It cannot be read.
     """
     plain = json.loads(path.read_bytes())
-    lease = plain.get("lease")
+    lease, callback = plain.get("lease"), plain.get("callback")
     return Order(
         **{
             **plain,
             "launch": _launch(plain["launch"]),
             "lease": None if lease is None else LeaseTerm(**lease),
+            "callback": None if callback is None else Callback(**callback),
         }
     )
 

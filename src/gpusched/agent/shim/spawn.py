@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
+from gpusched.agent.shim.order import Callback
 from gpusched.agent.shim.proc import PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG, prctl
 from gpusched.domain.identity import Identity
 from gpusched.domain.launch_plan import TaskLaunch
@@ -38,6 +39,7 @@ class Setting:
     groups: tuple[int, ...] | None  # supplementary groups to take on; None: stay who we are
     cgroup_entrance: str | None
     extra_env: tuple[tuple[str, str], ...]
+    callback: Callback | None = None  # how a rank reaches the head, where its job does not say it
 
     def argv(self, task: TaskLaunch) -> list[str]:
         """The task's argv with the script's path filled in."""
@@ -45,8 +47,9 @@ class Setting:
         return [word if script is None else word.replace(SCRIPT_WORD, script) for word in task.argv]
 
     def env(self, task: TaskLaunch) -> dict[str, str]:
-        """The task's environment and our mark in it."""
-        return dict((*task.env, *self.extra_env))
+        """The task's environment, how to reach the head, and our mark in it."""
+        reaching = {} if self.callback is None else self.callback.env(task.global_rank)
+        return {**reaching, **dict(task.env), **dict(self.extra_env)}
 
 
 def groups_to_take(owner: Identity, node: str) -> tuple[int, ...] | None:

@@ -150,6 +150,7 @@ class Supervisor:
             groups=groups,
             cgroup_entrance=None if self._cgroup is None else str(self._cgroup.entrance),
             extra_env=((TOKEN_VARIABLE, self._order.token),),
+            callback=self._order.callback,
         )
 
     def _open_script(self, *, must_lend: bool) -> tuple[str | None, int | None]:
