@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from gpusched.agent.shim.order import Callback
-from gpusched.agent.shim.proc import PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG, prctl
+from gpusched.agent.shim.proc import PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG, holds_capabilities, prctl
 from gpusched.domain.identity import Identity
 from gpusched.domain.launch_plan import TaskLaunch
 
@@ -248,6 +248,10 @@ def drop_privileges(owner: Identity, groups: tuple[int, ...]) -> None:
     prctl(PR_SET_NO_NEW_PRIVS, 1)
     if os.getresuid() != (owner.uid,) * 3 or os.getresgid() != (owner.gid,) * 3:
         raise OSError(errno.EPERM, "the change of user did not take")
+    if set(os.getgroups()) != set(groups):
+        raise OSError(errno.EPERM, "the change of groups did not take")
+    if holds_capabilities():
+        raise OSError(errno.EPERM, "capabilities of root are left")
     try:
         os.setuid(0)
     except OSError:
