@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Protocol
 
+from gpusched import __version__
 from gpusched.api.measured import kept_quiet, kept_report, kept_sample
+from gpusched.api.versions import why_not_served
 from gpusched.backends.bare_metal import BareMetal, Channel
 from gpusched.domain.check_facts import require_facts
 from gpusched.domain.commands import LaunchTasks, Queued
@@ -130,6 +132,7 @@ class AgentApi:
         if len(hello.attempts) > ATTEMPTS_MAX:
             raise OverLimit(f"node {node} names {len(hello.attempts)} attempts, {ATTEMPTS_MAX} at most")
         require_facts(hello.facts)
+        _check_version(node, hello.facts.agent_version)
         if not self._may_grant():
             raise NotLeading("this head is not sure to lead any more: connect again")
         channel = self._bare_metal.attach(node)
@@ -233,6 +236,22 @@ class AgentApi:
         for stream in self._log_streams.values():
             if stream.node == node:
                 stream.received.put_nowait(None)
+
+
+def _check_version(node: NodeName, agent_version: str) -> None:
+    """Refuse an agent that is too old or too new; name in the log any that is not of the head's version.
+
+    Raises:
+        NotPermitted: It is; says what to install.
+    """
+    why_not = why_not_served(agent_version, __version__)
+    if why_not is not None:
+        log.warning("node %s refused: %s", node, why_not)
+        raise NotPermitted(why_not)
+    if agent_version != __version__:
+        log.info(
+            "node %s is served by an agent of version %s, the head is %s", node, agent_version, __version__
+        )
 
 
 def _check_log_data(node: NodeName, data: LogData, waiting: int) -> None:
