@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gpusched.cli.session import Session
 from gpusched.domain.allocation import Allocation, GrantedDevice, NodeAllocation
+from gpusched.domain.checkpoints import FailureHistory
 from gpusched.domain.defrag import DefragPlan, JobMove
 from gpusched.domain.diagnosis import Constraint, Diagnosis, FieldChange, Relaxation, RuledOut
 from gpusched.domain.errors import NotFound
@@ -403,6 +404,9 @@ class FakeReports:
                 account="vision",
             ),
         )
+
+    def failures(self):
+        return FailureHistory(node_us=63 * 73 * 86_400_000_000, failures=28, restart_s=660.0)
 
     def cost(self, group_by, start_us=None, end_us=None):
         self.asked.append(("cost", group_by, start_us, end_us))

@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from gpusched.domain.checkpoints import FailureHistory
 from gpusched.domain.defrag import DefragPlan, JobMove
 from gpusched.domain.diagnosis import Constraint, Diagnosis, FieldChange, Relaxation, RuledOut
 from gpusched.domain.errors import Unauthenticated
@@ -108,6 +109,7 @@ INTERVAL = DeviceInterval(
     start_us=0,
     end_us=10,
 )
+FAILURES = FailureHistory(node_us=86_400_000_000, failures=2, restart_s=None)
 REPORT = CostReport(
     currency="EUR",
     start_us=0,
@@ -256,6 +258,9 @@ class ReportsInMemory:
 
     async def usage(self, who, start_us, end_us):
         return await self.memory.answer("usage", who, start_us, end_us, value=(INTERVAL,))
+
+    async def failures(self, who):
+        return await self.memory.answer("failures", who, value=FAILURES)
 
     async def cost(self, who, group_by, start_us, end_us):
         return await self.memory.answer("cost", who, group_by, start_us, end_us, value=REPORT)

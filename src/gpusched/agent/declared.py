@@ -108,7 +108,7 @@ def _declare_group(count: int, model: str, *, first: int, node: NodeName) -> lis
 
 def _declare_slices(count: int, model: str, profile: str, *, first: int, node: NodeName) -> list[Device]:
     if MIG_PROFILE.fullmatch(profile) is None:
-        raise _refusal(f"{profile!r} is no MIG profile; write for example 7xA100 MIG 1g.10gb")
+        raise _refusal(f"{profile!r} is no MIG profile; write for example 7xA100 MIG 1g.10gb, or 4xH100")
     memory_gib = int(profile.partition("gb")[0].rpartition(".")[2])
     return [
         Device(

@@ -27,6 +27,7 @@ from gpusched.agent.outbox import Outbox
 from gpusched.agent.rank_tokens import RankTokenFiles
 from gpusched.agent.runner import Runner
 from gpusched.agent.sampler import Sampler
+from gpusched.agent.seen import Seen
 from gpusched.agent.session import Session
 from gpusched.agent.shim.containment import own_cgroup
 from gpusched.agent.vitals import Vitals
@@ -162,6 +163,7 @@ class _Agent:
         self._outbox, self._health, self._rank_tokens = outbox, health, rank_tokens
         real = frozenset(device.uuid for device in devices if not device.declared)
         self._vitals = Vitals(runner, real)
+        self._seen = Seen(settings.home / "seen.json")
 
     async def work(self) -> None:
         try:
@@ -236,6 +238,7 @@ class _Agent:
                 renewal=renewal,
                 rank_tokens=self._rank_tokens,
                 health=self._health,
+                seen=self._seen,
             )
             await session.run()
 

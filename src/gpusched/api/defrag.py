@@ -14,6 +14,7 @@ from gpusched.domain.ids import JobId
 from gpusched.domain.job import Job
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import JobState
+from gpusched.domain.node import WHOLE_MILLI
 from gpusched.engine.core import Engine
 from gpusched.placement.defrag import Defragmentation, Movable, Move, plan_defragmentation
 from gpusched.placement.describe import counted
@@ -78,7 +79,7 @@ def _movable(engine: Engine, who: Principal, now_us: int) -> Iterator[Movable]:
 def _lost_gpu_s(job: Job, now_us: int) -> float | None:
     if job.started_at_us is None:
         return None
-    return max(0, now_us - job.started_at_us) / _SECOND_US * job.spec.gpu_count
+    return max(0, now_us - job.started_at_us) / _SECOND_US * job.spec.gpu_milli_total / WHOLE_MILLI
 
 
 def _job_move(job: Job, move: Move) -> JobMove:

@@ -7,12 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from gpusched.domain.checkpoints import FailureHistory
 from gpusched.domain.clock import Clock
 from gpusched.domain.errors import InvalidSpec, Violation
 from gpusched.domain.identity import Principal
 from gpusched.domain.usage import AttemptSpan, CostReport, DeviceInterval, GroupBy, RateBook
 from gpusched.engine.accounting import cost_report, device_intervals
+from gpusched.engine.failures import failure_history
 from gpusched.store.reader import Reader
+
+HISTORY_US = 28 * 86_400 * 1_000_000
+"""The window of failure rates: that of Meta's lemon nodes (arXiv 2410.21680)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,13 @@ class ReportApi:
         start, end = await self._window(start_us, end_us)
         intervals = await asyncio.to_thread(self._intervals, start, end)
         return await asyncio.to_thread(cost_report, intervals, self.rates, group_by, start, end)
+
+    async def failures(self, who: Principal) -> FailureHistory:
+        """How often nodes failed in the last ``HISTORY_US`` of use."""
+        end_us = self.clock.now_us()
+        start_us = max(0, end_us - HISTORY_US)
+        attempts = await asyncio.to_thread(self.reader.attempt_spans, start_us, end_us)
+        return failure_history(attempts, start_us, end_us)
 
     def _intervals(self, start_us: int, end_us: int) -> tuple[DeviceInterval, ...]:
         return device_intervals(

@@ -49,6 +49,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "explain": ("gpusched.cli.job:explain", "Short for job explain."),
     "nodes": ("gpusched.cli.node:list_nodes", "Short for node list."),
     "cost": ("gpusched.cli.report:cost", "Short for report cost."),
+    "advise-checkpoint": (
+        "gpusched.cli.advise:advise",
+        "How often to write a checkpoint.",
+    ),
     "completion": ("gpusched.cli.completion:completion", "Print the completion script of a shell."),
 }
 """Name to (where it is, what it does): enough for ``--help`` without importing any."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from gpusched.domain.checkpoints import FailureHistory
     from gpusched.domain.defrag import DefragPlan
     from gpusched.domain.diagnosis import Diagnosis
     from gpusched.domain.events import Recorded
@@ -70,6 +71,7 @@ class ReportsLike(Protocol):
     """``Client.reports``."""
 
     def usage(self, start_us: int | None = ..., end_us: int | None = ...) -> Iterable[DeviceInterval]: ...
+    def failures(self) -> FailureHistory: ...
     def cost(self, group_by: GroupBy, start_us: int | None = ..., end_us: int | None = ...) -> CostReport: ...
 
 

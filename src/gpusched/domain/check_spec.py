@@ -171,6 +171,8 @@ def _check_counts(spec: JobSpec) -> _Check:
             if IDENTIFIER.fullmatch(name) is None:
                 yield Violation(field, f"{_shown(name)} is not a name; write like fpga:2")
             yield from _within(field, count, 1, COUNT_MAX)
+    if any(name == "gpu" for name, _ in spec.gres):
+        yield Violation("gres", "does not count GPUs; give gpus_per_node")
 
 
 def _check_memory(spec: JobSpec) -> _Check:

@@ -104,6 +104,7 @@ def _stopping(
     detail: str | None,
     exit_code: int | None,
 ) -> tuple[Event, ...]:
+    """The decision to end the gang; a rank that the others wait for is held against its node."""
     if attempt.stop_reason is not None:  # the first reason stands
         return ()
     return (
@@ -114,6 +115,7 @@ def _stopping(
             detail=detail,
             by=None,
             exit_code=exit_code,
+            node=event.node if isinstance(event, JobStalled) else None,
         ),
     )
 

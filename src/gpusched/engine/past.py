@@ -13,6 +13,7 @@ from typing import Protocol, assert_never
 import numpy as np
 
 from gpusched.domain.job import Job
+from gpusched.domain.node import WHOLE_MILLI
 from gpusched.policy.order import DecayedUse, Order, OrderSettings
 from gpusched.policy.prediction import History, gittins_rank
 
@@ -30,12 +31,12 @@ class Work:
     user: str
     account: str
     name: str
-    gpus: int
+    gpus: float  # a share of one counts as that share
 
     @classmethod
     def of(cls, job: Job) -> Work:
         """Reduce a job."""
-        return cls(job.owner.user, job.spec.account, job.spec.name, job.spec.gpu_count)
+        return cls(job.owner.user, job.spec.account, job.spec.name, job.spec.gpu_milli_total / WHOLE_MILLI)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +80,8 @@ class UseOfAccounts:
         use = {account: self._use.of(account, now_us) for account in {job.spec.account for job in jobs}}
         for job in running:
             if job.spec.account in use and job.started_at_us is not None:
-                held = self._use.counts(job.spec.gpu_count, job.started_at_us, now_us, now_us)
-                use[job.spec.account] += held
+                gpus = job.spec.gpu_milli_total / WHOLE_MILLI
+                use[job.spec.account] += self._use.counts(gpus, job.started_at_us, now_us, now_us)
         return lambda job: use[job.spec.account]
 
 
@@ -123,11 +124,11 @@ class LikelyLengths:
         if (known := self._rank.get(kind)) is not None:
             return known
         ends_per_s = gittins_rank(self._history.chances_of_next(kind), np.zeros(1))[0]
-        self._rank[kind] = rank = -float(ends_per_s) / max(kind[2], 1)
+        self._rank[kind] = rank = -float(ends_per_s) / (kind[2] if kind[2] > 0 else 1)
         return rank
 
 
-_Kind = tuple[str, str, int]
+_Kind = tuple[str, str, float]
 
 
 def _kind(work: Work) -> _Kind:

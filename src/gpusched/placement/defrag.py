@@ -110,6 +110,7 @@ def _place_all(free: ClusterSnapshot, specs: Iterable[JobSpec]) -> list[Placemen
             placement = place(left, spec)
         except (InsufficientResources, Rejected):
             return None
+        left.take_licenses(placement.licenses)
         for part in placement.nodes:
             left.take(part)
         placed.append(placement)
@@ -132,6 +133,7 @@ def _needed(snapshot: ClusterSnapshot, spec: JobSpec, order: Sequence[Movable]) 
     for job in order:
         with_it = free.copy()
         try:
+            with_it.take_licenses(job.spec.licenses)
             for part in job.parts:
                 with_it.take(part)
         except StalePlan:  # a device of it is gone: it is no loss to move it
@@ -146,7 +148,7 @@ def _needed(snapshot: ClusterSnapshot, spec: JobSpec, order: Sequence[Movable]) 
 
 def _without(snapshot: ClusterSnapshot, jobs: Iterable[Movable]) -> ClusterSnapshot:
     free = snapshot.copy()
-    give_back(free, [hold(snapshot.inventory, job.parts) for job in jobs])
+    give_back(free, [hold(snapshot.inventory, job.parts, job.spec.licenses) for job in jobs])
     return free
 
 

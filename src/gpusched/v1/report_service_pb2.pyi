@@ -118,3 +118,17 @@ class GetCostResponse(_message.Message):
     total: str
     unpriced_models: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, currency: _Optional[str] = ..., start_us: _Optional[int] = ..., end_us: _Optional[int] = ..., group_by: _Optional[_Union[GroupBy, str]] = ..., lines: _Optional[_Iterable[_Union[ChargeLine, _Mapping]]] = ..., total: _Optional[str] = ..., unpriced_models: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class GetFailuresRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetFailuresResponse(_message.Message):
+    __slots__ = ("node_us", "failures", "restart_s")
+    NODE_US_FIELD_NUMBER: _ClassVar[int]
+    FAILURES_FIELD_NUMBER: _ClassVar[int]
+    RESTART_S_FIELD_NUMBER: _ClassVar[int]
+    node_us: int
+    failures: int
+    restart_s: float
+    def __init__(self, node_us: _Optional[int] = ..., failures: _Optional[int] = ..., restart_s: _Optional[float] = ...) -> None: ...

@@ -45,6 +45,11 @@ class ReportServiceStub:
                 request_serializer=gpusched_dot_v1_dot_report__service__pb2.GetCostRequest.SerializeToString,
                 response_deserializer=gpusched_dot_v1_dot_report__service__pb2.GetCostResponse.FromString,
                 _registered_method=True)
+        self.GetFailures = channel.unary_unary(
+                '/gpusched.v1.ReportService/GetFailures',
+                request_serializer=gpusched_dot_v1_dot_report__service__pb2.GetFailuresRequest.SerializeToString,
+                response_deserializer=gpusched_dot_v1_dot_report__service__pb2.GetFailuresResponse.FromString,
+                _registered_method=True)
 
 
 class ReportServiceServicer:
@@ -63,6 +68,13 @@ class ReportServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetFailures(self, request, context):
+        """How often nodes in use failed in the last 28 days.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ReportServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -75,6 +87,11 @@ def add_ReportServiceServicer_to_server(servicer, server):
                     servicer.GetCost,
                     request_deserializer=gpusched_dot_v1_dot_report__service__pb2.GetCostRequest.FromString,
                     response_serializer=gpusched_dot_v1_dot_report__service__pb2.GetCostResponse.SerializeToString,
+            ),
+            'GetFailures': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetFailures,
+                    request_deserializer=gpusched_dot_v1_dot_report__service__pb2.GetFailuresRequest.FromString,
+                    response_serializer=gpusched_dot_v1_dot_report__service__pb2.GetFailuresResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -132,6 +149,33 @@ class ReportService:
             '/gpusched.v1.ReportService/GetCost',
             gpusched_dot_v1_dot_report__service__pb2.GetCostRequest.SerializeToString,
             gpusched_dot_v1_dot_report__service__pb2.GetCostResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetFailures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gpusched.v1.ReportService/GetFailures',
+            gpusched_dot_v1_dot_report__service__pb2.GetFailuresRequest.SerializeToString,
+            gpusched_dot_v1_dot_report__service__pb2.GetFailuresResponse.FromString,
             options,
             channel_credentials,
             insecure,

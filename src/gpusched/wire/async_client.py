@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from gpusched.domain.checkpoints import FailureHistory
 from gpusched.domain.defrag import DefragPlan
 from gpusched.domain.diagnosis import Diagnosis
 from gpusched.domain.events import Recorded
@@ -189,6 +190,10 @@ class AsyncReports:
     ) -> tuple[DeviceInterval, ...]:
         """Every device's time in the window, each microsecond in exactly one class."""
         return await self._transport.unary(calls.get_usage(start_us, end_us))
+
+    async def failures(self) -> FailureHistory:
+        """Read how often nodes in use failed in the last 28 days."""
+        return await self._transport.unary(calls.get_failures())
 
     async def cost(
         self, group_by: GroupBy, start_us: int | None = None, end_us: int | None = None

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from google.protobuf.message import Message
 
+from gpusched.domain.checkpoints import FailureHistory
 from gpusched.domain.defrag import DefragPlan
 from gpusched.domain.diagnosis import Diagnosis
 from gpusched.domain.errors import InvalidSpec, Violation
@@ -311,6 +312,11 @@ def revoke_node(node: NodeName) -> Unary[int]:
     """Make a node's certificates worthless."""
     request = _request(member_pb.RevokeNodeRequest, node=node)
     return Unary(_member("RevokeNode"), request, lambda reply: int(reply.revoked))
+
+
+def get_failures() -> Unary[FailureHistory]:
+    """Read how often nodes failed."""
+    return Unary(_report("GetFailures"), report_pb.GetFailuresRequest(), convert.FAILURE_HISTORY.from_proto)
 
 
 # ── making requests ───────────────────────────────────────────────────────────────────

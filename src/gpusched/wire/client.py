@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from gpusched.domain.checkpoints import FailureHistory
 from gpusched.domain.defrag import DefragPlan
 from gpusched.domain.diagnosis import Diagnosis
 from gpusched.domain.events import Recorded
@@ -233,6 +234,10 @@ class Reports:
     def usage(self, start_us: int | None = None, end_us: int | None = None) -> tuple[DeviceInterval, ...]:
         """Every device's time in the window, each microsecond in exactly one class."""
         return self._transport.unary(calls.get_usage(start_us, end_us))
+
+    def failures(self) -> FailureHistory:
+        """Read how often nodes in use failed in the last 28 days."""
+        return self._transport.unary(calls.get_failures())
 
     def cost(self, group_by: GroupBy, start_us: int | None = None, end_us: int | None = None) -> CostReport:
         """The money of the window; the rows add up to the total, to the cent."""

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from gpusched.domain.checkpoints import FailureHistory
 from gpusched.domain.defrag import DefragPlan
 from gpusched.domain.diagnosis import Diagnosis
 from gpusched.domain.events import Recorded
@@ -129,6 +130,7 @@ class ReportHandlers(Protocol):
     async def usage(
         self, who: Principal, start_us: int | None, end_us: int | None
     ) -> tuple[DeviceInterval, ...]: ...
+    async def failures(self, who: Principal) -> FailureHistory: ...
     async def cost(
         self, who: Principal, group_by: GroupBy, start_us: int | None, end_us: int | None
     ) -> CostReport: ...

@@ -65,6 +65,7 @@ ROLES: dict[str, frozenset[Role]] = {
     "/gpusched.v1.MemberService/RevokeNode": OPERATORS,
     "/gpusched.v1.ReportService/GetUsage": PEOPLE,
     "/gpusched.v1.ReportService/GetCost": PEOPLE,
+    "/gpusched.v1.ReportService/GetFailures": PEOPLE,
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": PEOPLE,
 }
 """Who may call what: holding one of the roles is enough."""

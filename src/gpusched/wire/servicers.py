@@ -194,6 +194,11 @@ class ReportService:
         intervals = await self._reports.usage(who, start_us, end_us)
         return report_pb.GetUsageResponse(intervals=map(convert.DEVICE_INTERVAL.to_proto, intervals))
 
+    async def GetFailures(
+        self, who: Principal, _: report_pb.GetFailuresRequest
+    ) -> report_pb.GetFailuresResponse:
+        return convert.FAILURE_HISTORY.to_proto(await self._reports.failures(who))
+
     async def GetCost(self, who: Principal, request: report_pb.GetCostRequest) -> report_pb.GetCostResponse:
         query = convert.COST_QUERY.from_proto(request)
         report = await self._reports.cost(who, query.group_by, query.start_us, query.end_us)

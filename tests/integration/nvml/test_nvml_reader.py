@@ -124,6 +124,9 @@ def test_a_card_in_mig_mode_is_its_slices_and_other_cards_stay_whole(start_probe
         ("GPU-a1000000-0000-4000-8000-000000000001", "NVIDIA A100-SXM4-80GB", 81_920 * MIB),
     ]
     assert [device.mig_enabled for device in scan.devices] == [True, True, True, False]
+    assert [device.mig_profile for device in scan.devices] == ["3g.40gb", "1g.10gb", "1g.10gb", None]
+    parent = "GPU-a1000000-0000-4000-8000-000000000000"
+    assert [device.mig_parent for device in scan.devices] == [parent, parent, parent, None]
     assert {device.numa_node for device in scan.devices} == {0}
     assert all(device.peers == () for device in scan.devices)
     assert scan.unusable == ()
@@ -139,6 +142,14 @@ def test_a_card_in_mig_mode_without_slices_is_unusable_and_says_why(start_probe:
     (card,) = scan.unusable
     assert (card.index, card.uuid) == (0, "GPU-a1000000-0000-4000-8000-000000000000")
     assert "no slices" in card.reason
+
+
+def test_a_slice_without_a_profile_is_never_taken_for_a_whole_gpu(start_probe: Start) -> None:
+    nameless = replace(split_a100().gpus[0].slices[0], name=None)
+    scan = start_probe(split_a100().changed(0, slices=(nameless,))).scan()
+    assert [device.mig_profile for device in scan.devices] == [None]
+    assert [device.uuid for device in scan.devices] == ["GPU-a1000000-0000-4000-8000-000000000001"]
+    assert "does not tell the profile" in scan.unusable[0].reason
 
 
 def test_what_a_card_does_not_tell_is_none_and_not_zero(start_probe: Start) -> None:

@@ -33,7 +33,7 @@ owner = Identity("nobody", 65534, 65534)
 task = TaskLaunch(global_rank=0, local_rank=0, argv=("/usr/bin/python3", "-I", "-S", "-c", report),
                   env=(("PATH", "/usr/bin:/bin"),), cpu_ids=(), devices=())
 setting = Setting(node="n", owner=owner, workdir="/", script=None, script_fd=None, groups=(65534,),
-                  cgroup_entrance=None, extra_env=())
+                  cgroup_entrance=None, notes=None, extra_env=())
 leaked = os.open("/etc/shadow", os.O_RDONLY)  # Python's descriptors are close-on-exec
 output, inside = os.pipe()
 forked = fork_rank(task, setting, inside)

@@ -74,6 +74,7 @@ CALLS = [
     ("GetTopology", lambda c: c.nodes.topology(N1), ("get_node", N1), (fake.FACTS,)),
     ("GetFabric", lambda c: c.nodes.fabric(), ("fabric",), fake.FABRIC),
     ("GetUsage", lambda c: c.reports.usage(), ("usage", None, None), (fake.INTERVAL,)),
+    ("GetFailures", lambda c: c.reports.failures(), ("failures",), fake.FAILURES),
     ("GetCost", lambda c: c.reports.cost(GroupBy.USER, 0, 9), ("cost", GroupBy.USER, 0, 9), fake.REPORT),
 ]
 

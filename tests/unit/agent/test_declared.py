@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpusched.agent.declared import DEVICES_MAX, PRODUCTS, declare_devices
+from gpusched.agent.declared import DEVICES_MAX, PRODUCTS, declare_devices, parse_counters, share_devices
 from gpusched.domain.errors import InvalidSpec
 from gpusched.domain.ids import NodeName
 from gpusched.domain.node import Device, PeerLink
@@ -39,6 +39,27 @@ def test_groups_are_numbered_on_and_only_cards_of_one_group_have_nvlink() -> Non
     assert [len(device.peers) for device in devices] == [1, 1, 0]
 
 
+def test_mig_slices_are_declared_with_their_profile_and_memory() -> None:
+    first, second = declare_devices("2xA100 MIG 1g.10gb", NODE)
+    assert (first.model, first.mig_profile) == ("NVIDIA A100-SXM4-80GB MIG 1g.10gb", "1g.10gb")
+    assert (second.uuid, second.memory_bytes, second.peers) == ("DECLARED-n7-1", 10 * GIB, ())
+
+
+def test_whole_gpus_can_be_shared_and_slices_cannot() -> None:
+    devices = share_devices(declare_devices("1xH100,1xA100 MIG 1g.10gb", NODE))
+    assert [device.shareable for device in devices] == [True, False]
+
+
+def test_counters_are_read_by_name() -> None:
+    assert parse_counters(["nic=2", "fpga=0"]) == (("fpga", 0), ("nic", 2))
+
+
+@pytest.mark.parametrize("texts", [["fpga"], ["fpga="], ["=1"], ["fpga=-1"], ["a=1", "a=2"], ["a b=1"]])
+def test_what_is_no_counter_is_refused(texts: list[str]) -> None:
+    with pytest.raises(InvalidSpec, match=r"NAME=COUNT|given twice"):
+        parse_counters(texts)
+
+
 def test_case_of_a_known_model_does_not_matter() -> None:
     assert declare_devices("1xh100", NODE) == declare_devices("1xH100", NODE)
 
@@ -58,6 +79,7 @@ def test_none_and_0_are_no_devices(text: str) -> None:
     [
         "",
         "H100",
+        "1xA100 MIG 10gb",
         "4",
         "x",
         "4x",

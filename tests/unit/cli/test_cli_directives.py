@@ -52,6 +52,8 @@ def spec(*lines: str) -> JobSpec:
         ("#SBATCH -x n3", "exclude", ("n3",)),
         ("#SBATCH --requeue", "requeue", True),
         ("#SBATCH -H", "hold", True),
+        ("#GPUSCHED --gpus-per-node 1 --gpu-fraction 0.125", "gpu_milli", 125),
+        ("#GPUSCHED --gpus-per-node 2 --mig-profile 1g.10gb", "mig_profile", "1g.10gb"),
         ("#GPUSCHED --env A=1 --env B=x=y", "env", (("A", "1"), ("B", "x=y"))),
         ("#GPUSCHED --setup 'module load cuda'", "setup", ("module load cuda",)),
         ("#SBATCH --comment='a b'", "comment", "a b"),

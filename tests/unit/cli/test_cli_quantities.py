@@ -145,3 +145,27 @@ def test_a_duration_is_shown_by_its_two_largest_units(seconds, text):
 )
 def test_a_size_is_shown_in_binary_units(size, text):
     assert q.show_size(size) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "milli"),
+    [("0.5", 500), (".5", 500), ("0.125", 125), ("1", 1000), ("0.5000", 500)],
+)
+def test_a_share_is_read_in_exact_thousandths(text, milli):
+    assert q.parse_milli(text) == milli
+
+
+@pytest.mark.parametrize("text", ["", ".", "0", "0.0005", "0.3333", "1.001", "2", "-0.5", "half", "50%"])
+def test_what_is_no_share_is_refused(text):
+    with pytest.raises(ValueError, match=r"from 0\.001 to 1"):
+        q.parse_milli(text)
+
+
+def test_counts_are_read_as_slurm_reads_licences():
+    assert q.parse_counts("matlab:2, vcs") == (("matlab", 2), ("vcs", 1))
+
+
+@pytest.mark.parametrize("text", ["", "a:", "a:x", "a,,b", "a:1,a:2", "a|b", "a@server:1", "a b"])
+def test_what_is_no_count_is_refused(text):
+    with pytest.raises(ValueError, match="commas between"):
+        q.parse_counts(text)

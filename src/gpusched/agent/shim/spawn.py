@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
+from gpusched.agent.shim.notes import filled_in
 from gpusched.agent.shim.order import Callback
 from gpusched.agent.shim.proc import PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG, holds_capabilities, prctl
 from gpusched.domain.identity import Identity
@@ -38,6 +39,7 @@ class Setting:
     script_fd: int | None  # kept open for the rank where that path needs it
     groups: tuple[int, ...] | None  # supplementary groups to take on; None: stay who we are
     cgroup_entrance: str | None
+    notes: str | None  # the folder in which ranks leave word
     extra_env: tuple[tuple[str, str], ...]
     callback: Callback | None = None  # how a rank reaches the head, where its job does not say it
 
@@ -49,7 +51,7 @@ class Setting:
     def env(self, task: TaskLaunch) -> dict[str, str]:
         """The task's environment, how to reach the head, and our mark in it."""
         reaching = {} if self.callback is None else self.callback.env(task.global_rank)
-        return {**reaching, **dict(task.env), **dict(self.extra_env)}
+        return reaching | filled_in((*task.env, *self.extra_env), self.notes)
 
 
 def groups_to_take(owner: Identity, node: str) -> tuple[int, ...] | None:
