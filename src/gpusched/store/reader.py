@@ -133,6 +133,13 @@ class Reader:
         """What happened to a node itself (not to jobs on it), in order, at most ``limit`` events."""
         return self._log(_events.node == node, _events.seq > after_seq, limit=limit)
 
+    def last_node_events(self, node: NodeName, limit: int) -> tuple[Recorded, ...]:
+        """The last events about a node itself, in order, at most ``limit``."""
+        newest = select(_events.seq).where(_events.node == node).order_by(_events.seq.desc()).limit(limit)
+        with self._connected() as connection:
+            first = min(connection.scalars(newest), default=None)
+        return () if first is None else self.node_events(node, first - 1, limit=limit)
+
     def last_seq(self) -> int:
         """The seq of the newest event; 0 if there is none."""
         with self._connected() as connection:
