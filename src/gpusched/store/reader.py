@@ -21,8 +21,9 @@ from gpusched.domain.job_state import EndReason
 from gpusched.domain.node import Node
 from gpusched.domain.telemetry import NodeUse
 from gpusched.domain.usage import AttemptSpan, NodeSpan
+from gpusched.engine.health_fold import out_of
 from gpusched.store import schema
-from gpusched.store.codec import ALLOCATION, DEVICES, EVENTS, JOB, NODE, NODE_USE
+from gpusched.store.codec import ALLOCATION, DEVICES, EVENTS, JOB, NODE, NODE_USE, OUTAGES
 from gpusched.store.connections import parse_url, place_of, reader_engine, store_errors
 
 Uses = tuple[tuple[NodeName, NodeUse], ...]
@@ -220,10 +221,12 @@ def _attempt_span(row: Row[Any], uses: Uses) -> AttemptSpan:
 
 
 def _node_span(row: Row[Any]) -> NodeSpan:
+    devices = DEVICES.decode(row.devices)
     return NodeSpan(
         node=row.node,
-        devices=DEVICES.decode(row.devices),
+        devices=devices,
         is_up=row.is_up,
         start_us=row.start_us,
         end_us=row.end_us,
+        out=out_of(OUTAGES.decode(row.outages), devices),
     )
