@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from benchmarks.report import SEED, Figure, Measured, at_most, run_benchmark, say
-from gpusched.daemon.simulated import Cluster, TimeLimits, run_trace
+from gpusched.daemon.scenario import Cluster
+from gpusched.daemon.simulated import TimeLimits, run_scenario, scenario_of
 from gpusched.daemon.traces import TraceJob
 
 GANGS = ((1, 0.62), (2, 0.12), (4, 0.1), (8, 0.12), (16, 0.025), (32, 0.01), (64, 0.005))
@@ -36,7 +37,7 @@ def measure(sizes: Sizes) -> Measured:
     )
     say(f"simulating {sizes.jobs} jobs on {sizes.nodes} nodes")
     began, cpu_began = time.perf_counter(), time.process_time()
-    _, summary = run_trace(jobs, cluster, TimeLimits.TRACE, lambda ended: None)
+    outcome = run_scenario(scenario_of(jobs, cluster, TimeLimits.TRACE))
     cpu_s, wall_s = time.process_time() - cpu_began, time.perf_counter() - began
     where = f"{sizes.jobs:,} jobs on {sizes.nodes} nodes × {GPUS_PER_NODE} GPUs"
     return Measured(
@@ -45,7 +46,7 @@ def measure(sizes: Sizes) -> Measured:
             Figure(f"simulate {where}, CPU", cpu_s, "s"),
             Figure("jobs simulated", sizes.jobs / wall_s, "/s"),
         ],
-        {"summary": summary.as_json(), "trace": "synthetic: see synthetic_jobs"},
+        {"summary": outcome.summary.as_json(), "trace": "synthetic: see synthetic_jobs"},
     )
 
 

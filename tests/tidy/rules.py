@@ -42,6 +42,8 @@ ONLY = {  # a foreign library is known to these packages and to no other
     "numpy": {"placement", "policy", "engine"},
     "pydantic": {"cli", "daemon"},  # the two doors through which files come
     "yaml": {"cli", "daemon"},
+    "matplotlib": {"daemon"},
+    "pyarrow": {"daemon"},
     "jwt": {"api"},
     "cryptography": {"api", "agent"},  # the CA; and a node's own key, which never leaves it
     "rich": {"cli"},

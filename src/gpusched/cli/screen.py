@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
 from rich.cells import cell_len
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -143,3 +145,20 @@ def note(text: str) -> None:
     """Say something beside the output, on standard error; only newlines break lines."""
     sys.stderr.write("\n".join(map(clean, text.split("\n"))) + "\n")
     sys.stderr.flush()
+
+
+@contextmanager
+def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar on standard error while the block runs, if that is a terminal.
+
+    Yields:
+        What to call with the number that is done so far.
+    """
+    console = Console(file=sys.stderr, highlight=False, markup=False)
+    if not console.is_terminal:
+        yield lambda done: None
+        return
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+        task = bar.add_task(clean(label), total=total)
+        yield lambda done: bar.update(task, completed=done)

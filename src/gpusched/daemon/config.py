@@ -31,6 +31,7 @@ from gpusched.domain.topology import (
     topology_by_labels,
 )
 from gpusched.domain.usage import Rate, RateBook
+from gpusched.engine.core import EngineSettings
 from gpusched.policy.order import Order, OrderSettings
 from gpusched.policy.quota import Quotas
 
@@ -232,13 +233,6 @@ class HeadConfig(_Table):
         )
 
     @property
-    def ordering(self) -> OrderSettings:
-        """As the engine knows it."""
-        return OrderSettings(
-            order=self.policy.order, ageing_s=self.policy.ageing_s, half_life_s=self.policy.half_life_s
-        )
-
-    @property
     def quotas(self) -> Quotas:
         """As the engine knows them."""
         return Quotas({quota.account: quota.gpus_max for quota in self.quota})
@@ -252,6 +246,26 @@ class HeadConfig(_Table):
                 Rate(price.model, price.per_gpu_hour, _midnight_us(price.effective_from))
                 for price in self.rates.price
             ),
+        )
+
+    def engine_settings(self) -> EngineSettings:
+        """What the engine is to keep to, in the daemon and in a simulation of its past.
+
+        Raises:
+            ConfigInvalid: The topology or the rules of health can't be read.
+        """
+        policy = self.policy
+        return EngineSettings(
+            cluster=self.cluster,
+            partitions=self.partitions,
+            topology=self.topology.read(),
+            health=self.health.read(),
+            cycle_depth_max=self.engine.cycle_depth_max,
+            ordering=OrderSettings(
+                order=policy.order, ageing_s=policy.ageing_s, half_life_s=policy.half_life_s
+            ),
+            quotas=self.quotas,
+            licenses=tuple(sorted(self.licenses.items())),
         )
 
     def store_url(self, home: Path) -> str:

@@ -1,4 +1,4 @@
-"""A trace into a simulation, and a simulation into the figures that people compare."""
+"""A scenario into the figures that people compare."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ from math import ceil, floor
 from statistics import fmean, median
 from typing import Any
 
-from gpusched.agent.declared import declare_devices
+from gpusched.daemon.scenario import Cluster, Scenario, arrival_of
 from gpusched.daemon.traces import TraceJob
-from gpusched.domain.identity import Identity, Principal, Role
-from gpusched.domain.ids import NodeName
-from gpusched.domain.job_spec import JobSpec
+from gpusched.domain.errors import InvalidSpec, Violation
 from gpusched.domain.job_state import EndReason
-from gpusched.domain.node import WHOLE_MILLI, NodeFacts
+from gpusched.domain.node import WHOLE_MILLI
 from gpusched.engine.core import EngineSettings
-from gpusched.engine.simulation import Arrival, Simulated, SimulatedJob, simulate
+from gpusched.engine.series import Sample, Series
+from gpusched.engine.simulation import Simulated, SimulatedJob, simulate
 
 SLOWDOWN_FLOOR_S = 60.0
 """Shorter jobs count as this long in slowdowns (bounded slowdown: Feitelson et al., JSSPP 1997)."""
 
-_EPOCH_US = 1_577_836_800_000_000  # 2020-01-01: when virtual time begins, so that stamps read as dates
+_SAMPLES_WANTED = 200  # between the first and the last submission
 
 
 class TimeLimits(StrEnum):
@@ -32,17 +31,6 @@ class TimeLimits(StrEnum):
     TRACE = "trace"  # what the trace says, else none
     EXACT = "exact"  # the running time itself: perfect foresight
     NONE = "none"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cluster:
-    """Equal nodes, and what the operator would set."""
-
-    nodes: int
-    devices: str  # of each node, as ``gpusched agent --devices`` takes them
-    cpus: int
-    memory_bytes: int
-    depth_max: int  # pending jobs that a cycle looks at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +51,9 @@ class Summary:
     makespan_s: float
     gpu_utilisation_percent: float | None  # GPU-seconds granted, of all GPUs over the makespan
     account_shares_percent: dict[str, float]  # of the GPU-seconds granted
+    fragmentation_percent: float | None  # of the free GPU milli: mean over the samples that have one
     cycles: int
+    refused_jobs: tuple[str, ...]  # their names
     first_refusal: str | None
 
     def as_json(self) -> dict[str, Any]:
@@ -71,79 +61,87 @@ class Summary:
         return asdict(self)
 
 
-def run_trace(
-    jobs: Sequence[TraceJob], cluster: Cluster, limits: TimeLimits, progress: Callable[[int], None]
-) -> tuple[Simulated, Summary]:
-    """Simulate a trace on a cluster and sum it up. Deterministic.
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A finished simulation: every job, the cluster over time, and the figures."""
+
+    scenario: Scenario
+    simulated: Simulated
+    samples: tuple[Sample, ...]
+    summary: Summary
+
+    @property
+    def start_us(self) -> int:
+        """The first submission; virtual times are shown as seconds from it."""
+        return self.simulated.jobs[0].arrival.at_us
+
+    def as_json(self) -> dict[str, Any]:
+        """The figures, and the samples as columns."""
+        return {**self.summary.as_json(), "over_time": self.columns()}
+
+    def columns(self) -> dict[str, list[float | None]]:
+        """The samples, a list for each thing that is measured."""
+        return {
+            "time_s": [(sample.at_us - self.start_us) / 1e6 for sample in self.samples],
+            "jobs_waiting": [sample.jobs_waiting for sample in self.samples],
+            "gpus_held": [sample.gpus_held for sample in self.samples],
+            "gpus_up": [sample.gpus_up for sample in self.samples],
+            "fragmentation_percent": [
+                None if sample.fragmentation_percent is None else _rounded(sample.fragmentation_percent)
+                for sample in self.samples
+            ],
+        }
+
+
+def scenario_of(jobs: Sequence[TraceJob], cluster: Cluster, limits: TimeLimits) -> Scenario:
+    """A trace on a cluster of equal nodes.
 
     Raises:
-        InvalidSpec: The devices do not read as devices.
+        InvalidSpec: There is no job, or the devices do not read as devices.
     """
-    facts = [_node(number, cluster) for number in range(cluster.nodes)]
-    gpus_per_node = len(facts[0].devices)
-    arrivals = [_arrival(job, gpus_per_node, limits) for job in jobs]
-    settings = EngineSettings(cycle_depth_max=cluster.depth_max)
-    simulated = simulate(facts, arrivals, settings, progress=progress)
-    return simulated, summarise(simulated, gpus=gpus_per_node * cluster.nodes)
-
-
-def _node(number: int, cluster: Cluster) -> NodeFacts:
-    name = NodeName(f"n{number + 1:05}")
-    return NodeFacts(
-        name=name,
-        boot_id=f"simulated-{name}",
-        agent_version="simulated",
-        address=str(name),
-        interface=None,
-        cpu_ids=tuple(range(cluster.cpus)),
-        cpus_pinnable=False,
-        memory_bytes=cluster.memory_bytes,
-        devices=declare_devices(cluster.devices, name),
-    )
-
-
-def _arrival(job: TraceJob, gpus_per_node: int, limits: TimeLimits) -> Arrival:
-    nodes, per_node = shape_of(job, gpus_per_node)
-    user = job.user or "trace"
-    limit_s = {
-        TimeLimits.TRACE: job.time_limit_s,
-        TimeLimits.EXACT: max(1, ceil(job.duration_s)),
-        TimeLimits.NONE: None,
-    }[limits]
-    spec = JobSpec(
-        name="trace",
-        command=("true",),
+    if not jobs:
+        raise InvalidSpec((Violation("trace", "holds no job that ran: give another trace"),))
+    nodes = cluster.facts()
+    return Scenario(
         nodes=nodes,
-        gpus_per_node=per_node,
-        cpus_per_task=1 if job.cpus is None else max(1, job.cpus // nodes),
-        memory_bytes=0 if job.memory_bytes is None else job.memory_bytes // nodes,
-        time_limit_s=limit_s,
-        account=job.account or "default",
-    )
-    return Arrival(
-        at_us=_EPOCH_US + round(job.submit_s * 1e6),
-        who=Principal(Identity(user, 1, 1), frozenset({Role.USER})),
-        spec=spec,
-        run_us=round(job.duration_s * 1e6),
+        jobs=tuple(arrival_of(job, len(nodes[0].devices), _limit_s(job, limits)) for job in jobs),
+        settings=EngineSettings(cycle_depth_max=cluster.depth_max),
     )
 
 
-def shape_of(job: TraceJob, gpus_per_node: int) -> tuple[int, int]:
-    """Nodes, and GPUs on each: the fewest nodes that can give the same number of GPUs each.
-
-    What the trace says of nodes counts where it divides the GPUs. Without GPUs the nodes are kept.
-    """
-    if job.nodes is not None and job.gpus % job.nodes == 0:
-        return job.nodes, job.gpus // job.nodes
-    fewest = max(1, ceil(job.gpus / max(1, gpus_per_node)))
-    nodes = next(count for count in range(fewest, max(fewest, job.gpus) + 1) if job.gpus % count == 0)
-    return nodes, job.gpus // nodes
+def _limit_s(job: TraceJob, limits: TimeLimits) -> int | None:
+    match limits:
+        case TimeLimits.TRACE:
+            return job.time_limit_s
+        case TimeLimits.EXACT:
+            return max(1, ceil(job.duration_s))
+        case TimeLimits.NONE:
+            return None
 
 
-def summarise(simulated: Simulated, *, gpus: int) -> Summary:
+def run_scenario(scenario: Scenario, progress: Callable[[int], None] = lambda ended: None) -> Outcome:
+    """Simulate and sum up. Deterministic."""
+    arrivals = [job.arrival for job in scenario.jobs]
+    span_us = arrivals[-1].at_us - arrivals[0].at_us
+    series = Series(arrivals[0].at_us, max(1_000_000, span_us // _SAMPLES_WANTED))
+    simulated = simulate(
+        scenario.nodes,
+        arrivals,
+        scenario.settings,
+        happenings=scenario.happenings,
+        progress=progress,
+        observe=series.observe,
+    )
+    samples = tuple(series.samples)
+    summary = summarise(simulated, [job.name for job in scenario.jobs], samples, gpus=scenario.gpus)
+    return Outcome(scenario, simulated, samples, summary)
+
+
+def summarise(simulated: Simulated, names: Sequence[str], samples: Sequence[Sample], *, gpus: int) -> Summary:
     """The figures of a finished simulation on so many GPUs. p99 is element floor(0.99 n) of the sorted."""
     ended = [job for job in simulated.jobs if job.ended_at_us is not None and job.started_at_us is not None]
     refusals = [job.refusal for job in simulated.jobs if job.refusal is not None]
+    fragmented = [s.fragmentation_percent for s in samples if s.fragmentation_percent is not None]
     jct_s = sorted(_jct_s(job) for job in ended)
     wait_s = sorted(_wait_s(job) for job in ended)
     busy: dict[str, float] = defaultdict(float)
@@ -170,7 +168,11 @@ def summarise(simulated: Simulated, *, gpus: int) -> Summary:
         account_shares_percent={
             name: _rounded(100 * seconds / granted_s) for name, seconds in sorted(busy.items()) if granted_s
         },
+        fragmentation_percent=_rounded(fmean(fragmented)) if fragmented else None,
         cycles=simulated.cycles,
+        refused_jobs=tuple(
+            name for name, job in zip(names, simulated.jobs, strict=True) if job.refusal is not None
+        ),
         first_refusal=str(refusals[0]) if refusals else None,
     )
 

@@ -1,18 +1,20 @@
 """Job traces of other systems, read into one form.
 
-Six forms: our own CSV, the Standard Workload Format, Slurm's ``sacct --parsable2``, and the published
-traces of Philly, ITP (Microsoft's ElasticFlow collection) and Muri. A file may be gzipped. A row that
-cannot be read is refused with its line and field, and then nothing of the file is used.
+Seven forms: our own as CSV or Parquet, the Standard Workload Format, Slurm's ``sacct --parsable2``, and the
+published traces of Philly, ITP (Microsoft's ElasticFlow collection) and Muri. A file may be gzipped. A row
+that cannot be read is refused with its line and field, and then nothing of the file is used.
 """
 
 from __future__ import annotations
 
 import csv
 import gzip
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from io import TextIOWrapper
 from math import isfinite
 from pathlib import Path
@@ -27,6 +29,7 @@ class TraceFormat(StrEnum):
     """Whose form a trace file has."""
 
     CSV = "csv"
+    PARQUET = "parquet"
     SWF = "swf"
     SACCT = "sacct"
     PHILLY = "philly"
@@ -59,9 +62,7 @@ def read_trace(path: Path, format_: TraceFormat) -> tuple[TraceJob, ...]:
     Raises:
         InvalidSpec: A row or the header is wrong; the field names file, line and column.
     """
-    opener = gzip.open if path.suffix == ".gz" else Path.open
-    with opener(path, "rb") as raw, TextIOWrapper(raw, encoding="utf-8", newline="") as text:
-        jobs = [job for row in _rows(path, text, format_) if (job := _READERS[format_](row)) is not None]
+    jobs = [job for row in _rows(path, format_) if (job := _READERS[format_](row)) is not None]
     if not jobs:
         raise InvalidSpec((Violation(str(path), "holds no job that ran: give another trace"),))
     jobs.sort(key=lambda job: job.submit_s)
@@ -119,6 +120,7 @@ _EPOCH = datetime(1970, 1, 1)
 
 _COLUMNS: dict[TraceFormat, tuple[str, ...]] = {
     TraceFormat.CSV: ("job_id", "submit_s", "duration_s", "gpus"),
+    TraceFormat.PARQUET: ("job_id", "submit_s", "duration_s", "gpus"),
     TraceFormat.SACCT: ("JobID", "Submit", "Start", "End", "AllocTRES"),
     TraceFormat.PHILLY: ("job_id", "timestamp", "duration", "num_gpus"),
     TraceFormat.ITP: ("job_id", "submission_time", "duration", "num_gpu"),
@@ -132,11 +134,40 @@ _SWF_FIELDS = (
 """The 18 fields of the Standard Workload Format v2.2 (Chapin et al. 1999; Parallel Workloads Archive)."""
 
 
-def _rows(path: Path, text: TextIOWrapper, format_: TraceFormat) -> Iterator[_Row]:
+def _rows(path: Path, format_: TraceFormat) -> Iterator[_Row]:
+    if format_ is TraceFormat.PARQUET:
+        yield from _parquet_rows(path)
+        return
+    opener = gzip.open if path.suffix == ".gz" else Path.open
     try:
-        yield from _swf_rows(path, text) if format_ is TraceFormat.SWF else _table_rows(path, text, format_)
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, csv.Error) as error:
+        with opener(path, "rb") as raw, TextIOWrapper(raw, encoding="utf-8", newline="") as text:
+            rows = _swf_rows if format_ is TraceFormat.SWF else partial(_table_rows, format_=format_)
+            yield from rows(path, text)
+    except (UnicodeDecodeError, gzip.BadGzipFile, zlib.error, EOFError, csv.Error) as error:
         raise InvalidSpec((Violation(str(path), f"is no {format_} trace: {error}"),)) from None
+
+
+def _parquet_rows(path: Path) -> Iterator[_Row]:
+    """The columns of our own CSV, in Parquet. pyarrow is looked for only here."""
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError:
+        message = "needs pyarrow: install it with `pip install 'gpusched[parquet]'`"
+        raise InvalidSpec((Violation("format parquet", message),)) from None
+    try:
+        table = parquet.read_table(path)
+    except (ArrowException, OSError) as error:
+        raise InvalidSpec((Violation(str(path), f"is no parquet trace: {error}"),)) from None
+    _check_header(f"{path}", table.column_names, TraceFormat.PARQUET)
+    for number, row in enumerate(table.to_pylist(), start=1):
+        fields = {name: "" if value is None else str(value) for name, value in row.items()}
+        yield _Row(f"{path}: row {number}", fields)
+
+
+def _check_header(where: str, header: Sequence[str], format_: TraceFormat) -> None:
+    missing = [name for name in _COLUMNS[format_] if name not in header]
+    if missing:
+        raise InvalidSpec((Violation(where, f"lacks the column {', '.join(missing)}"),))
 
 
 def _swf_rows(path: Path, text: TextIOWrapper) -> Iterator[_Row]:
@@ -154,9 +185,7 @@ def _swf_rows(path: Path, text: TextIOWrapper) -> Iterator[_Row]:
 def _table_rows(path: Path, text: TextIOWrapper, format_: TraceFormat) -> Iterator[_Row]:
     reader = csv.reader(text, delimiter="|" if format_ is TraceFormat.SACCT else ",")
     header: Sequence[str] = [name.strip() for name in next(reader, [])]
-    missing = [name for name in _COLUMNS[format_] if name not in header]
-    if missing:
-        raise InvalidSpec((Violation(f"{path}:1", f"lacks the column {', '.join(missing)}"),))
+    _check_header(f"{path}:1", header, format_)
     for cells in reader:
         where = f"{path}:{reader.line_num}"
         if not cells:
@@ -283,6 +312,7 @@ def _slurm_seconds(row: _Row, text: str) -> int | None:
 
 _READERS: Mapping[TraceFormat, Callable[[_Row], TraceJob | None]] = {
     TraceFormat.CSV: _own,
+    TraceFormat.PARQUET: _own,
     TraceFormat.SWF: _swf,
     TraceFormat.SACCT: _sacct,
     TraceFormat.PHILLY: _philly,

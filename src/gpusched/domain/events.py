@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from gpusched.domain.allocation import Allocation
 from gpusched.domain.health import Condition, HealthAction, HealthObserved, Outage, Repair
+from gpusched.domain.history import Ahead
 from gpusched.domain.identity import Identity
 from gpusched.domain.ids import Epoch, JobId, NodeName
 from gpusched.domain.job import TaskExit
@@ -303,6 +304,21 @@ class BreakerReset:
     by: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeAhead:
+    """A node has seen more than the database holds: that went back in time, and nothing is started."""
+
+    node: NodeName
+    ahead: Ahead
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeReconciled:
+    """A node that was ahead is not any more: an operator has accepted the loss, or the history is back."""
+
+    node: NodeName
+
+
 HealthEvent = (
     HealthReported
     | HealthCleared
@@ -340,6 +356,8 @@ JobEvent = (
 )
 NodeEvent = (
     NodeJoined
+    | NodeAhead
+    | NodeReconciled
     | NodeLost
     | NodeReturned
     | NodeCordoned

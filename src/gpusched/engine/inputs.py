@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gpusched.domain.events import AgentReport, HealthReport
+from gpusched.domain.history import Mark
 from gpusched.domain.identity import Principal
 from gpusched.domain.ids import AttemptId, JobId, NodeName, RequestId
 from gpusched.domain.job_spec import JobSpec
@@ -109,6 +110,7 @@ class NodeConnected:
 
     facts: NodeFacts
     attempts: tuple[AttemptId, ...]
+    mark: Mark | None = None  # how far its node has seen
 
 
 @dataclass(frozen=True, slots=True)

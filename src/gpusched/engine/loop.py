@@ -16,7 +16,8 @@ from typing import ParamSpec, TypeVar
 
 from gpusched.domain.clock import Clock
 from gpusched.domain.errors import NotLeading, StoreUnavailable, Unavailable
-from gpusched.domain.events import Recorded
+from gpusched.domain.events import NodeAhead, Recorded
+from gpusched.domain.history import Mark
 from gpusched.domain.ids import JobId, NodeName, RequestId
 from gpusched.domain.pulse import QuietRank
 from gpusched.engine.core import Engine, EngineSettings, Tick, is_urgent, subject_of
@@ -68,6 +69,8 @@ class Loop:
         self._store, self._sink, self._feed, self.clock = store, sink, feed, clock
         self._settings = settings
         self._engine = Engine(store.load(), settings.engine)
+        self._mark = self._engine.mark  # of what is committed
+        self._tell_if_behind()
         self._liveness = Liveness(int(settings.silence_max_s * 1e6), clock.monotonic_us())
         self._stalls = StallWatch()
         self._asked: list[_Asked] = []
@@ -106,6 +109,18 @@ class Loop:
         self._told.append(_Told(fact, committed))
         if is_urgent(fact):
             self._wake.set()
+
+    def mark_for(self, node: NodeName) -> Mark | None:
+        """What a node is to remember of how far the log goes; one that is ahead keeps what it has."""
+        known = self._engine.state.nodes.get(node)
+        return None if known is None or known.ahead is not None else self._mark
+
+    def _tell_if_behind(self) -> None:
+        if self._engine.state.history.is_behind:
+            log.error(
+                "the database went back in time: this head has seen more than it holds. Nothing is started "
+                "until an operator has looked at what the nodes hold and accepts the loss"
+            )
 
     def heard(self, node: NodeName) -> None:
         """Note a sign of life of a node. Writes nothing."""
@@ -230,6 +245,10 @@ class Loop:
         if not tick.batch.is_empty:
             await self._in_thread(self._store.commit, tick.batch)
         self._engine.committed(tick)
+        self._mark = self._engine.mark
+        for recorded in tick.events:
+            if isinstance(recorded.event, NodeAhead):
+                _tell_ahead(recorded.event)
         if tick.events:
             self._feed.publish(tick.events)
         self._in_doubt = ()
@@ -256,6 +275,8 @@ class Loop:
             except StoreUnavailable:
                 await asyncio.sleep(self._settings.store_retry_s)
         self._engine = Engine(loaded, self._settings.engine)
+        self._mark = self._engine.mark
+        self._tell_if_behind()
         self._store_down = None
         # A commit that was reported as failed may have been written: watchers must hear of it all the same.
         written = tuple(recorded for recorded in self._in_doubt if recorded.seq <= loaded.last_seq)
@@ -280,3 +301,13 @@ class Loop:
         """Deliver again what a node has not acknowledged: it connected, or we restarted."""
         for queued in self._engine.outbox_of(node):
             self._sink.deliver(queued)
+
+
+def _tell_ahead(event: NodeAhead) -> None:
+    held = ", ".join(map(str, event.ahead.attempts)) or "none"
+    log.error(
+        "the database went back in time: node %s has seen more than it holds; attempts that only the node "
+        "knows: %s. Nothing is started until an operator accepts the loss",
+        event.node,
+        held,
+    )

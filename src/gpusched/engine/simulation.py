@@ -28,6 +28,7 @@ from gpusched.domain.telemetry import NodeUse
 from gpusched.engine.core import Engine, EngineSettings, Tick
 from gpusched.engine.inputs import CommandAcknowledged, Fact, NodeConnected, Reported, Submit
 from gpusched.engine.ports import Loaded
+from gpusched.engine.state import ClusterState
 
 _SECOND_US = 1_000_000
 
@@ -40,6 +41,14 @@ class Arrival:
     who: Principal
     spec: JobSpec
     run_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """Something that the engine hears from outside."""
+
+    at_us: int
+    fact: Fact
 
 
 @dataclass(slots=True, kw_only=True)
@@ -67,53 +76,64 @@ def simulate(
     arrivals: Sequence[Arrival],
     settings: EngineSettings,
     *,
+    happenings: Sequence[Happening] = (),
     heard: Callable[[Sequence[Recorded]], None] = lambda events: None,
     progress: Callable[[int], None] = lambda ended: None,
+    observe: Callable[[ClusterState, int], None] = lambda state, until_us: None,
 ) -> Simulated:
     """Run a cluster from empty until no job is left that can ever start.
 
     Args:
-        nodes: All of the cluster; they join before the first job and stay.
+        nodes: Those that join before the first job and stay, unless ``happenings`` say otherwise.
         arrivals: In any order; those of one instant are submitted in the order given.
         settings: The engine's.
+        happenings: What else the engine hears, and when: nodes that join, fall silent and come back. Jobs
+            on a node that falls silent run on.
         heard: Called with the events of each step, for those who want the whole log.
         progress: Called with the number of jobs that have ended so far.
+        observe: Called before each moment at which something happens, with the state that held until then.
 
     Returns:
         What became of each job, in order of arrival.
     """
-    return _World(nodes, arrivals, settings, heard, progress).run()
+    world = _World(nodes, arrivals, settings, happenings)
+    world.heard, world.progress, world.observe = heard, progress, observe
+    return world.run()
 
 
 @dataclass(slots=True, order=True)
 class _Due:
-    """Something that will happen: an arrival, or the end of an attempt's processes."""
+    """Something that will happen: an arrival, the end of an attempt's processes, a fact from outside."""
 
     at_us: int
     seq: int
     arrival: SimulatedJob | None = field(compare=False, default=None)
     launches: tuple[LaunchTasks, ...] = field(compare=False, default=())
+    facts: tuple[Fact, ...] = field(compare=False, default=())
 
 
 class _World:
+    heard: Callable[[Sequence[Recorded]], None]
+    progress: Callable[[int], None]
+    observe: Callable[[ClusterState, int], None]
+
     def __init__(
         self,
         nodes: Sequence[NodeFacts],
         arrivals: Sequence[Arrival],
         settings: EngineSettings,
-        heard: Callable[[Sequence[Recorded]], None],
-        progress: Callable[[int], None],
+        happenings: Sequence[Happening],
     ) -> None:
         empty = Loaded(jobs=(), nodes=(), outbox=(), last_seq=0, last_command_seq=0, next_job_id=JobId(1))
         self._engine = Engine(empty, settings)
-        self._heard, self._progress = heard, progress
         self._jobs = [SimulatedJob(arrival=arrival) for arrival in sorted(arrivals, key=lambda a: a.at_us)]
         self._by_id: dict[JobId, SimulatedJob] = {}
-        self._due = [
-            _Due(job.arrival.at_us, seq, job) for seq, job in enumerate(self._jobs)
-        ]  # sorted: a heap
-        self._seq = len(self._due)
-        self._cycles = self._ended = 0
+        self._seq = self._cycles = self._ended = 0
+        self._due: list[_Due] = []
+        for happening in happenings:
+            self._add_due(_Due(happening.at_us, self._seq, facts=(happening.fact,)))
+        for job in self._jobs:
+            self._add_due(_Due(job.arrival.at_us, self._seq, job))
         self._nodes = nodes
 
     def run(self) -> Simulated:
@@ -121,6 +141,7 @@ class _World:
         self._step((), [NodeConnected(facts, ()) for facts in self._nodes], start_us)
         while self._due:
             now_us = self._due[0].at_us
+            self.observe(self._engine.state, now_us)
             arrived, facts = self._happening(now_us)
             self._step(arrived, facts, now_us)
             self._schedule(now_us)
@@ -134,6 +155,7 @@ class _World:
             due = heapq.heappop(self._due)
             if due.arrival is not None:
                 arrived.append(due.arrival)
+            facts.extend(due.facts)
             facts.extend(self._ends(due.launches))
         return arrived, facts
 
@@ -173,12 +195,13 @@ class _World:
             if isinstance(queued.command, LaunchTasks):
                 launches.setdefault(queued.command.job_id, []).append(queued.command)
         for job_id, parts in launches.items():
-            self._add_due(now_us + _runs_us(self._by_id[job_id].arrival), tuple(parts))
+            ends_us = now_us + _runs_us(self._by_id[job_id].arrival)
+            self._add_due(_Due(ends_us, self._seq, launches=tuple(parts)))
         if facts:
             self._step((), facts, now_us)
 
-    def _add_due(self, at_us: int, launches: tuple[LaunchTasks, ...]) -> None:
-        heapq.heappush(self._due, _Due(at_us, self._seq, None, launches))
+    def _add_due(self, due: _Due) -> None:
+        heapq.heappush(self._due, due)
         self._seq += 1
 
     def _step(self, arrived: Sequence[SimulatedJob], facts: Sequence[Fact], now_us: int) -> None:
@@ -204,7 +227,7 @@ class _World:
 
     def _commit(self, tick: Tick, now_us: int) -> None:
         self._engine.committed(tick)
-        self._heard(tick.events)
+        self.heard(tick.events)
         for recorded in tick.events:
             match recorded.event:
                 case JobAllocated(job_id=job_id):
@@ -214,7 +237,7 @@ class _World:
                 case JobEnded(job_id=job_id):
                     self._by_id[job_id].ended_at_us = now_us
                     self._ended += 1
-        self._progress(self._ended)
+        self.progress(self._ended)
 
 
 def _is_cut_short(arrival: Arrival) -> bool:

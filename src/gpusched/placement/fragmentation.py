@@ -17,7 +17,8 @@ import numpy as np
 from gpusched.domain.node import WHOLE_MILLI
 from gpusched.placement.inventory import IntColumn, Inventory
 from gpusched.placement.mix import RequestMix
-from gpusched.placement.packing import FloatColumn
+from gpusched.placement.packing import FloatColumn, kinds
+from gpusched.placement.snapshot import ClusterSnapshot
 
 
 class FragmentTables:
@@ -59,3 +60,23 @@ class FragmentTables:
         lost = self._lost[kind[:, None], step[:, None], gpu].sum(axis=1)
         fragment: FloatColumn = lost - self._spared[kind, step, (gpu == WHOLE_MILLI).sum(axis=1)]
         return fragment
+
+
+def fragmented_percent(tables: FragmentTables, snapshot: ClusterSnapshot) -> float | None:
+    """How much of the free milli on nodes that accept work a request of the mix cannot use, in expectation.
+
+    Args:
+        tables: Made for the snapshot's inventory.
+        snapshot: What is free.
+
+    Returns:
+        Percent; None if nothing is free.
+    """
+    inventory = snapshot.inventory
+    rows = np.flatnonzero(inventory.reachable & inventory.open & (inventory.gpus_total > 0))
+    is_fitted = inventory.device_class[rows] < len(inventory.classes)
+    free = np.where(is_fitted, snapshot.milli_free[rows], 0)
+    if not free.any():
+        return None
+    fragments = tables.of_nodes(kinds(inventory)[rows], snapshot.cpus_free[rows], free)
+    return float(100.0 * fragments.sum() / free.sum())

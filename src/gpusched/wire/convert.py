@@ -17,6 +17,7 @@ from gpusched.domain import (
     diagnosis,
     events,
     health,
+    history,
     identity,
     ids,
     job,
@@ -111,6 +112,8 @@ FINDING = _codec(health.Finding, health_pb2.Finding)
 OUTAGE = _codec(health.Outage, health_pb2.Outage)
 REPAIR = _codec(health.Repair, health_pb2.Repair)
 NODE_HEALTH = _codec(health.NodeHealth, health_pb2.NodeHealth)
+ATTEMPT_ID = _codec(ids.AttemptId, node_pb2.AttemptRef)
+AHEAD = _codec(history.Ahead, node_pb2.Ahead)
 NODE = _codec(
     node.Node,
     node_pb2.Node,
@@ -151,6 +154,8 @@ NODE_CORDONED = _codec(events.NodeCordoned, event_pb2.NodeCordoned)
 NODE_DRAIN_STARTED = _codec(events.NodeDrainStarted, event_pb2.NodeDrainStarted)
 NODE_DRAINED = _codec(events.NodeDrained, event_pb2.NodeDrained)
 NODE_RESUMED = _codec(events.NodeResumed, event_pb2.NodeResumed)
+NODE_AHEAD = _codec(events.NodeAhead, event_pb2.NodeAhead)
+NODE_RECONCILED = _codec(events.NodeReconciled, event_pb2.NodeReconciled)
 HEALTH_REPORTED = _codec(events.HealthReported, event_pb2.HealthReported)
 HEALTH_CLEARED = _codec(events.HealthCleared, event_pb2.HealthCleared)
 HEALTH_JUDGED = _codec(events.HealthJudged, event_pb2.HealthJudged)
@@ -178,7 +183,7 @@ JOIN_TOKEN_MADE = _codec(membership.JoinTokenMade, member_service_pb2.CreateJoin
 
 # ── the agent's stream ────────────────────────────────────────────────────────────────
 
-ATTEMPT_ID = _codec(ids.AttemptId, agent_service_pb2.AttemptRef)
+MARK = _codec(history.Mark, agent_service_pb2.Mark)
 HELLO = _codec(link.Hello, agent_service_pb2.Hello)
 QUIET_RANK = _codec(pulse.QuietRank, agent_service_pb2.QuietRank)
 HEARTBEAT = _codec(link.Heartbeat, agent_service_pb2.Heartbeat)
