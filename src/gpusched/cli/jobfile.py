@@ -212,7 +212,10 @@ class JobFile(BaseModel):
     workdir: Words | None = Field(None, description="Default: the directory you submit from.")
     nodes: Count = Field(1, description="How many nodes; all of them or none.")
     gpus_per_node: CountOrZero = Field(0, description="Whole GPUs on each node.")
-    gpu_model: Word | None = Field(None, description="Matched as words: H100 fits 'NVIDIA H100 80GB HBM3'.")
+    gpu_model: Word | None = Field(
+        None,
+        description="Matched as words: H100 fits 'NVIDIA H100 80GB HBM3'. A bar separates alternatives.",
+    )
     gpu_mem: Size | None = Field(None, description="At least this much memory on each GPU.")
     gpu_fraction: Share = Field(WHOLE_MILLI, description="Share of one GPU: counted, not isolated.")
     mig_profile: Word | None = Field(None, description="MIG slices of this profile, 1g.10gb, not whole GPUs.")

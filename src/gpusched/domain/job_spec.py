@@ -115,7 +115,7 @@ class JobSpec:
     tasks_per_node: int = 1
     cpus_per_task: int = 1
     memory_bytes: int = 0  # per node; 0 asks for none in particular
-    gpu_model: str | None = None  # matched as words: "H100" fits "NVIDIA H100 80GB HBM3"
+    gpu_model: str | None = None  # as words: "H100" fits "NVIDIA H100 80GB HBM3"; "A100|H100": either
     gpu_memory_bytes: int | None = None  # at least this much on each device
     gpu_milli: int = WHOLE_MILLI  # thousandths of each device; below 1000 of one that others share
     mig_profile: str | None = None  # "1g.10gb": MIG slices of this profile; None: whole GPUs
