@@ -76,7 +76,7 @@ class _Presence:
     @property
     def idle_class(self) -> UsageClass:
         """Of time that nobody holds."""
-        return UsageClass.DOWN if self.is_out else UsageClass.UNALLOCATED
+        return UsageClass.UNALLOCATED if self.is_up and not self.is_out else UsageClass.DOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +211,7 @@ def _classified(
             node=place[0],
             device=place[1],
             model=presence.model,
-            usage_class=UsageClass.UNALLOCATED if presence.is_up else UsageClass.DOWN,
+            usage_class=presence.idle_class,
             start_us=presence.start_us,
             end_us=presence.end_us,
         )
