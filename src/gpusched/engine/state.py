@@ -22,6 +22,7 @@ from gpusched.domain.events import (
     JobRequeued,
     JobStalled,
     JobSubmitted,
+    JobUnderused,
     NodeAhead,
     NodeCordoned,
     NodeDrained,
@@ -342,7 +343,15 @@ def _apply_to_job(state: ClusterState, job: Job, event: Event, at_us: int) -> No
             _enqueue(state, job)
         case JobAllocated():
             _allocate(state, job, event)
-        case TasksStarted() | TaskFailed() | TasksEnded() | AttemptStopping() | JobStalled() | StallEnded():
+        case (
+            TasksStarted()
+            | TaskFailed()
+            | TasksEnded()
+            | AttemptStopping()
+            | JobStalled()
+            | StallEnded()
+            | JobUnderused()
+        ):
             assert job.attempt is not None
             state.jobs[job.job_id] = _attempt_progress(job, job.attempt, event, at_us)
         case AttemptEnded():
@@ -399,7 +408,7 @@ def _allocate(state: ClusterState, job: Job, event: JobAllocated) -> None:
 def _attempt_progress(
     job: Job,
     attempt: Attempt,
-    event: TasksStarted | TaskFailed | TasksEnded | AttemptStopping | JobStalled | StallEnded,
+    event: TasksStarted | TaskFailed | TasksEnded | AttemptStopping | JobStalled | StallEnded | JobUnderused,
     at_us: int,
 ) -> Job:
     match event:
@@ -415,6 +424,8 @@ def _attempt_progress(
             attempt = replace(attempt, stall=stall)
         case StallEnded():
             attempt = replace(attempt, stall=None)
+        case JobUnderused():
+            attempt = replace(attempt, underused=event.evidence)
         case AttemptStopping():
             attempt = replace(
                 attempt,
