@@ -19,7 +19,13 @@ from gpusched.policy.plan import QueueEntry, RunningEntry
 from gpusched.policy.what_if import WhatIf
 
 LEVELS = (TopologyLevel("spine"), TopologyLevel("leaf"))
-NAMES = {"mem": "memory_bytes", "gpu_mem": "gpu_memory_bytes", "time_limit": "time_limit_s"}
+NAMES = {
+    "tmp": "disk_bytes",
+    "gpu_fraction": "gpu_milli",
+    "mem": "memory_bytes",
+    "gpu_mem": "gpu_memory_bytes",
+    "time_limit": "time_limit_s",
+}
 SECOND_US = 1_000_000
 EXAMPLES = settings(max_examples=200, deadline=None)
 
@@ -30,7 +36,8 @@ GIB = 1 << 30
 @st.composite
 def wishes(draw, nodes):
     """A request about as large as what is free, with wishes."""
-    tasks = draw(st.sampled_from([1, 1, 2]))
+    is_shared = draw(st.integers(0, 5)) == 0
+    tasks = 1 if is_shared else draw(st.sampled_from([1, 1, 2]))
     required = draw(st.sampled_from([None, None, "spine", "leaf"]))
     count = draw(st.integers(1, nodes))
     has_segment = required != "leaf" and count % 2 == 0 and draw(st.booleans())
@@ -40,13 +47,17 @@ def wishes(draw, nodes):
         command=("true",),
         nodes=count,
         tasks_per_node=tasks,
-        gpus_per_node=draw(st.integers(1, 4 // tasks)) * tasks,
+        gpus_per_node=1 if is_shared else draw(st.integers(1, 4 // tasks)) * tasks,
         cpus_per_task=draw(st.sampled_from([1, 1, 2, 4])),
         memory_bytes=draw(st.sampled_from([0, 0, 2 * GIB, 5 * GIB])),
         gpu_model=draw(st.sampled_from([None, None, "H100"])),
         gpu_memory_bytes=draw(st.sampled_from([None, None, 80 * GIB])),
         partition=draw(st.sampled_from([None, None, "odd"])),
         exclude=draw(st.one_of(st.just(()), names)),
+        gpu_milli=draw(st.sampled_from([300, 800])) if is_shared else 1000,
+        disk_bytes=draw(st.sampled_from([0, 0, 0, 4 * GIB])),
+        gres=draw(st.sampled_from([(), (), (), (("fpga", 2),)])),
+        licenses=draw(st.sampled_from([(), (), (), (("matlab", 2), ("vcs", 1))])),
         topology_required=required,
         segment=Segment(2 * tasks, draw(st.sampled_from(["spine", "leaf"]))) if has_segment else None,
     )
@@ -57,20 +68,33 @@ def waiting(draw):
     """A crowded cluster on a small tree, and a request that mostly does not fit on it now."""
     models = st.sampled_from([[H100] * 4, [H100] * 4, [A100] * 4, [H100] * 2])
     nodes = [
-        make_node(f"n{number}", *draw(models), cpus=8, memory_bytes=6 * GIB)
+        make_node(
+            f"n{number}",
+            *draw(models),
+            cpus=8,
+            memory_bytes=6 * GIB,
+            shareable=draw(st.sampled_from([0, 2])),
+            disk_bytes=3 * GIB,
+            gres=(("fpga", draw(st.integers(0, 2))),),
+        )
         for number in range(draw(st.integers(2, 6)))
     ]
     leaves = st.sampled_from([("a", "x"), ("a", "y"), ("b", "z")])
     places = tuple(NodePath(node.name, draw(leaves)) for node in nodes)
-    snapshot = ClusterSnapshot.of(nodes, TWO_PARTITIONS, 1, Topology(LEVELS, places))
+    licenses = (("matlab", draw(st.integers(1, 3))), ("vcs", 1))
+    snapshot = ClusterSnapshot.of(nodes, TWO_PARTITIONS, 1, Topology(LEVELS, places), licenses=licenses)
     plain = st.builds(
         JobSpec,
         name=st.just("held"),
         gpus_per_node=st.integers(1, 3),
         cpus_per_task=st.integers(1, 4),
         memory_bytes=st.integers(0, 3).map(lambda size: size * GIB),
+        licenses=st.sampled_from([(), (("matlab", 1),)]),
     )
-    occupy(snapshot, draw(st.lists(plain, max_size=6)), place)
+    part = st.builds(
+        JobSpec, name=st.just("part"), gpus_per_node=st.just(1), gpu_milli=st.sampled_from([400, 600])
+    )
+    occupy(snapshot, draw(st.lists(plain | part, max_size=6)), place)
     return snapshot, draw(wishes(len(nodes)))
 
 

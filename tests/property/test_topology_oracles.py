@@ -334,7 +334,7 @@ def any_choice(snapshot, spec, paths):
 
 
 @given(wishing_gangs())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_a_gang_is_placed_whenever_any_choice_of_nodes_would_do(situation):
     """Where counting room decides, no search is needed and no bound applies."""
     snapshot, spec, paths = situation

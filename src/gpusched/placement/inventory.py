@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpusched.domain.errors import ConfigInvalid
+from gpusched.domain.health import FAULTS_KEPT_US
 from gpusched.domain.ids import DeviceUuid, NodeName
 from gpusched.domain.inside import Groups, InsideLevel, Wire, groups_of
 from gpusched.domain.node import WHOLE_MILLI, Device, Node, NodeFacts, PciAncestor, Schedulability
@@ -96,6 +97,7 @@ class Inventory:
     licenses: Mapping[str, int]  # of the whole cluster
     reachable: BoolColumn  # (N,)
     open: BoolColumn  # (N,) neither cordoned nor draining nor drained
+    faults: IntColumn  # (N,) failures of the node's own on record within 28 days of the newest one anywhere
     tree: Tree  # how the nodes hang together; without levels if nothing is known
     masks: dict[NodeRequest, BoolColumn] = field(default_factory=dict)  # memo of ``fit.fit_empty``
     matching: dict[object, BoolColumn] = field(default_factory=dict)  # memo of ``matching_classes``
@@ -173,6 +175,7 @@ def build_inventory(
         licenses=dict(licenses),
         reachable=np.array([node.reachable for node in known], dtype=bool),
         open=np.array([node.schedulability is Schedulability.OPEN for node in known], dtype=bool),
+        faults=_count_faults(known),
         tree=_tree(topology.place({f.name: dict(f.labels) for f in facts}), names),
     )
 
@@ -190,6 +193,15 @@ def _in_service(nodes: Sequence[Node], fitted: NDArray[np.bool_]) -> NDArray[np.
             for column, device in enumerate(node.facts.devices):
                 in_service[row, column] &= device.uuid not in out
     return in_service
+
+
+def _count_faults(nodes: Sequence[Node]) -> IntColumn:
+    """(N,) failures within 28 days of the newest: there is no clock here, and for ties that will do."""
+    newest_us = max((fault_us for node in nodes for fault_us in node.health.faults_at_us), default=0)
+    recent = (
+        sum(fault_us > newest_us - FAULTS_KEPT_US for fault_us in node.health.faults_at_us) for node in nodes
+    )
+    return np.fromiter(recent, dtype=np.int64, count=len(nodes))
 
 
 @lru_cache(maxsize=4)
@@ -250,7 +262,7 @@ def _shape_of(facts: NodeFacts) -> DeviceShape:
     numa = tuple(device.numa_node for device in facts.devices)
     near = tuple(_near_cpus(device, facts) for device in facts.devices)
     links = tuple(
-        (Wire(column, columns[link.peer], link.nvlinks, link.ancestor), link.bandwidth_mb_s)
+        (column, columns[link.peer], link.nvlinks, link.ancestor, link.bandwidth_mb_s)
         for column, device in enumerate(facts.devices)
         for link in device.peers
         if link.peer in columns
@@ -271,23 +283,24 @@ def _shape(
     numa: tuple[int | None, ...],
     near_cpus: tuple[int, ...],
     numa_cpus: tuple[int, ...],
-    links: tuple[tuple[Wire, int], ...],
+    links: tuple[tuple[int, int, int, PciAncestor | None, int], ...],
 ) -> DeviceShape:
-    # The cache is what makes nodes wired alike share one object, and with it every memo on it.
+    # The cache is what makes nodes wired alike share one object, and with it every memo on it. Links are
+    # plain tuples (source, target, NVLinks, ancestor, MB/s): half a million are hashed for 10,000 nodes.
     size = len(numa)
     bandwidth = np.zeros((size, size))
     distance = np.array(
         [[0 if here == there else _FARTHEST for there in numa] for here in numa], dtype=np.float64
     ).reshape(size, size)
-    for wire, bandwidth_mb_s in links:
-        bandwidth[wire.source, wire.target] = bandwidth_mb_s
-        if wire.ancestor is not None:
-            distance[wire.source, wire.target] = _DISTANCES[wire.ancestor]
+    for source, target, _, ancestor, bandwidth_mb_s in links:
+        bandwidth[source, target] = bandwidth_mb_s
+        if ancestor is not None:
+            distance[source, target] = _DISTANCES[ancestor]
     np.fill_diagonal(bandwidth, 0)
     np.fill_diagonal(distance, 0)
     bandwidth, distance = np.minimum(bandwidth, bandwidth.T), np.maximum(distance, distance.T)
     bandwidth.setflags(write=False)
     distance.setflags(write=False)
-    wires = [wire for wire, _ in links]
+    wires = [Wire(source, target, nvlinks, ancestor) for source, target, nvlinks, ancestor, _ in links]
     groups = {level: groups_of(level, numa, wires) for level in InsideLevel}
     return DeviceShape(bandwidth, distance, numa, near_cpus, numa_cpus, groups)

@@ -13,9 +13,11 @@ import numpy as np
 
 from gpusched.domain.diagnosis import FieldChange
 from gpusched.domain.job_spec import JobSpec, Segment
+from gpusched.domain.node import WHOLE_MILLI
 from gpusched.placement.describe import counted, in_bytes, in_time
 from gpusched.placement.fit import fit_now
-from gpusched.placement.request import is_model_match, node_request
+from gpusched.placement.placement import Counts
+from gpusched.placement.request import DISK, GRES_PREFIX, is_model_match, node_request
 from gpusched.placement.snapshot import ClusterSnapshot
 
 ANY_LIMIT_S = 365 * 86_400
@@ -57,8 +59,10 @@ def every_ladder(snapshot: ClusterSnapshot, time_limit_max_s: int | None) -> tup
     """
     partitions = tuple(map(_partition, snapshot.inventory.partitions))
     early = _exclude, _time_limit(time_limit_max_s), _nodelist
-    late = _topology_required, _segment, _shape, _memory, _cpus, _gpu_memory, _gpu_model, _gpus, _nodes
-    return (*early, *partitions, *late)
+    gres = tuple(_gres(name) for name in snapshot.inventory.counters if name.startswith(GRES_PREFIX))
+    late = _topology_required, _segment, _shape, _memory, _disk, _cpus, _licenses
+    last = _gpu_memory, _gpu_model, _gpu_share, _gpus, _nodes
+    return (*early, *partitions, *late, *gres, *last)
 
 
 def _of(rungs: Iterable[Rung]) -> Ladder:
@@ -179,6 +183,73 @@ def _memory(snapshot: ClusterSnapshot, spec: JobSpec) -> Ladder:
         return Rung(replace(spec, memory_bytes=sizes[at]), text, (change,))
 
     return Ladder(len(sizes), rung)
+
+
+def _disk(snapshot: ClusterSnapshot, spec: JobSpec) -> Ladder:
+    """Lower to the scratch disk that is free on some node, in whole MiB."""
+    free = snapshot.inventory.amounts_of(DISK, snapshot.counters_free)
+    sizes = _below(np.unique(free).tolist(), spec.disk_bytes)
+
+    def rung(at: int) -> Rung:
+        text = f"tmp {in_bytes(sizes[at])} instead of {in_bytes(spec.disk_bytes)}"
+        change = FieldChange("tmp", f"{sizes[at] // _MIB}M")
+        return Rung(replace(spec, disk_bytes=sizes[at]), text, (change,))
+
+    return Ladder(len(sizes), rung)
+
+
+def _gres(counter: str) -> MakeLadder:
+    """Climb down one generic counter, one at a time, at last to none of it."""
+    name = counter.removeprefix(GRES_PREFIX)
+
+    def ladder(_: ClusterSnapshot, spec: JobSpec) -> Ladder:
+        asked = dict(spec.gres).get(name, 0)
+
+        def rung(at: int) -> Rung:
+            left = asked - 1 - at
+            gres = _with_count(spec.gres, name, left)
+            text = f"{left} of {name} per node instead of {asked}"
+            return Rung(replace(spec, gres=gres), text, (_counts_change("gres", gres),))
+
+        return Ladder(asked, rung)
+
+    return ladder
+
+
+def _licenses(snapshot: ClusterSnapshot, spec: JobSpec) -> Ladder:
+    """Take what is free of each licence that is short."""
+    free = {name: max(0, snapshot.licenses_free.get(name, 0)) for name, _ in spec.licenses}
+    short = [(name, count) for name, count in spec.licenses if count > free[name]]
+    if not short:
+        return _NOTHING
+    licenses = spec.licenses
+    for name, _ in short:
+        licenses = _with_count(licenses, name, free[name])
+    text = " and ".join(f"{free[name]} of licence {name} instead of {count}" for name, count in short)
+    return _of([Rung(replace(spec, licenses=licenses), text, (_counts_change("licenses", licenses),))])
+
+
+def _with_count(counts: Counts, name: str, count: int) -> Counts:
+    changed = ((known, count if known == name else number) for known, number in counts)
+    return tuple((known, number) for known, number in changed if number > 0)
+
+
+def _counts_change(field: str, counts: Counts) -> FieldChange:
+    return FieldChange(field, ",".join(f"{name}:{count}" for name, count in counts) or None)
+
+
+def _gpu_share(snapshot: ClusterSnapshot, spec: JobSpec) -> Ladder:
+    """Lower a share of a GPU to what is left of some shared one."""
+    if not spec.is_gpu_shared:
+        return _NOTHING
+    shares = [left for left in np.unique(snapshot.milli_free).tolist() if 0 < left < spec.gpu_milli][::-1]
+
+    def rung(at: int) -> Rung:
+        share = f"{shares[at] / WHOLE_MILLI:g}"
+        text = f"{share} of a GPU instead of {spec.gpu_milli / WHOLE_MILLI:g}"
+        return Rung(replace(spec, gpu_milli=shares[at]), text, (FieldChange("gpu_fraction", share),))
+
+    return Ladder(len(shares), rung)
 
 
 def _gpu_memory(snapshot: ClusterSnapshot, spec: JobSpec) -> Ladder:

@@ -47,12 +47,15 @@ def gang_ask(tree: Tree, spec: JobSpec) -> GangAsk | None:
     if all(wish is None for wish in wishes) or (wishes[:3] == (None,) * 3 and not tree.levels):
         return None
     even = spec.spread is Spread.EVEN
+    segments = () if segment is None else (_segment(tree, spec, segment.level, segment.size),)
     preferred = _level(tree, spec.topology_preferred)
+    if even and preferred is None:  # as near as can be, but no nearer than a segment is wide
+        preferred = segments[0].level if segments else tree.depth - 1
     return GangAsk(
         count=spec.nodes,
         required=_level(tree, spec.topology_required),
-        preferred=tree.depth - 1 if even and preferred is None else preferred,
-        segments=() if segment is None else (_segment(tree, spec, segment.level, segment.size),),
+        preferred=preferred,
+        segments=segments,
         fill=Fill.EVEN if even else Fill.FEWEST,
     )
 

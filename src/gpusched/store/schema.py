@@ -93,6 +93,7 @@ node_spans = Table(
     Column("end_us", Int64),  # NULL: until now
     Column("is_up", Boolean, nullable=False),
     Column("devices", Text, nullable=False),
+    Column("outages", Text, nullable=False, server_default="[]"),  # what is out of service
 )
 Index("ix_node_spans_node_seq", node_spans.c.node, node_spans.c.seq)
 Index("ix_node_spans_end_us", node_spans.c.end_us)
@@ -105,6 +106,14 @@ requests = Table(
     Column("digest", LargeBinary, nullable=False),
     Column("job_ids", Text, nullable=False),
     Column("answered_at_us", Int64, nullable=False),
+)
+
+terms = Table(  # one row for each lead of a head
+    "terms",
+    metadata,
+    Column("epoch", Int64, primary_key=True, autoincrement=False),
+    Column("token", Text, nullable=False),
+    Column("first_seq", Int64, nullable=False),
 )
 
 outbox = Table(
