@@ -185,7 +185,9 @@ class AgentApi:
                     channel.outgoing.put_nowait(LeaseRenewed(message.seq, self._loop.clock.now_us(), mark))
                 self._loop.heard_quiet(node, map(kept_quiet, message.quiet))
                 if message.sample.node == node:
-                    self._latest.put(kept_sample(message.sample))
+                    sample = kept_sample(message.sample)
+                    self._latest.put(sample)
+                    self._loop.heard_sample(sample)
             case Report() if message.fact.node != node:
                 log.warning("node %s reported for node %s: refused", node, message.fact.node)
                 raise NotPermitted(f"node {node} may not report for node {message.fact.node!r}")

@@ -169,7 +169,7 @@ class _Head:
             )
             handlers = Handlers(
                 jobs=JobApi(loop, reader, hub, JobOutput(reader, hub, agents), config.rate_book),
-                nodes=NodeApi(loop, latest),
+                nodes=NodeApi(loop, latest, reader),
                 agents=agents,
                 reports=ReportApi(reader, config.rate_book, clock),
                 members=members,

@@ -81,6 +81,22 @@ class StallPolicy:
     action: StallAction = StallAction.NOTIFY
 
 
+class OnUnderuse(StrEnum):
+    """What is done about a job that holds GPUs and hardly uses them."""
+
+    NOTIFY = "notify"
+    END = "end"
+
+
+@dataclass(frozen=True, slots=True)
+class UtilizationPolicy:
+    """A GPU that was busy less than ``min_percent`` of the time for the whole of ``window_s`` breaks it."""
+
+    min_percent: int
+    window_s: int
+    action: OnUnderuse = OnUnderuse.NOTIFY
+
+
 class Spread(StrEnum):
     """How a gang that needs several topology domains is divided."""
 
@@ -139,6 +155,7 @@ class JobSpec:
     restarts_max: int | None = None  # by itself, in a row; None: RESTARTS_MAX
     on_disconnect: OnDisconnect | None = None  # None: fence what may be replaced (``requeue``), keep the rest
     stall: StallPolicy | None = None  # None: a gang of several ranks is watched, and its stall told
+    utilization: UtilizationPolicy | None = None
     nodelist: tuple[NodeName, ...] = ()  # only these nodes
     exclude: tuple[NodeName, ...] = ()
     hold: bool = False

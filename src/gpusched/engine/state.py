@@ -22,6 +22,7 @@ from gpusched.domain.events import (
     JobRequeued,
     JobStalled,
     JobSubmitted,
+    JobUnderused,
     NodeAhead,
     NodeCordoned,
     NodeDrained,
@@ -342,7 +343,15 @@ def _apply_to_job(state: ClusterState, job: Job, event: Event, at_us: int) -> No
             _enqueue(state, job)
         case JobAllocated():
             _allocate(state, job, event)
-        case TasksStarted() | TaskFailed() | TasksEnded() | AttemptStopping() | JobStalled() | StallEnded():
+        case (
+            TasksStarted()
+            | TaskFailed()
+            | TasksEnded()
+            | AttemptStopping()
+            | JobStalled()
+            | StallEnded()
+            | JobUnderused()
+        ):
             assert job.attempt is not None
             state.jobs[job.job_id] = _attempt_progress(job, job.attempt, event, at_us)
         case AttemptEnded():
@@ -399,9 +408,10 @@ def _allocate(state: ClusterState, job: Job, event: JobAllocated) -> None:
 def _attempt_progress(
     job: Job,
     attempt: Attempt,
-    event: TasksStarted | TaskFailed | TasksEnded | AttemptStopping | JobStalled | StallEnded,
+    event: TasksStarted | TaskFailed | TasksEnded | AttemptStopping | JobStalled | StallEnded | JobUnderused,
     at_us: int,
 ) -> Job:
+    state = job.state
     match event:
         case TaskFailed():
             return job  # what follows from it is AttemptStopping
@@ -415,6 +425,8 @@ def _attempt_progress(
             attempt = replace(attempt, stall=stall)
         case StallEnded():
             attempt = replace(attempt, stall=None)
+        case JobUnderused():
+            attempt = replace(attempt, underused=event.evidence)
         case AttemptStopping():
             attempt = replace(
                 attempt,
@@ -425,19 +437,19 @@ def _attempt_progress(
             )
             job = _blamed(job, event.node)
             if job.state is not JobState.COMPLETING:
-                job = replace(job, state=next_state(job.state, JobState.COMPLETING))
+                state = next_state(job.state, JobState.COMPLETING)
         case TasksStarted():
-            attempt = replace(attempt, nodes_started=attempt.nodes_started | {event.node})
-            if job.state is JobState.CONFIGURING and attempt.nodes_started.issuperset(attempt.node_names):
-                attempt = replace(attempt, running_at_us=at_us)
-                job = replace(job, state=JobState.RUNNING)
+            started, running_at_us = attempt.nodes_started | {event.node}, attempt.running_at_us
+            if job.state is JobState.CONFIGURING and started.issuperset(attempt.node_names):
+                running_at_us, state = at_us, JobState.RUNNING
+            attempt = replace(attempt, nodes_started=started, running_at_us=running_at_us)
         case TasksEnded():
             attempt = replace(attempt, nodes_ended=attempt.nodes_ended | {event.node})
             if event.cause in INFRASTRUCTURE_REASONS:
                 job = _blamed(job, event.node)
             if attempt.nodes_ended.issuperset(attempt.node_names) and job.state is not JobState.COMPLETING:
-                job = replace(job, state=next_state(job.state, JobState.COMPLETING))
-    return replace(job, attempt=attempt)
+                state = next_state(job.state, JobState.COMPLETING)
+    return replace(job, attempt=attempt, state=state)
 
 
 def _blamed(job: Job, node: NodeName | None) -> Job:

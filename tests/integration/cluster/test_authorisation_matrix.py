@@ -47,7 +47,15 @@ OPEN_TO_USERS = {
     *("ListNodes", "GetNode", "GetTopology", "GetFabric", "GetUsage", "GetCost", "GetFailures"),
 }
 OF_ONES_OWN = {"CancelJob", "HoldJob", "ReleaseJob", "RequeueJob", "StreamLogs", "PlanDefrag"}
-OF_OPERATORS = {"CordonNode", "DrainNode", "ResumeNode", "CreateJoinToken", "RevokeNode"}
+OF_OPERATORS = {
+    "CordonNode",
+    "DrainNode",
+    "ResumeNode",
+    "ResetBreaker",
+    "ListNodeEvents",
+    "CreateJoinToken",
+    "RevokeNode",
+}
 PUBLIC = {"GetTrust", "JoinNode"}
 REFUSED = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
 
