@@ -29,7 +29,6 @@ from benchmarks.report import SEED, Figure, Measured, at_least, at_most, percent
 from gpusched.cli.exit_codes import ExitCode
 
 LEASE_S = 6.0  # the default
-UP_MOST_S = 3.0
 DOWN_MOST_S = 3.0
 FAILOVER_MOST_S = 20.0
 
@@ -47,9 +46,21 @@ class Sizes:
     clients: int = 2
     jobs: int = 20
     lease_s: float = LEASE_S
+    up_most_s: float = 3.0  # between two of them
 
 
-QUICK = Sizes(kills=1, pauses=1, pause_least_s=3.0, pause_most_s=3.0, pairs=1, outages=1, jobs=2, lease_s=1.0)
+# Longer than a lease and IDLE_MAX_S: a leader stopped within a commit keeps the row until the server ends it.
+QUICK = Sizes(
+    kills=1,
+    pauses=1,
+    pause_least_s=7.0,
+    pause_most_s=7.0,
+    pairs=1,
+    outages=1,
+    jobs=2,
+    lease_s=1.0,
+    up_most_s=0.5,
+)
 
 
 def measure(sizes: Sizes) -> Measured:
@@ -86,7 +97,7 @@ def _kills(sizes: Sizes) -> list[Figure]:
             ):
                 job_ids = jobs.submit(client, sizes.jobs)
                 for _ in range(sizes.kills):
-                    _let_pass(dice.uniform(0, UP_MOST_S))
+                    _let_pass(dice.uniform(0, sizes.up_most_s))
                     leader = pair.leader()
                     leader.kill()
                     away_s.append(submitters.await_next())
@@ -147,7 +158,7 @@ def _paused_pair(server: PostgresServer, sizes: Sizes, seed: int, pauses: int) -
         with _working_pair(url, sizes) as (pair, acks, submitters):
             watch_writes(url)
             for _ in range(pauses):
-                _let_pass(dice.uniform(0, UP_MOST_S))
+                _let_pass(dice.uniform(0, sizes.up_most_s))
                 # As many short ones as long ones: about the length of the lease is where it is decided.
                 ratio = sizes.pause_most_s / sizes.pause_least_s
                 leader = pair.leader()
@@ -193,7 +204,7 @@ def _outages(sizes: Sizes) -> list[Figure]:
         url = server.url("postgres")
         with _working_pair(url, sizes) as (_, acks, submitters):
             for _ in range(sizes.outages):
-                _let_pass(dice.uniform(0, UP_MOST_S))
+                _let_pass(dice.uniform(0, sizes.up_most_s))
                 server.stop(signal.SIGQUIT)  # no checkpoint: the next start recovers from the log
                 _let_pass(dice.uniform(0, DOWN_MOST_S))
                 server.start()
