@@ -77,11 +77,11 @@ class Head:
         times = psutil.Process(self.pid).cpu_times()
         return float(times.user + times.system)
 
-    def start(self) -> None:
-        """Start it and return when it says that it serves."""
+    def start(self, *options: str) -> None:
+        """Start it, with more options perhaps, and return when it says that it serves."""
         with (self.home / "head.log").open("ab") as log:
             self._process = subprocess.Popen(
-                self._argv, stdout=subprocess.PIPE, stderr=log, env=self._environment
+                [*self._argv, *options], stdout=subprocess.PIPE, stderr=log, env=self._environment
             )
         assert self._process.stdout is not None
         select.select([self._process.stdout], [], [], START_DEADLINE_S)

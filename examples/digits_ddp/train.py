@@ -1,7 +1,8 @@
 """Train a small network on scikit-learn's handwritten digits with DistributedDataParallel.
 
-Plain PyTorch that knows nothing of gpusched: it reads torch's ``env://`` variables, prints, and
-writes one checkpoint file. README.md beside it says how to run it and how it ends.
+Plain PyTorch that needs nothing of gpusched: it reads torch's ``env://`` variables, prints, and
+writes one checkpoint file. Where $GPUSCHED_PROGRESS_FILE is set it says there how far it is.
+README.md beside it says how to run it and how it ends.
 """
 
 from __future__ import annotations
@@ -143,6 +144,7 @@ class Trainer:
                 return False
             sums += self._step(images.to(self.device), labels.to(self.device))
             self.progress = Progress(epoch, self.progress.samples + global_batch)
+            note_progress(self.progress)
         dist.all_reduce(sums)
         self.progress = Progress(epoch + 1)
         self.save()
@@ -180,6 +182,13 @@ def say(text: str) -> None:
     """Print from rank 0 alone."""
     if dist.get_rank() == 0:
         print(text, flush=True)
+
+
+def note_progress(progress: Progress) -> None:
+    """Leave word of how far this rank is, so that a rank which stays behind can be told from the others."""
+    path = os.environ.get("GPUSCHED_PROGRESS_FILE")
+    if path:
+        Path(path).write_text(str(progress.epoch * 1_000_000 + progress.samples), encoding="utf-8")
 
 
 def measure(scores: Tensor, labels: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpusched.domain.diagnosis import Constraint
-from gpusched.domain.inside import Wire
 from gpusched.placement.devices import choose_devices
 from gpusched.placement.fit import constraint_masks, fit_empty, fit_fitted, fit_now
 from gpusched.placement.gang import place
@@ -135,7 +134,7 @@ def test_chosen_devices_equal_the_best_of_all_subsets(numa, links, data):
     wires = tuple(
         wire
         for (here, there), speed in zip(pairs, links, strict=False)
-        for wire in ((Wire(here, there, 0, None), speed), (Wire(there, here, 0, None), speed))
+        for wire in ((here, there, 0, None, speed), (there, here, 0, None, speed))
     )
     shape = _shape(tuple(numa), (0,) * len(numa), (), wires)
     free = tuple(sorted(data.draw(st.sets(st.sampled_from(range(len(numa))), min_size=1))))

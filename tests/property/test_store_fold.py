@@ -9,6 +9,7 @@ from postgres import BACKENDS, fresh_store_url, postgres_server  # noqa: F401
 from store_histories import History
 
 from gpusched.domain.events import JobSubmitted
+from gpusched.domain.history import History as Terms
 from gpusched.domain.job import JobFilter
 from gpusched.domain.partition import Partitions
 from gpusched.engine.accounting import fold_spans
@@ -56,7 +57,7 @@ def test_what_is_loaded_is_the_fold_of_what_was_committed(backend, request, tick
     folded = fold(log, Partitions())
     folded_attempts, folded_nodes = fold_spans(log)
     assert log == tuple(history.log)
-    assert loaded == Loaded(
+    assert replace(loaded, history=Terms()) == Loaded(
         jobs=tuple(job for _, job in sorted(folded.jobs.items()) if not job.state.is_terminal),
         nodes=tuple(node for _, node in sorted(folded.nodes.items())),
         outbox=tuple(outbox),

@@ -20,6 +20,7 @@ from gpusched.agent.attempt_dir import attempt_dir, attempts_folder, parse_attem
 from gpusched.agent.metering import Meters
 from gpusched.agent.outbox import Outbox
 from gpusched.agent.runner import Runner
+from gpusched.agent.seen import Seen
 from gpusched.agent.session import Session
 from gpusched.agent.shim.files import AttemptDir
 from gpusched.agent.vitals import Vitals
@@ -138,6 +139,7 @@ class AgentModel:
         self._machine, self._network = machine, network
         self._on_failure = on_failure
         self._outbox = Outbox()
+        self._seen = Seen(machine.home / "seen.json")
         self.connection: Connection | None = None
 
     def start(self) -> None:
@@ -203,6 +205,7 @@ class AgentModel:
                 meters=meters,
                 vitals=vitals,
                 health=NoHealth(),
+                seen=self._seen,
             )
             await session.run()
         finally:

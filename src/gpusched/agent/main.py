@@ -26,6 +26,7 @@ from gpusched.agent.nvml import NvmlReader, open_nvml
 from gpusched.agent.outbox import Outbox
 from gpusched.agent.runner import Runner
 from gpusched.agent.sampler import Sampler
+from gpusched.agent.seen import Seen
 from gpusched.agent.session import Session
 from gpusched.agent.shim.containment import own_cgroup
 from gpusched.agent.vitals import Vitals
@@ -148,6 +149,7 @@ class _Agent:
         self._outbox, self._health = outbox, health
         real = frozenset(device.uuid for device in devices if not device.declared)
         self._vitals = Vitals(runner, real)
+        self._seen = Seen(settings.home / "seen.json")
 
     async def work(self) -> None:
         try:
@@ -219,6 +221,7 @@ class _Agent:
                 vitals=self._vitals,
                 renewal=renewal,
                 health=self._health,
+                seen=self._seen,
             )
             await session.run()
 

@@ -32,6 +32,7 @@ from gpusched.agent.logs import last_lines, read_logs
 from gpusched.agent.shim.containment import Cgroup, kill_leftovers
 from gpusched.agent.shim.files import AttemptDir
 from gpusched.agent.shim.lease import Lease
+from gpusched.agent.shim.notes import remove_notes
 from gpusched.agent.shim.order import LeaseTerm, Order, StopOrder
 from gpusched.agent.shim.proc import boot_id, is_same_process
 from gpusched.agent.shim.record import Phase, Record, RecordFile, remove_reserve
@@ -413,6 +414,7 @@ class Runner:
             await asyncio.sleep(SWEEP_PAUSE_S)
         if cgroup is not None:
             cgroup.remove()
+        await asyncio.to_thread(remove_notes, order.notes)
         detail = (
             f"the supervisor of attempt {held.attempt_id} on node {self._node} died; its ranks were killed"
         )

@@ -17,6 +17,7 @@ from gpusched.agent.metering import Meters
 from gpusched.agent.outbox import Outbox
 from gpusched.agent.renewal import Renewal
 from gpusched.agent.runner import Runner
+from gpusched.agent.seen import Seen
 from gpusched.agent.shim.lease import boot_time_us
 from gpusched.agent.vitals import Vitals
 from gpusched.domain.commands import Command, DumpStacks, LaunchTasks, Queued, RepairNode, StopTasks
@@ -98,11 +99,12 @@ class Session:
         meters: Meters,
         vitals: Vitals,
         health: Health,
+        seen: Seen,
         renewal: Renewal | None = None,
     ) -> None:
         self._link, self._facts, self._renewal = link, facts, renewal
         self._runner, self._outbox, self._meters, self._vitals = runner, outbox, meters, vitals
-        self._health = health
+        self._health, self._seen = health, seen
         self._log_streams: dict[int, _LogStream] = {}
         self._at_once = asyncio.Semaphore(ORDERS_AT_ONCE)
         self._lease_us = 0
@@ -116,7 +118,7 @@ class Session:
             CertificateRenewed: Open the next stream with the new certificate.
         """
         hello_us = boot_time_us()
-        await self._link.send(Hello(self._facts, self._runner.held_attempts()))
+        await self._link.send(Hello(self._facts, self._runner.held_attempts(), self._seen.mark))
         async with asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(self._send_reports())]
             async for message in self._link:
@@ -153,6 +155,7 @@ class Session:
                 if self._renewal is not None:
                     self._renewal.take(message)
             case LeaseRenewed():
+                self._seen.keep(message.mark)
                 sent = self._sent_us.pop(message.seq, None)
                 if sent is not None:
                     self._runner.lease.renew(sent[0] + self._lease_us)

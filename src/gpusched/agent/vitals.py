@@ -12,6 +12,7 @@ from gpusched.agent.attempt_dir import parse_attempt_id, read_order, read_record
 from gpusched.agent.logs import output_end
 from gpusched.agent.pulse import Pulses, WatchedRank
 from gpusched.agent.shim.files import AttemptDir
+from gpusched.agent.shim.notes import read_step
 from gpusched.agent.shim.order import Order
 from gpusched.agent.shim.record import Phase
 from gpusched.domain.errors import LogCorrupt
@@ -89,5 +90,6 @@ class Vitals:
                     pid=rank.pid,
                     start_ticks=rank.start_ticks,
                     output_bytes=output_end(files, rank.global_rank),
+                    step=read_step(order.notes, f"progress-{rank.global_rank}", order.launch.owner),
                     devices=tuple(uuid for uuid in devices[rank.global_rank] if uuid in self._real),
                 )

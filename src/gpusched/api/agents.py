@@ -129,7 +129,9 @@ class AgentApi:
         self._loop.heard(node)
         try:
             yield self._welcome
-            self._loop.tell(NodeConnected(hello.facts, hello.attempts), lambda: self._loop.resend(node))
+            self._loop.tell(
+                NodeConnected(hello.facts, hello.attempts, hello.mark), lambda: self._greeted(channel)
+            )
             while (message := await channel.outgoing.get()) is not None:
                 yield message
             if not reading.done():
@@ -140,6 +142,11 @@ class AgentApi:
             self._bare_metal.detach(channel)
             if not self._bare_metal.is_connected(node):
                 self._break_log_streams(node)
+
+    def _greeted(self, channel: Channel) -> None:
+        """The hello is committed: from here on the node is told what it has not heard of."""
+        channel.is_greeted = True
+        self._loop.resend(channel.node)
 
     async def _read(
         self, who: Principal, node: NodeName, incoming: AsyncIterator[FromAgent], channel: Channel
@@ -159,10 +166,13 @@ class AgentApi:
         match message:
             case Heartbeat():
                 if self._may_grant():
-                    channel.outgoing.put_nowait(LeaseRenewed(message.seq, self._loop.clock.now_us()))
+                    mark = self._loop.mark_for(node) if channel.is_greeted else None
+                    channel.outgoing.put_nowait(LeaseRenewed(message.seq, self._loop.clock.now_us(), mark))
                 self._loop.heard_quiet(node, map(kept_quiet, message.quiet))
                 if message.sample.node == node:
-                    self._latest.put(kept_sample(message.sample))
+                    sample = kept_sample(message.sample)
+                    self._latest.put(sample)
+                    self._loop.heard_sample(sample)
             case Report() if message.fact.node != node:
                 log.warning("node %s reported for node %s: refused", node, message.fact.node)
                 raise NotPermitted(f"node {node} may not report for node {message.fact.node!r}")

@@ -168,7 +168,9 @@ class JobApi:
             return replace(diagnosis, reason=None, message=f"job {job_id} is {job.state}{stalled}{ended}")
         reason = self._pending_reason(job)
         message = diagnosis.message
-        if job.is_held and job.held_until_us is not None:
+        if state.is_suspended:
+            message = f"nothing is started: the database went back in time, see `gpusched nodes`. {message}"
+        elif job.is_held and job.held_until_us is not None:
             wait_s = max(0, job.held_until_us - self.loop.clock.now_us()) // 1_000_000
             message = (
                 f"it failed again and is queued in {wait_s} s, for restart {job.restarts} of "

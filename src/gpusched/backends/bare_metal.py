@@ -16,6 +16,7 @@ class Channel:
 
     node: NodeName
     outgoing: asyncio.Queue[FromHead | None] = field(default_factory=asyncio.Queue)
+    is_greeted: bool = False  # its hello is committed
 
 
 class BareMetal:

@@ -85,6 +85,8 @@ def _head(view: JobView, now_us: int) -> Iterator[tuple[str, Cell]]:
     if detail:
         yield "Detail", detail
     stall = None if job.attempt is None or job.state.is_terminal else job.attempt.stall
+    if job.attempt is not None and job.attempt.underused is not None and not job.state.is_terminal:
+        yield "Underused", job.attempt.underused
     if stall is not None:
         yield "Stalled", f"{stall.evidence} (noticed {show_ago(stall.noticed_at_us, now_us)})"
     if job.exit_code is not None:

@@ -37,11 +37,13 @@ from gpusched.domain.job_spec import (
     JobSpec,
     Launcher,
     OnDisconnect,
+    OnUnderuse,
     RestartOn,
     Segment,
     Spread,
     StallAction,
     StallPolicy,
+    UtilizationPolicy,
     WarningSignal,
 )
 from gpusched.domain.node import WHOLE_MILLI
@@ -198,6 +200,12 @@ StallActionName = Annotated[
     StallAction, PlainValidator(_one_of(StallAction)), _schema(enum=list(StallAction))
 ]
 RestartOnName = Annotated[RestartOn, PlainValidator(_one_of(RestartOn)), _schema(enum=list(RestartOn))]
+Duration = Annotated[
+    int,
+    PlainValidator(_of_text(quantities.parse_duration)),
+    _schema(type=["string", "integer"], examples=["2h"]),
+]
+OnUnderuseName = Annotated[OnUnderuse, PlainValidator(_one_of(OnUnderuse)), _schema(enum=list(OnUnderuse))]
 LauncherName = Annotated[Launcher, PlainValidator(_one_of(Launcher)), _schema(enum=list(Launcher))]
 
 
@@ -241,7 +249,10 @@ class JobFile(BaseModel):
     workdir: Words | None = Field(None, description="Default: the directory you submit from.")
     nodes: Count = Field(1, description="How many nodes; all of them or none.")
     gpus_per_node: CountOrZero = Field(0, description="Whole GPUs on each node.")
-    gpu_model: Word | None = Field(None, description="Matched as words: H100 fits 'NVIDIA H100 80GB HBM3'.")
+    gpu_model: Word | None = Field(
+        None,
+        description="Matched as words: H100 fits 'NVIDIA H100 80GB HBM3'. A bar separates alternatives.",
+    )
     gpu_mem: Size | None = Field(None, description="At least this much memory on each GPU.")
     gpu_fraction: Share = Field(WHOLE_MILLI, description="Share of one GPU: counted, not isolated.")
     mig_profile: Word | None = Field(None, description="MIG slices of this profile, 1g.10gb, not whole GPUs.")
@@ -275,6 +286,13 @@ class JobFile(BaseModel):
     restarts_max: CountOrZero | None = Field(
         None, description="Restarts by itself, in a row; default: 4. An hour of running starts anew."
     )
+    min_gpu_utilization: Count | None = Field(
+        None, description="Percent of the time that each GPU should be busy (NVML's time busy)."
+    )
+    utilization_window: Duration = Field(
+        3600, description="A GPU that is below it for so long is not used enough."
+    )
+    on_low_utilization: OnUnderuseName = Field(OnUnderuse.NOTIFY, description="Then: notify, or end.")
     stall_after: StallTime | None = Field(
         STALL_AFTER_S, description="A gang without any sign of work for so long has stalled; or never."
     )
@@ -371,6 +389,7 @@ def spec_of(draft: Draft, *, cwd: FilePath, name: str) -> JobSpec:
         restart_on=model.restart_on,
         restarts_max=model.restarts_max,
         stall=_stall(model),
+        utilization=_utilization(model),
         nodelist=model.nodelist,
         exclude=model.exclude,
         hold=model.hold,
@@ -443,6 +462,12 @@ def _activation(model: JobFile, cwd: FilePath) -> Activation | None:
         target = str(_absolute(model.conda, cwd)) if "/" in model.conda else model.conda
         return Activation(ActivationKind.CONDA, target)
     return None
+
+
+def _utilization(model: JobFile) -> UtilizationPolicy | None:
+    if model.min_gpu_utilization is None:
+        return None
+    return UtilizationPolicy(model.min_gpu_utilization, model.utilization_window, model.on_low_utilization)
 
 
 def _stall(model: JobFile) -> StallPolicy | None:

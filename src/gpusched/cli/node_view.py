@@ -18,8 +18,18 @@ _NO_SAMPLE = "-"
 
 
 def node_state(node: Node) -> str:
-    """``DOWN`` if it is not reachable, else what operators decided."""
+    """``DOWN`` if it is not reachable, ``AHEAD`` of a restored database, else what operators decided."""
+    if node.reachable and node.ahead is not None:
+        return "AHEAD"
     return node.schedulability.value if node.reachable else "DOWN"
+
+
+def _reason(node: Node) -> str | None:
+    if node.ahead is None:
+        return node.reason
+    held = ", ".join(map(str, node.ahead.attempts))
+    unknown = f"; it does not know {held}" if held else ""
+    return f"the database went back in time; nothing is started{unknown}"
 
 
 def nodes_table(views: Iterable[NodeView]) -> Table:
@@ -36,7 +46,7 @@ def nodes_table(views: Iterable[NodeView]) -> Table:
             f"{view.cpus_allocated}/{len(facts.cpu_ids)}",
             f"{show_size(view.memory_allocated_bytes)} of {show_size(facts.memory_bytes)}",
             ",".join(map(str, view.jobs)) or "-",
-            view.node.reason or "-",
+            _reason(view.node) or "-",
         )
     return table
 
@@ -66,8 +76,8 @@ def _fields(view: NodeView, now_us: int) -> Iterator[tuple[str, Cell]]:
     node, facts, sample = view.node, view.node.facts, view.sample
     yield "Node", facts.name
     yield "State", state_cell(node_state(node))
-    if node.reason is not None:
-        yield "Reason", node.reason
+    if (reason := _reason(node)) is not None:
+        yield "Reason", reason
     if node.drain_deadline_us is not None:
         yield "Drain deadline", show_ago(node.drain_deadline_us, now_us)
     yield "Address", f"{facts.address} ({facts.interface or 'interface not known'})"
@@ -81,7 +91,7 @@ def _fields(view: NodeView, now_us: int) -> Iterator[tuple[str, Cell]]:
     if facts.gres:
         yield "Counters", ", ".join(f"{count} {name}" for name, count in facts.gres)
     for text, number in Counter(filter(None, map(isolation_of_device, facts.devices))).items():
-        yield "Isolation", f"{number} GPU{'' if number == 1 else 's'} {text}"
+        yield "Isolation", f"{number} GPU{'' if number == 1 else 's'}: {text}"
     if sample is not None and sample.cpu_percent is not None:
         yield "CPU busy", f"{sample.cpu_percent:.0f}%"
     yield "Kernel", facts.kernel or "not known"

@@ -49,7 +49,13 @@ def _log_to_stderr(name: str) -> None:
 @home_option
 @config_option
 @click.option("--tcp", metavar="HOST:PORT", help="Overrides listen.tcp; an empty one listens on no TCP port.")
-def head(home: Path | None, config: Path | None, tcp: str | None) -> None:
+@click.option(
+    "--accept-restored-database",
+    "accepts_loss",
+    is_flag=True,
+    help="The database went back in time: go on with what it holds.",
+)
+def head(home: Path | None, config: Path | None, tcp: str | None, accepts_loss: bool) -> None:
     """Run the head: the scheduling daemon.
 
     \b
@@ -73,7 +79,7 @@ def head(home: Path | None, config: Path | None, tcp: str | None) -> None:
         click.echo(f"gpusched head: cluster {serving.cluster} on {' '.join(serving.addresses)}{by}")
         sys.stdout.flush()
 
-    asyncio.run(run_head(place, settings, ready))
+    asyncio.run(run_head(place, settings, ready, accepts_loss=accepts_loss))
 
 
 @click.command()

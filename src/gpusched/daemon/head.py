@@ -38,8 +38,9 @@ from gpusched.daemon.election import keep, win
 from gpusched.daemon.head_tls import HeadCertificate, find_ca, head_names, site_tls
 from gpusched.domain.errors import ConfigInvalid, NotLeading
 from gpusched.engine.loop import Loop, LoopSettings
-from gpusched.store.database import SqlStore, open_store
+from gpusched.store.database import Memory, SqlStore, open_store
 from gpusched.store.file_lock import FileLock
+from gpusched.store.high_water import HighWater
 from gpusched.store.leadership import Leadership
 from gpusched.store.reader import Reader
 from gpusched.telemetry.latest import Latest
@@ -51,6 +52,7 @@ from gpusched.wire.token_socket import serve_tokens
 log = logging.getLogger(__name__)
 STOP_GRACE_S = 2.0
 HOME_LOCK = "head.lock"
+HIGH_WATER = "seen"
 TOKEN_KEY = "token.key"  # noqa: S105 - a file name
 
 
@@ -63,13 +65,16 @@ class Serving:
     leader: str | None = None
 
 
-async def run_head(home: Path, config: HeadConfig, ready: Callable[[Serving], None]) -> None:
+async def run_head(
+    home: Path, config: HeadConfig, ready: Callable[[Serving], None], *, accepts_loss: bool
+) -> None:
     """Serve until SIGTERM or SIGINT; stand by first while another head leads.
 
     Args:
         home: Where sockets, key and an embedded database live; made if missing, mode 0700.
         config: Settings.
         ready: Called once when clients can connect.
+        accepts_loss: An operator has said so of a database that went back in time.
 
     Raises:
         ConfigInvalid: Something in the configuration or the home can't be used; nothing was started.
@@ -83,7 +88,7 @@ async def run_head(home: Path, config: HeadConfig, ready: Callable[[Serving], No
         opening = asyncio.to_thread(
             Leadership, config.store_url(home), holder=lock.identity, lease_s=config.leader.lease_s
         )
-        with await opening as leadership:
+        with await opening as leadership, HighWater(home / HIGH_WATER) as high_water:
             authority = TokenAuthority(
                 TokenKeys(home / TOKEN_KEY), config.cluster, frozenset(config.operators), SystemClock()
             )
@@ -99,7 +104,9 @@ async def run_head(home: Path, config: HeadConfig, ready: Callable[[Serving], No
                 agents=_agents_door(config, certificate),
                 why_not=lambda: _standing_by(leadership),
             )
-            head = _Head(home, config, leadership, server, authority, ca, ready)
+            head = _Head(
+                home, config, leadership, server, authority, ca, Memory(high_water, accepts_loss), ready
+            )
             working = asyncio.create_task(head.work(), name="head")
             try:
                 await _until_stopped(working)
@@ -119,6 +126,7 @@ class _Head:
     server: Server
     authority: TokenAuthority
     ca: CertificateAuthority | None
+    memory: Memory
     ready: Callable[[Serving], None]
 
     async def work(self) -> None:
@@ -139,7 +147,9 @@ class _Head:
         config, clock = self.config, SystemClock()
         url = config.store_url(self.home)
         with ExitStack() as stack:
-            store = stack.enter_context(await asyncio.to_thread(open_store, url, self.leadership))
+            store = stack.enter_context(
+                await asyncio.to_thread(open_store, url, self.leadership, self.memory)
+            )
             reader = stack.enter_context(Reader(url))
             hub, bare_metal, latest = EventHub(), BareMetal(), Latest()
             # In a thread: a long queue takes long to read, and the lead must be renewed meanwhile.

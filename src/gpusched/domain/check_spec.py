@@ -87,6 +87,7 @@ def check_spec(spec: JobSpec, partitions: Partitions | None) -> tuple[Violation,
         _check_time,
         _check_restarts,
         _check_stall,
+        _check_utilization,
         _check_words,
         _check_env,
         _check_around,
@@ -254,6 +255,15 @@ def _check_restarts(spec: JobSpec) -> _Check:
     for field, value in (("restart_on", spec.restart_on), ("restarts_max", spec.restarts_max)):
         if value is not None and not spec.requeue:
             yield Violation(field, "means nothing for a job that may not run again; add requeue")
+
+
+def _check_utilization(spec: JobSpec) -> _Check:
+    if spec.utilization is None:
+        return
+    yield from _within("min_gpu_utilization", spec.utilization.min_percent, 1, 100, "percent")
+    yield from _within("utilization_window", spec.utilization.window_s, 1, TIME_LIMIT_S_MAX, "seconds")
+    if spec.gpus_per_node == 0:
+        yield Violation("min_gpu_utilization", "means nothing for a job without GPUs; remove it")
 
 
 def _check_stall(spec: JobSpec) -> _Check:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from gpusched.domain.allocation import Allocation
 from gpusched.domain.health import Condition, HealthAction, HealthObserved, Outage, Repair
+from gpusched.domain.history import Ahead
 from gpusched.domain.identity import Identity
 from gpusched.domain.ids import Epoch, JobId, NodeName
 from gpusched.domain.job import TaskExit
@@ -100,6 +101,15 @@ class JobStalled:
     node: NodeName
     quiet_s: int  # how long that rank has shown none
     evidence: str  # what was seen, as a sentence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobUnderused:
+    """A GPU of the attempt was hardly used for as long as its policy says. From the head, once an attempt."""
+
+    job_id: JobId
+    epoch: Epoch
+    evidence: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -303,6 +313,21 @@ class BreakerReset:
     by: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeAhead:
+    """A node has seen more than the database holds: that went back in time, and nothing is started."""
+
+    node: NodeName
+    ahead: Ahead
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeReconciled:
+    """A node that was ahead is not any more: an operator has accepted the loss, or the history is back."""
+
+    node: NodeName
+
+
 HealthEvent = (
     HealthReported
     | HealthCleared
@@ -333,6 +358,7 @@ JobEvent = (
     | TasksEnded
     | JobStalled
     | StallEnded
+    | JobUnderused
     | AttemptStopping
     | AttemptEnded
     | JobRequeued
@@ -340,6 +366,8 @@ JobEvent = (
 )
 NodeEvent = (
     NodeJoined
+    | NodeAhead
+    | NodeReconciled
     | NodeLost
     | NodeReturned
     | NodeCordoned

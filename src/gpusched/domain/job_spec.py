@@ -82,6 +82,22 @@ class StallPolicy:
     action: StallAction = StallAction.NOTIFY
 
 
+class OnUnderuse(StrEnum):
+    """What is done about a job that holds GPUs and hardly uses them."""
+
+    NOTIFY = "notify"
+    END = "end"
+
+
+@dataclass(frozen=True, slots=True)
+class UtilizationPolicy:
+    """A GPU that was busy less than ``min_percent`` of the time for the whole of ``window_s`` breaks it."""
+
+    min_percent: int
+    window_s: int
+    action: OnUnderuse = OnUnderuse.NOTIFY
+
+
 class Spread(StrEnum):
     """How a gang that needs several topology domains is divided."""
 
@@ -130,7 +146,7 @@ class JobSpec:
     tasks_per_node: int = 1
     cpus_per_task: int = 1
     memory_bytes: int = 0  # per node; 0 asks for none in particular
-    gpu_model: str | None = None  # matched as words: "H100" fits "NVIDIA H100 80GB HBM3"
+    gpu_model: str | None = None  # as words: "H100" fits "NVIDIA H100 80GB HBM3"; "A100|H100": either
     gpu_memory_bytes: int | None = None  # at least this much on each device
     gpu_milli: int = WHOLE_MILLI  # thousandths of each device; below 1000 of one that others share
     mig_profile: str | None = None  # "1g.10gb": MIG slices of this profile; None: whole GPUs
@@ -154,6 +170,7 @@ class JobSpec:
     restarts_max: int | None = None  # by itself, in a row; None: RESTARTS_MAX
     on_disconnect: OnDisconnect | None = None  # None: fence what may be replaced (``requeue``), keep the rest
     stall: StallPolicy | None = None  # None: a gang of several ranks is watched, and its stall told
+    utilization: UtilizationPolicy | None = None
     nodelist: tuple[NodeName, ...] = ()  # only these nodes
     exclude: tuple[NodeName, ...] = ()
     hold: bool = False

@@ -9,6 +9,13 @@ from gpusched.domain.ids import DeviceUuid, Epoch, JobId, NodeName
 from gpusched.domain.job_spec import OnDisconnect, WarningSignal
 from gpusched.domain.node import WHOLE_MILLI
 
+NOTES_WORD = "{notes}"
+"""Begins the value of a variable that names a file in the attempt's folder for notes: the node knows it."""
+PROGRESS_VARIABLE = "GPUSCHED_PROGRESS_FILE"
+"""Names the file to which a rank may write the number of its last step."""
+TRACE_NAME = "nccl-trace-"
+"""Begins the names of PyTorch's flight records there; the rank follows."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskLaunch:

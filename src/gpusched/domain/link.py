@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from gpusched.domain.commands import Queued
 from gpusched.domain.events import AgentReport, HealthReport
+from gpusched.domain.history import Mark
 from gpusched.domain.ids import AttemptId, Epoch, JobId
 from gpusched.domain.logs import LogChunk, LogQuery
 from gpusched.domain.membership import CertificateGiven
@@ -20,6 +21,7 @@ class Hello:
 
     facts: NodeFacts
     attempts: tuple[AttemptId, ...]
+    mark: Mark | None = None  # how far it has seen; None: it was never told
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ class LeaseRenewed:
 
     seq: int
     now_us: int | None = None  # the head's wall clock: for noticing skew, and nothing else
+    mark: Mark | None = None  # how far the log goes by now; to be kept, and shown in the next hello
 
 
 @dataclass(frozen=True, slots=True)

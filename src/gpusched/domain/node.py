@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gpusched.domain.health import BY_HEALTH, HEALTHY, NodeHealth
+from gpusched.domain.history import Ahead
 from gpusched.domain.ids import DeviceUuid, NodeName
 
 WHOLE_MILLI = 1000
@@ -94,6 +95,7 @@ class Node:
     lost_at_us: int | None = None
     cordoned_by: str | None = None  # who decided that it is not open
     health: NodeHealth = HEALTHY
+    ahead: Ahead | None = None  # what it knows and the database does not, since that went back in time
 
     @property
     def name(self) -> NodeName:

@@ -33,7 +33,7 @@ def isolation_of_job(spec: JobSpec) -> str | None:
 def isolation_of_device(device: Device) -> str | None:
     """Say what keeps jobs on one GPU apart; None for a GPU that one job holds alone."""
     if device.shareable:
-        return "shareable: its jobs take turns; neither memory, compute nor faults are isolated"
+        return "shareable; jobs on one take turns, and neither memory, compute nor faults are isolated"
     if device.mig_profile is not None:
         return f"MIG slice {device.mig_profile}: memory, compute and faults of its own"
     return None

@@ -14,6 +14,7 @@ from gpusched.domain.commands import LaunchTasks, Queued
 from gpusched.domain.errors import Rejected, RequestIdReused
 from gpusched.domain.events import Recorded
 from gpusched.domain.health import HealthRules
+from gpusched.domain.history import Mark
 from gpusched.domain.identity import Principal
 from gpusched.domain.ids import AttemptId, JobId, NodeName, RequestId
 from gpusched.domain.job_state import PendingReason
@@ -87,12 +88,18 @@ class Engine:
             next_job_id=loaded.next_job_id,
             last_seq=loaded.last_seq,
         )
+        self.state.history = loaded.history
         self.outlook = Outlook()
         self._outbox = {queued.seq: queued for queued in loaded.outbox}
         self._last_command_seq = loaded.last_command_seq
         self._memo = CycleMemo()
         self._past = past_of(settings.ordering, loaded.runs)
         self._cycled_at: tuple[int, int] | None = None
+
+    @property
+    def mark(self) -> Mark | None:
+        """How far somebody has seen who has seen all that was recorded; None: the store keeps no terms."""
+        return self.state.history.mark(self.state.last_seq, self.state.next_job_id)
 
     def handle(
         self,
@@ -123,7 +130,7 @@ class Engine:
     def cycle(self, now_us: int) -> Tick | None:
         """Start what can start; None if nothing changed since the last cycle."""
         state = self.state
-        if self._cycled_at == (state.generation, state.queue_version):
+        if self._cycled_at == (state.generation, state.queue_version) or state.is_suspended:
             return None
         tx = self._transaction(now_us)
         depth = self.settings.cycle_depth_max

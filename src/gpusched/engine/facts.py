@@ -10,19 +10,24 @@ from gpusched.domain.events import (
     AgentReport,
     AttemptStopping,
     HealthReport,
+    JobHeld,
     JobReleased,
     JobStalled,
+    JobUnderused,
+    NodeAhead,
     NodeJoined,
     NodeLost,
+    NodeReconciled,
     NodeReturned,
     StallEnded,
     TaskFailed,
     TasksEnded,
     TasksStarted,
 )
+from gpusched.domain.history import Ahead, Mark
 from gpusched.domain.ids import AttemptId, JobId, NodeName
-from gpusched.domain.job import Attempt
-from gpusched.domain.job_state import EndReason
+from gpusched.domain.job import Attempt, Job
+from gpusched.domain.job_state import EndReason, JobState
 from gpusched.domain.node import Schedulability
 from gpusched.domain.telemetry import NodeUse
 from gpusched.engine.health import repair_order
@@ -33,6 +38,7 @@ from gpusched.engine.inputs import (
     Fact,
     GangMoves,
     GangStalled,
+    GpusUnderused,
     HealthDue,
     LeaseEnded,
     NodeConnected,
@@ -61,7 +67,7 @@ def take(tx: Transaction, fact: Fact, launches: Mapping[AttemptId, int]) -> None
             _lease_ended(tx, fact, launches)
         case DrainDeadlinePassed():
             _drain_now(tx, fact.node)
-        case GangStalled() | GangMoves():
+        case GangStalled() | GangMoves() | GpusUnderused():
             _gang(tx, fact)
         case DelayPassed():
             _delay_passed(tx, fact.job_id)
@@ -107,9 +113,14 @@ def _current(tx: Transaction, node: NodeName, attempt_id: AttemptId) -> Attempt 
     return attempt
 
 
-def _gang(tx: Transaction, fact: GangStalled | GangMoves) -> None:
+def _gang(tx: Transaction, fact: GangStalled | GangMoves | GpusUnderused) -> None:
     attempt = _current_anywhere(tx, fact.attempt_id)
     if attempt is None or attempt.stop_reason is not None:
+        return
+    if isinstance(fact, GpusUnderused):
+        if attempt.underused is None:
+            job_id, epoch = fact.attempt_id.job_id, fact.attempt_id.epoch
+            tx.record(JobUnderused(job_id=job_id, epoch=epoch, evidence=fact.evidence))
         return
     if isinstance(fact, GangMoves):
         if attempt.stall is not None:
@@ -152,6 +163,8 @@ def _reported(tx: Transaction, node: NodeName, report: AgentReport | HealthRepor
 def _connected(tx: Transaction, hello: NodeConnected, launches: Mapping[AttemptId, int]) -> None:
     name = hello.facts.name
     node = tx.state.nodes.get(name)
+    history = tx.state.history
+    is_known = hello.mark is None or history.knows(hello.mark, tx.state.last_seq)
     if node is None or node.facts != hello.facts:
         tx.record(NodeJoined(node=name, facts=hello.facts))
     if node is not None and not node.reachable:
@@ -160,11 +173,34 @@ def _connected(tx: Transaction, hello: NodeConnected, launches: Mapping[AttemptI
     if repair is not None:  # an agent that died meanwhile has forgotten it
         tx.order(repair_order(name, repair))
     held = frozenset(hello.attempts)
+    if hello.mark is not None and not is_known:
+        _note_ahead(tx, name, held, hello.mark)
+        if not history.accepts_loss:
+            return  # what it holds is not to be judged by a log that may have forgotten it
+    if tx.state.nodes[name].ahead is not None:
+        tx.record(NodeReconciled(node=name))
     for attempt_id in sorted(held):
         if _current(tx, name, attempt_id) is None:
             _end_stray(tx, name, attempt_id)
     for job_id in sorted(tx.state.jobs_on.get(name, ())):
         _end_forgotten(tx, name, job_id, held | frozenset(launches))
+
+
+def _note_ahead(tx: Transaction, node: NodeName, held: frozenset[AttemptId], seen: Mark) -> None:
+    """The node has seen what the database does not hold: tell, and start nothing again that it has."""
+    unknown = tuple(sorted(each for each in held if _current(tx, node, each) is None))
+    ahead = Ahead(unknown, max(seen.next_job_id, tx.state.next_job_id))
+    if tx.state.nodes[node].ahead != ahead:
+        tx.record(NodeAhead(node=node, ahead=ahead))
+    for attempt_id in unknown:
+        job = tx.state.jobs.get(attempt_id.job_id)
+        if job is not None and job.state is JobState.PENDING and _may_start(job):
+            by = f"gpusched: attempt {attempt_id} ran on {node} before the database went back in time"
+            tx.record(JobHeld(job_id=job.job_id, by=by))
+
+
+def _may_start(job: Job) -> bool:
+    return not job.is_held or job.held_until_us is not None
 
 
 def _end_stray(tx: Transaction, node: NodeName, attempt_id: AttemptId) -> None:

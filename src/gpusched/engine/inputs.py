@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gpusched.domain.events import AgentReport, HealthReport
+from gpusched.domain.history import Mark
 from gpusched.domain.identity import Principal
 from gpusched.domain.ids import AttemptId, JobId, NodeName, RequestId
 from gpusched.domain.job_spec import JobSpec
@@ -109,6 +110,7 @@ class NodeConnected:
 
     facts: NodeFacts
     attempts: tuple[AttemptId, ...]
+    mark: Mark | None = None  # how far its node has seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +185,14 @@ class GangStalled:
 
 
 @dataclass(frozen=True, slots=True)
+class GpusUnderused:
+    """An attempt holds a GPU that it hardly uses."""
+
+    attempt_id: AttemptId
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
 class GangMoves:
     """An attempt that had stalled shows work again."""
 
@@ -198,6 +208,7 @@ Fact = (
     | HealthDue
     | DelayPassed
     | GangStalled
+    | GpusUnderused
     | GangMoves
     | Reported
     | CommandAcknowledged

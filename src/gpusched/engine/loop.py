@@ -16,15 +16,18 @@ from typing import ParamSpec, TypeVar
 
 from gpusched.domain.clock import Clock
 from gpusched.domain.errors import NotLeading, StoreUnavailable, Unavailable
-from gpusched.domain.events import Recorded
+from gpusched.domain.events import NodeAhead, Recorded
+from gpusched.domain.history import Mark
 from gpusched.domain.ids import JobId, NodeName, RequestId
 from gpusched.domain.pulse import QuietRank
+from gpusched.domain.telemetry import NodeSample
 from gpusched.engine.core import Engine, EngineSettings, Tick, is_urgent, subject_of
 from gpusched.engine.inputs import DelayPassed, Fact, Request
 from gpusched.engine.liveness import Liveness
 from gpusched.engine.pace import CyclePace
 from gpusched.engine.ports import CommandSink, EventFeed, Loaded, RequestRecord, Store
 from gpusched.engine.stall import StallWatch
+from gpusched.engine.utilization import UtilizationWatch
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -68,8 +71,11 @@ class Loop:
         self._store, self._sink, self._feed, self.clock = store, sink, feed, clock
         self._settings = settings
         self._engine = Engine(store.load(), settings.engine)
+        self._mark = self._engine.mark  # of what is committed
+        self._tell_if_behind()
         self._liveness = Liveness(int(settings.silence_max_s * 1e6), clock.monotonic_us())
         self._stalls = StallWatch()
+        self._utilization = UtilizationWatch()
         self._asked: list[_Asked] = []
         self._told: list[_Told] = []
         self._wake = asyncio.Event()
@@ -107,6 +113,18 @@ class Loop:
         if is_urgent(fact):
             self._wake.set()
 
+    def mark_for(self, node: NodeName) -> Mark | None:
+        """What a node is to remember of how far the log goes; one that is ahead keeps what it has."""
+        known = self._engine.state.nodes.get(node)
+        return None if known is None or known.ahead is not None else self._mark
+
+    def _tell_if_behind(self) -> None:
+        if self._engine.state.history.is_behind:
+            log.error(
+                "the database went back in time: this head has seen more than it holds. Nothing is started "
+                "until an operator has looked at what the nodes hold and accepts the loss"
+            )
+
     def heard(self, node: NodeName) -> None:
         """Note a sign of life of a node. Writes nothing."""
         self._liveness.heard(node, self.clock.monotonic_us())
@@ -124,6 +142,10 @@ class Loop:
     def heard_quiet(self, node: NodeName, quiet: Iterable[QuietRank]) -> None:
         """Note which ranks of a node showed no work in its last heartbeat. Writes nothing."""
         self._stalls.heard(node, quiet)
+
+    def heard_sample(self, sample: NodeSample) -> None:
+        """Note what a node measured. Writes nothing."""
+        self._utilization.heard(sample)
 
     async def run(self) -> None:
         """Tick until cancelled.
@@ -163,7 +185,11 @@ class Loop:
             for job_id, until_us in state.delayed.items():
                 if now_us >= until_us:
                     self.tell(DelayPassed(job_id))
-            for fact in self._stalls.check(state.jobs[job_id] for job_id in state.running):
+            running = [state.jobs[job_id] for job_id in state.running]
+            for fact in (
+                *self._stalls.check(running),
+                *self._utilization.check(running, self.clock.monotonic_us()),
+            ):
                 self.tell(fact)
             if self._told:
                 self._wake.set()
@@ -230,6 +256,10 @@ class Loop:
         if not tick.batch.is_empty:
             await self._in_thread(self._store.commit, tick.batch)
         self._engine.committed(tick)
+        self._mark = self._engine.mark
+        for recorded in tick.events:
+            if isinstance(recorded.event, NodeAhead):
+                _tell_ahead(recorded.event)
         if tick.events:
             self._feed.publish(tick.events)
         self._in_doubt = ()
@@ -256,6 +286,8 @@ class Loop:
             except StoreUnavailable:
                 await asyncio.sleep(self._settings.store_retry_s)
         self._engine = Engine(loaded, self._settings.engine)
+        self._mark = self._engine.mark
+        self._tell_if_behind()
         self._store_down = None
         # A commit that was reported as failed may have been written: watchers must hear of it all the same.
         written = tuple(recorded for recorded in self._in_doubt if recorded.seq <= loaded.last_seq)
@@ -280,3 +312,13 @@ class Loop:
         """Deliver again what a node has not acknowledged: it connected, or we restarted."""
         for queued in self._engine.outbox_of(node):
             self._sink.deliver(queued)
+
+
+def _tell_ahead(event: NodeAhead) -> None:
+    held = ", ".join(map(str, event.ahead.attempts)) or "none"
+    log.error(
+        "the database went back in time: node %s has seen more than it holds; attempts that only the node "
+        "knows: %s. Nothing is started until an operator accepts the loss",
+        event.node,
+        held,
+    )

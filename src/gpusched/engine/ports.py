@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from gpusched.domain.commands import Queued
 from gpusched.domain.events import Recorded
+from gpusched.domain.history import History
 from gpusched.domain.ids import JobId, RequestId
 from gpusched.domain.job import Job
 from gpusched.domain.job_spec import JobSpec
@@ -56,6 +57,7 @@ class Loaded:
     next_job_id: JobId
     submitted: tuple[tuple[JobId, JobSpec], ...] = ()  # the last ``demand.RECENT``, oldest first
     runs: tuple[PastRun, ...] = ()  # the last ``past.RUNS_KEPT`` attempts that ended, oldest first
+    history: History = field(default_factory=History)
 
 
 class Store(Protocol):

@@ -22,12 +22,15 @@ from gpusched.domain.events import (
     JobRequeued,
     JobStalled,
     JobSubmitted,
+    JobUnderused,
+    NodeAhead,
     NodeCordoned,
     NodeDrained,
     NodeDrainStarted,
     NodeEvent,
     NodeJoined,
     NodeLost,
+    NodeReconciled,
     NodeResumed,
     NodeReturned,
     Recorded,
@@ -37,6 +40,7 @@ from gpusched.domain.events import (
     TasksStarted,
 )
 from gpusched.domain.health import HealthRules
+from gpusched.domain.history import History
 from gpusched.domain.ids import JobId, NodeName
 from gpusched.domain.job import Attempt, Job, Stall
 from gpusched.domain.job_spec import JobSpec
@@ -75,12 +79,20 @@ class ClusterState:
     delayed: dict[JobId, int] = field(default_factory=dict)  # held jobs that the head releases, and when
     leased_ports: set[tuple[str, int]] = field(default_factory=set)  # (address, port)
     next_job_id: JobId = FIRST_JOB_ID
+    history: History = field(default_factory=History)
     last_seq: int = 0
     at_us: int = 0  # of the last event
     generation: int = 0  # of the cluster: nodes and what is free on them
     queue_version: int = 0  # of the queue: a cycle without either change finds nothing new
     _snapshot: ClusterSnapshot | None = None
     _overbooked: set[NodeName] = field(default_factory=set)  # came back with less than is granted there
+
+    @property
+    def is_suspended(self) -> bool:
+        """Whether nothing may be started: what runs may be more than is known here."""
+        if self.history.accepts_loss:
+            return False
+        return self.history.is_behind or any(node.ahead is not None for node in self.nodes.values())
 
     @property
     def snapshot(self) -> ClusterSnapshot:
@@ -242,6 +254,8 @@ def apply(state: ClusterState, recorded: Recorded) -> Job | Node:
     if isinstance(event, NodeEvent):
         node = _node_after(state.nodes.get(event.node), event, recorded.at_us)
         state.put_node(node)
+        if node.ahead is not None:  # its ids were handed out, though nobody here remembers to whom
+            state.next_job_id = max(state.next_job_id, node.ahead.next_job_id)
         return node
     if isinstance(event, JobSubmitted):
         _submit(state, event, recorded.at_us)
@@ -265,6 +279,10 @@ def _node_after(node: Node | None, event: NodeEvent, at_us: int) -> Node:
     match event:
         case NodeLost():
             return replace(node, reachable=False, lost_at_us=at_us, health=with_fault(node.health, at_us))
+        case NodeAhead():
+            return replace(node, ahead=event.ahead)
+        case NodeReconciled():
+            return replace(node, ahead=None)
         case NodeReturned():
             return replace(node, reachable=True, lost_at_us=None)
         case NodeCordoned():
@@ -325,7 +343,15 @@ def _apply_to_job(state: ClusterState, job: Job, event: Event, at_us: int) -> No
             _enqueue(state, job)
         case JobAllocated():
             _allocate(state, job, event)
-        case TasksStarted() | TaskFailed() | TasksEnded() | AttemptStopping() | JobStalled() | StallEnded():
+        case (
+            TasksStarted()
+            | TaskFailed()
+            | TasksEnded()
+            | AttemptStopping()
+            | JobStalled()
+            | StallEnded()
+            | JobUnderused()
+        ):
             assert job.attempt is not None
             state.jobs[job.job_id] = _attempt_progress(job, job.attempt, event, at_us)
         case AttemptEnded():
@@ -382,7 +408,7 @@ def _allocate(state: ClusterState, job: Job, event: JobAllocated) -> None:
 def _attempt_progress(
     job: Job,
     attempt: Attempt,
-    event: TasksStarted | TaskFailed | TasksEnded | AttemptStopping | JobStalled | StallEnded,
+    event: TasksStarted | TaskFailed | TasksEnded | AttemptStopping | JobStalled | StallEnded | JobUnderused,
     at_us: int,
 ) -> Job:
     match event:
@@ -398,6 +424,8 @@ def _attempt_progress(
             attempt = replace(attempt, stall=stall)
         case StallEnded():
             attempt = replace(attempt, stall=None)
+        case JobUnderused():
+            attempt = replace(attempt, underused=event.evidence)
         case AttemptStopping():
             attempt = replace(
                 attempt,

@@ -30,6 +30,7 @@ from collections.abc import Mapping, Sequence
 
 from gpusched.domain.allocation import GrantedDevice
 from gpusched.domain.job_spec import Launcher
+from gpusched.domain.launch_plan import NOTES_WORD, PROGRESS_VARIABLE, TRACE_NAME
 from gpusched.launch.attempt import AttemptContext
 from gpusched.launch.ranks import Task, component_of, devices_by_local_rank
 from gpusched.launch.slurm import slurm_variables
@@ -75,6 +76,9 @@ def _defaults(context: AttemptContext, task: Task) -> dict[str, str]:
         variables["GLOO_SOCKET_IFNAME"] = task.part.interface
     if _real(task.part.devices):
         variables.update(NCCL_DIAGNOSIS)
+        if context.spec.container is None:  # in an image there is no such folder
+            variables["TORCH_FR_DUMP_TEMP_FILE"] = f"{NOTES_WORD}/{TRACE_NAME}"
+            variables["TORCH_NCCL_DEBUG_INFO_TEMP_FILE"] = f"{NOTES_WORD}/{TRACE_NAME}"  # before torch 2.9
     return variables
 
 
@@ -110,7 +114,7 @@ def _gpusched_variables(context: AttemptContext, task: Task) -> dict[str, str]:
     share = {"GPUSCHED_GPU_MILLI": str(context.spec.gpu_milli)} if task.devices else {}
     if context.whole.components:
         share["GPUSCHED_COMPONENT"] = component_of(context.whole, task.node_rank).name
-    return {
+    variables = {
         **share,
         "GPUSCHED_ATTEMPT": f"{context.cluster}/{task.part.node}/{context.attempt_id}",
         "GPUSCHED_JOB_ID": str(context.job_id),
@@ -120,6 +124,9 @@ def _gpusched_variables(context: AttemptContext, task: Task) -> dict[str, str]:
         "GPUSCHED_DEVICES": ",".join(_real(task.devices)),
         "GPUSCHED_DECLARED_DEVICES": ",".join(device.uuid for device in task.devices if device.declared),
     }
+    if context.spec.container is None:
+        variables[PROGRESS_VARIABLE] = f"{NOTES_WORD}/progress-{task.global_rank}"
+    return variables
 
 
 def _real(devices: Sequence[GrantedDevice]) -> tuple[str, ...]:

@@ -47,15 +47,15 @@ def hold(inventory: Inventory, parts: Iterable[NodePlacement], licenses: Counts 
         and set(part.devices) <= set(here := inventory.uuids[row])
         and not cpu_set(part.cpu_ids) & ~inventory.cpu_bits[row]
     ]
+    nodes = _column(row for row, _, _ in found)
+    devices = _column(len(columns) for _, _, columns in found)
     return Holding(
-        nodes=_column(row for row, _, _ in found),
+        nodes=nodes,
         memory=_column(part.memory_bytes for _, part, _ in found),
         cpu_bits=tuple(cpu_set(part.cpu_ids) for _, part, _ in found),
-        device_nodes=_column(row for row, _, columns in found for _ in columns),
+        device_nodes=np.repeat(nodes, devices),
         device_columns=_column(chain.from_iterable(columns for _, _, columns in found)),
-        device_milli=np.repeat(
-            _column(part.gpu_milli for _, part, _ in found), _column(len(columns) for _, _, columns in found)
-        ),
+        device_milli=np.repeat(_column(part.gpu_milli for _, part, _ in found), devices),
         counters=tuple(
             (inventory.counters.index(name), row, amount)
             for row, part, _ in found

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Engine, bindparam, func, select, tuple_
+from sqlalchemy import Connection, Engine, bindparam, func, insert, select, tuple_, update
 
 from gpusched.domain.commands import Queued
 from gpusched.domain.errors import LogCorrupt, StoreUnavailable
+from gpusched.domain.history import History, Term
 from gpusched.domain.ids import JobId, RequestId
 from gpusched.domain.job_state import JobState
 from gpusched.domain.node import WHOLE_MILLI
@@ -23,6 +25,7 @@ from gpusched.store import schema
 from gpusched.store.codec import ALLOCATION, COMMANDS, JOB, JOB_IDS, NODE
 from gpusched.store.commit import BatchWriter
 from gpusched.store.connections import parse_url, place_of, store_errors, writer_engine
+from gpusched.store.high_water import HighWater
 from gpusched.store.leadership import Leadership
 from gpusched.store.members import MemberRecords
 from gpusched.store.migrate import migrate
@@ -54,6 +57,9 @@ _LOAD_NODES = select(schema.nodes.c.body).order_by(schema.nodes.c.name)
 _LOAD_OUTBOX = select(schema.outbox.c.seq, schema.outbox.c.kind, schema.outbox.c.payload).order_by(
     schema.outbox.c.seq
 )
+_LOAD_TERMS = select(schema.terms.c.epoch, schema.terms.c.token, schema.terms.c.first_seq).order_by(
+    schema.terms.c.epoch
+)
 _FIND_REQUESTS = select(schema.requests).where(
     tuple_(schema.requests.c.subject, schema.requests.c.request_id).in_(bindparam("keys", expanding=True))
 )
@@ -69,8 +75,17 @@ class SqlStore:
     raises ``NotLeading``, having written nothing, once another head leads.
     """
 
-    def __init__(self, engine: Engine, leadership: Leadership, place: str, held: ExitStack) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        leadership: Leadership,
+        place: str,
+        held: ExitStack,
+        memory: Memory,
+    ) -> None:
         self._engine = engine
+        self._memory = memory
+        self._history = History()
         self._leadership = leadership
         self._place = place
         self._held = held
@@ -92,7 +107,9 @@ class SqlStore:
                     f"{self._place}: the log ends at seq {last_seq}, its projections at {counters.last_seq}; "
                     "restore a backup of the whole database"
                 )
+            self._history = self._read_history(connection, last_seq)
             return Loaded(
+                history=self._history,
                 jobs=tuple(map(JOB.decode, connection.scalars(_LOAD_JOBS))),
                 nodes=tuple(map(NODE.decode, connection.scalars(_LOAD_NODES))),
                 outbox=tuple(
@@ -121,6 +138,7 @@ class SqlStore:
         """
         with self._transaction() as connection:
             self._writer.write(connection, batch)
+        self._remember(batch)
 
     def find_requests(self, keys: Sequence[tuple[str, RequestId]]) -> tuple[RequestRecord, ...]:
         """Earlier answers to requests of these subjects and ids; those never answered are left out.
@@ -142,6 +160,19 @@ class SqlStore:
                     _FIND_REQUESTS, {"keys": list(keys[first : first + _KEYS_PER_QUERY])}
                 )
             )
+
+    def _read_history(self, connection: Connection, last_seq: int) -> History:
+        terms = [Term(*row) for row in connection.execute(_LOAD_TERMS)]
+        seen = None if self._memory.high_water is None else self._memory.high_water.mark
+        return History.of(terms, last_seq, seen, accepts_loss=self._memory.accepts_loss)
+
+    def _remember(self, batch: Batch) -> None:
+        """Before anybody hears of it. One that is behind keeps in mind what it misses."""
+        if self._memory.high_water is None or self._history.is_behind or not batch.events:
+            return
+        mark = self._history.mark(batch.events[-1].seq, batch.next_job_id)
+        if mark is not None:
+            self._memory.high_water.keep(mark)
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
@@ -169,7 +200,20 @@ def _run(row: Any) -> PastRun:
     return PastRun(work, row.granted_at_us, max(row.granted_at_us, row.ended_at_us))
 
 
-def open_store(url: str, leadership: Leadership | None = None) -> SqlStore:
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a head knows of its database from elsewhere.
+
+    Attributes:
+        high_water: How far it has seen it; None: nobody remembers.
+        accepts_loss: Whether an operator has said that what is missing will not come back.
+    """
+
+    high_water: HighWater | None = None
+    accepts_loss: bool = False
+
+
+def open_store(url: str, leadership: Leadership | None = None, memory: Memory | None = None) -> SqlStore:
     """Open a database as its one writer, and bring its schema up to date.
 
     Args:
@@ -177,6 +221,7 @@ def open_store(url: str, leadership: Leadership | None = None) -> SqlStore:
             ``postgresql+psycopg://user@host/database``.
         leadership: Of the head that leads on this database. None: take the lead now and give it up
             with the store; nobody renews it, so on PostgreSQL another head may depose this one.
+        memory: What shows that the database went back in time; None: nothing.
 
     Raises:
         ConfigInvalid: The URL, or what it names, is not a gpusched database of this version.
@@ -193,7 +238,18 @@ def open_store(url: str, leadership: Leadership | None = None) -> SqlStore:
         with store_errors(place), engine.begin() as connection:
             leadership.require(connection)
             migrate(connection, place)
-        return SqlStore(engine, leadership, place, stack.pop_all())
+            _begin_term(connection, leadership.epoch, memory or Memory())
+        return SqlStore(engine, leadership, place, stack.pop_all(), memory or Memory())
+
+
+def _begin_term(connection: Connection, epoch: int, memory: Memory) -> None:
+    counters = connection.execute(select(schema.counters)).one()
+    if connection.scalar(select(schema.terms.c.epoch).where(schema.terms.c.epoch == epoch)) is None:
+        term = {"epoch": epoch, "token": uuid4().hex, "first_seq": counters.last_seq + 1}
+        connection.execute(insert(schema.terms), term)
+    seen = None if memory.high_water is None else memory.high_water.mark
+    if seen is not None and seen.next_job_id > counters.next_job_id:  # ids are for ever, whoever forgets them
+        connection.execute(update(schema.counters).values(next_job_id=seen.next_job_id))
 
 
 def _take_lead(url: str, place: str) -> Leadership:

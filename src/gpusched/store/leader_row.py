@@ -110,31 +110,34 @@ def take(connection: Connection, seen: Seen, candidate: Candidate) -> int | None
     return seen.epoch + 1 if taken.rowcount else None
 
 
-def renew(connection: Connection, epoch: int) -> None:
+def renew(connection: Connection, epoch: int, holder: str) -> None:
     """Show that the leader lives.
 
     Raises:
         NotLeading: Another head leads.
     """
     if not connection.execute(
-        update(leader).where(_row.epoch == epoch).values(beats=_row.beats + 1)
+        update(leader).where(_row.epoch == epoch, _row.holder == holder).values(beats=_row.beats + 1)
     ).rowcount:
         raise _deposed(connection, epoch)
 
 
-def vacate(connection: Connection, epoch: int) -> None:
+def vacate(connection: Connection, epoch: int, holder: str) -> None:
     """Let the next head take over at once; one that leads by now is left alone."""
-    connection.execute(update(leader).where(_row.epoch == epoch).values(holder=None))
+    mine = update(leader).where(_row.epoch == epoch, _row.holder == holder)
+    connection.execute(mine.values(holder=None))
 
 
-def require(connection: Connection, epoch: int) -> None:
-    """Let this transaction go on only while ``epoch`` leads, and nobody take over before it has ended.
+def require(connection: Connection, epoch: int, holder: str) -> None:
+    """Let this transaction go on only in one's own epoch, and nobody take over before it has ended.
+
+    The holder is asked for too: a restored database counts epochs again.
 
     Raises:
         NotLeading: Another head leads; nothing may be written.
     """
-    held = select(_row.id).where(_row.epoch == epoch).with_for_update(read=True)  # FOR SHARE; SQLite: nothing
-    if connection.scalar(held) is None:
+    mine = select(_row.id).where(_row.epoch == epoch, _row.holder == holder)
+    if connection.scalar(mine.with_for_update(read=True)) is None:
         raise _deposed(connection, epoch)
 
 

@@ -121,7 +121,7 @@ class Leadership:
             return
         asked_s = self._clock_s()
         with self.checked(), self._transaction() as connection:
-            leader_row.renew(connection, self.epoch)
+            leader_row.renew(connection, self.epoch, self._holder)
         self._deadline_s = asked_s + self.lease_s * (1 - CLOCK_DRIFT)
 
     def holds(self) -> bool:
@@ -135,7 +135,7 @@ class Leadership:
             NotLeading: Another head leads.
         """
         with self.checked():
-            leader_row.require(connection, self.epoch)
+            leader_row.require(connection, self.epoch, self._holder)
 
     @contextmanager
     def checked(self) -> Iterator[None]:
@@ -151,7 +151,7 @@ class Leadership:
         with self._held:
             if self._epoch is not None:
                 with suppress(GpuschedError), self._transaction() as connection:
-                    leader_row.vacate(connection, self._epoch)
+                    leader_row.vacate(connection, self._epoch, self._holder)
                 self._epoch = None
 
     def __enter__(self) -> Leadership:

@@ -107,6 +107,14 @@ requests = Table(
     Column("answered_at_us", Int64, nullable=False),
 )
 
+terms = Table(  # one row for each lead of a head
+    "terms",
+    metadata,
+    Column("epoch", Int64, primary_key=True, autoincrement=False),
+    Column("token", Text, nullable=False),
+    Column("first_seq", Int64, nullable=False),
+)
+
 outbox = Table(
     "outbox",
     metadata,

@@ -25,21 +25,27 @@ GPU_PULSE_IDLE: GpuPulse
 GPU_PULSE_SPINS: GpuPulse
 GPU_PULSE_UNKNOWN: GpuPulse
 
-class AttemptRef(_message.Message):
-    __slots__ = ("job_id", "epoch")
-    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+class Mark(_message.Message):
+    __slots__ = ("epoch", "token", "seq", "next_job_id")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
-    job_id: int
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    NEXT_JOB_ID_FIELD_NUMBER: _ClassVar[int]
     epoch: int
-    def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ...) -> None: ...
+    token: str
+    seq: int
+    next_job_id: int
+    def __init__(self, epoch: _Optional[int] = ..., token: _Optional[str] = ..., seq: _Optional[int] = ..., next_job_id: _Optional[int] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("facts", "attempts")
+    __slots__ = ("facts", "attempts", "mark")
     FACTS_FIELD_NUMBER: _ClassVar[int]
     ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    MARK_FIELD_NUMBER: _ClassVar[int]
     facts: _node_pb2.NodeFacts
-    attempts: _containers.RepeatedCompositeFieldContainer[AttemptRef]
-    def __init__(self, facts: _Optional[_Union[_node_pb2.NodeFacts, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[AttemptRef, _Mapping]]] = ...) -> None: ...
+    attempts: _containers.RepeatedCompositeFieldContainer[_node_pb2.AttemptRef]
+    mark: Mark
+    def __init__(self, facts: _Optional[_Union[_node_pb2.NodeFacts, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[_node_pb2.AttemptRef, _Mapping]]] = ..., mark: _Optional[_Union[Mark, _Mapping]] = ...) -> None: ...
 
 class QuietRank(_message.Message):
     __slots__ = ("attempt_id", "global_rank", "quiet_s", "state", "waits_in", "gpu", "step")
@@ -50,14 +56,14 @@ class QuietRank(_message.Message):
     WAITS_IN_FIELD_NUMBER: _ClassVar[int]
     GPU_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
-    attempt_id: AttemptRef
+    attempt_id: _node_pb2.AttemptRef
     global_rank: int
     quiet_s: float
     state: str
     waits_in: str
     gpu: GpuPulse
     step: int
-    def __init__(self, attempt_id: _Optional[_Union[AttemptRef, _Mapping]] = ..., global_rank: _Optional[int] = ..., quiet_s: _Optional[float] = ..., state: _Optional[str] = ..., waits_in: _Optional[str] = ..., gpu: _Optional[_Union[GpuPulse, str]] = ..., step: _Optional[int] = ...) -> None: ...
+    def __init__(self, attempt_id: _Optional[_Union[_node_pb2.AttemptRef, _Mapping]] = ..., global_rank: _Optional[int] = ..., quiet_s: _Optional[float] = ..., state: _Optional[str] = ..., waits_in: _Optional[str] = ..., gpu: _Optional[_Union[GpuPulse, str]] = ..., step: _Optional[int] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
     __slots__ = ("sample", "seq", "quiet")
@@ -144,12 +150,14 @@ class Welcome(_message.Message):
     def __init__(self, cluster: _Optional[str] = ..., heartbeat_interval_s: _Optional[float] = ..., lease_s: _Optional[float] = ...) -> None: ...
 
 class LeaseRenewed(_message.Message):
-    __slots__ = ("seq", "now_us")
+    __slots__ = ("seq", "now_us", "mark")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     NOW_US_FIELD_NUMBER: _ClassVar[int]
+    MARK_FIELD_NUMBER: _ClassVar[int]
     seq: int
     now_us: int
-    def __init__(self, seq: _Optional[int] = ..., now_us: _Optional[int] = ...) -> None: ...
+    mark: Mark
+    def __init__(self, seq: _Optional[int] = ..., now_us: _Optional[int] = ..., mark: _Optional[_Union[Mark, _Mapping]] = ...) -> None: ...
 
 class LaunchTasks(_message.Message):
     __slots__ = ("launch",)

@@ -169,8 +169,24 @@ class NodeSample(_message.Message):
     devices: _containers.RepeatedCompositeFieldContainer[DeviceSample]
     def __init__(self, node: _Optional[str] = ..., sampled_at_us: _Optional[int] = ..., cpu_percent: _Optional[float] = ..., memory_used_bytes: _Optional[int] = ..., load_1m: _Optional[float] = ..., devices: _Optional[_Iterable[_Union[DeviceSample, _Mapping]]] = ...) -> None: ...
 
+class AttemptRef(_message.Message):
+    __slots__ = ("job_id", "epoch")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    job_id: int
+    epoch: int
+    def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ...) -> None: ...
+
+class Ahead(_message.Message):
+    __slots__ = ("attempts", "next_job_id")
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    attempts: _containers.RepeatedCompositeFieldContainer[AttemptRef]
+    next_job_id: int
+    def __init__(self, attempts: _Optional[_Iterable[_Union[AttemptRef, _Mapping]]] = ..., next_job_id: _Optional[int] = ...) -> None: ...
+
 class Node(_message.Message):
-    __slots__ = ("facts", "joined_at_us", "reachable", "schedulability", "reason", "drain_deadline_us", "lost_at_us", "sample", "job_ids", "gpus_allocated", "cpus_allocated", "memory_allocated_bytes", "gpu_milli_allocated", "cordoned_by", "health")
+    __slots__ = ("facts", "joined_at_us", "reachable", "schedulability", "reason", "drain_deadline_us", "lost_at_us", "sample", "job_ids", "gpus_allocated", "cpus_allocated", "memory_allocated_bytes", "gpu_milli_allocated", "cordoned_by", "health", "ahead")
     FACTS_FIELD_NUMBER: _ClassVar[int]
     JOINED_AT_US_FIELD_NUMBER: _ClassVar[int]
     REACHABLE_FIELD_NUMBER: _ClassVar[int]
@@ -186,6 +202,7 @@ class Node(_message.Message):
     GPU_MILLI_ALLOCATED_FIELD_NUMBER: _ClassVar[int]
     CORDONED_BY_FIELD_NUMBER: _ClassVar[int]
     HEALTH_FIELD_NUMBER: _ClassVar[int]
+    AHEAD_FIELD_NUMBER: _ClassVar[int]
     facts: NodeFacts
     joined_at_us: int
     reachable: bool
@@ -201,4 +218,5 @@ class Node(_message.Message):
     gpu_milli_allocated: int
     cordoned_by: str
     health: _health_pb2.NodeHealth
-    def __init__(self, facts: _Optional[_Union[NodeFacts, _Mapping]] = ..., joined_at_us: _Optional[int] = ..., reachable: _Optional[bool] = ..., schedulability: _Optional[_Union[Schedulability, str]] = ..., reason: _Optional[str] = ..., drain_deadline_us: _Optional[int] = ..., lost_at_us: _Optional[int] = ..., sample: _Optional[_Union[NodeSample, _Mapping]] = ..., job_ids: _Optional[_Iterable[int]] = ..., gpus_allocated: _Optional[int] = ..., cpus_allocated: _Optional[int] = ..., memory_allocated_bytes: _Optional[int] = ..., gpu_milli_allocated: _Optional[int] = ..., cordoned_by: _Optional[str] = ..., health: _Optional[_Union[_health_pb2.NodeHealth, _Mapping]] = ...) -> None: ...
+    ahead: Ahead
+    def __init__(self, facts: _Optional[_Union[NodeFacts, _Mapping]] = ..., joined_at_us: _Optional[int] = ..., reachable: _Optional[bool] = ..., schedulability: _Optional[_Union[Schedulability, str]] = ..., reason: _Optional[str] = ..., drain_deadline_us: _Optional[int] = ..., lost_at_us: _Optional[int] = ..., sample: _Optional[_Union[NodeSample, _Mapping]] = ..., job_ids: _Optional[_Iterable[int]] = ..., gpus_allocated: _Optional[int] = ..., cpus_allocated: _Optional[int] = ..., memory_allocated_bytes: _Optional[int] = ..., gpu_milli_allocated: _Optional[int] = ..., cordoned_by: _Optional[str] = ..., health: _Optional[_Union[_health_pb2.NodeHealth, _Mapping]] = ..., ahead: _Optional[_Union[Ahead, _Mapping]] = ...) -> None: ...

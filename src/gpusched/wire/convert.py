@@ -17,6 +17,7 @@ from gpusched.domain import (
     diagnosis,
     events,
     health,
+    history,
     identity,
     ids,
     job,
@@ -68,6 +69,7 @@ def _codec(domain: type[D], message: type[M], **options: Any) -> Codec[D, M]:
 IDENTITY = _codec(identity.Identity, job_pb2.Identity)
 ACTIVATION = _codec(job_spec.Activation, job_pb2.Activation)
 WARNING_SIGNAL = _codec(job_spec.WarningSignal, job_pb2.WarningSignal)
+UTILIZATION_POLICY = _codec(job_spec.UtilizationPolicy, job_pb2.UtilizationPolicy)
 STALL_POLICY = _codec(job_spec.StallPolicy, job_pb2.StallPolicy)
 SEGMENT = _codec(job_spec.Segment, job_pb2.Segment)
 COMPONENT = _codec(job_spec.Component, job_pb2.Component)
@@ -112,6 +114,8 @@ FINDING = _codec(health.Finding, health_pb2.Finding)
 OUTAGE = _codec(health.Outage, health_pb2.Outage)
 REPAIR = _codec(health.Repair, health_pb2.Repair)
 NODE_HEALTH = _codec(health.NodeHealth, health_pb2.NodeHealth)
+ATTEMPT_ID = _codec(ids.AttemptId, node_pb2.AttemptRef)
+AHEAD = _codec(history.Ahead, node_pb2.Ahead)
 NODE = _codec(
     node.Node,
     node_pb2.Node,
@@ -140,6 +144,7 @@ TASKS_STARTED = _codec(events.TasksStarted, event_pb2.TasksStarted)
 TASK_FAILED = _codec(events.TaskFailed, event_pb2.TaskFailed)
 TASKS_ENDED = _codec(events.TasksEnded, event_pb2.TasksEnded)
 JOB_STALLED = _codec(events.JobStalled, event_pb2.JobStalled)
+JOB_UNDERUSED = _codec(events.JobUnderused, event_pb2.JobUnderused)
 STALL_ENDED = _codec(events.StallEnded, event_pb2.StallEnded)
 ATTEMPT_STOPPING = _codec(events.AttemptStopping, event_pb2.AttemptStopping)
 ATTEMPT_ENDED = _codec(events.AttemptEnded, event_pb2.AttemptEnded)
@@ -152,6 +157,8 @@ NODE_CORDONED = _codec(events.NodeCordoned, event_pb2.NodeCordoned)
 NODE_DRAIN_STARTED = _codec(events.NodeDrainStarted, event_pb2.NodeDrainStarted)
 NODE_DRAINED = _codec(events.NodeDrained, event_pb2.NodeDrained)
 NODE_RESUMED = _codec(events.NodeResumed, event_pb2.NodeResumed)
+NODE_AHEAD = _codec(events.NodeAhead, event_pb2.NodeAhead)
+NODE_RECONCILED = _codec(events.NodeReconciled, event_pb2.NodeReconciled)
 HEALTH_REPORTED = _codec(events.HealthReported, event_pb2.HealthReported)
 HEALTH_CLEARED = _codec(events.HealthCleared, event_pb2.HealthCleared)
 HEALTH_JUDGED = _codec(events.HealthJudged, event_pb2.HealthJudged)
@@ -179,7 +186,7 @@ JOIN_TOKEN_MADE = _codec(membership.JoinTokenMade, member_service_pb2.CreateJoin
 
 # ── the agent's stream ────────────────────────────────────────────────────────────────
 
-ATTEMPT_ID = _codec(ids.AttemptId, agent_service_pb2.AttemptRef)
+MARK = _codec(history.Mark, agent_service_pb2.Mark)
 HELLO = _codec(link.Hello, agent_service_pb2.Hello)
 QUIET_RANK = _codec(pulse.QuietRank, agent_service_pb2.QuietRank)
 HEARTBEAT = _codec(link.Heartbeat, agent_service_pb2.Heartbeat)

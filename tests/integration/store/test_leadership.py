@@ -260,7 +260,7 @@ def test_a_trigger_sees_no_write_of_a_head_that_does_not_lead(postgres_url: str,
 def test_the_trigger_would_see_it(
     postgres_url: str, clock: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leader_row, "require", lambda connection, epoch: None)
+    monkeypatch.setattr(leader_row, "require", lambda connection, epoch, holder: None)
     history = History()
     with two_heads(postgres_url, clock) as (first, second), open_store(postgres_url, first) as stale:
         watch_writes(postgres_url)

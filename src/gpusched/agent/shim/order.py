@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,12 @@ class Order:
     def cgroup_name(self) -> str:
         """The name of the attempt's control group: no other attempt on this machine has it."""
         return f"gpusched-{self.token}"
+
+    @property
+    def notes(self) -> Path:
+        """The folder in which its ranks leave word: nobody can guess its name, nor the token from it."""
+        name = hashlib.sha256(self.token.encode()).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"gpusched-notes-{name}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
+from gpusched.agent.shim.notes import filled_in
 from gpusched.agent.shim.proc import PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG, prctl
 from gpusched.domain.identity import Identity
 from gpusched.domain.launch_plan import TaskLaunch
@@ -37,6 +38,7 @@ class Setting:
     script_fd: int | None  # kept open for the rank where that path needs it
     groups: tuple[int, ...] | None  # supplementary groups to take on; None: stay who we are
     cgroup_entrance: str | None
+    notes: str | None  # the folder in which ranks leave word
     extra_env: tuple[tuple[str, str], ...]
 
     def argv(self, task: TaskLaunch) -> list[str]:
@@ -46,7 +48,7 @@ class Setting:
 
     def env(self, task: TaskLaunch) -> dict[str, str]:
         """The task's environment and our mark in it."""
-        return dict((*task.env, *self.extra_env))
+        return filled_in((*task.env, *self.extra_env), self.notes)
 
 
 def groups_to_take(owner: Identity, node: str) -> tuple[int, ...] | None:

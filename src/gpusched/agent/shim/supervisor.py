@@ -21,6 +21,7 @@ from pathlib import Path
 from gpusched.agent.shim.containment import TOKEN_VARIABLE, Cgroup, kill_descendants
 from gpusched.agent.shim.files import AttemptDir
 from gpusched.agent.shim.lease import boot_time_us, read_lease
+from gpusched.agent.shim.notes import keep_traces, make_notes, remove_notes
 from gpusched.agent.shim.order import Order, read_order, read_stop_order
 from gpusched.agent.shim.output import RankOutput
 from gpusched.agent.shim.proc import (
@@ -140,6 +141,7 @@ class Supervisor:
         groups = groups_to_take(launch.owner, launch.node)
         if self._order.cgroup_parent is not None:
             self._cgroup = Cgroup.create(Path(self._order.cgroup_parent), self._order.cgroup_name)
+        notes = make_notes(self._order.notes, launch.owner)
         script, script_fd = self._open_script(must_lend=groups is not None)
         return Setting(
             node=launch.node,
@@ -149,6 +151,7 @@ class Supervisor:
             script_fd=script_fd,
             groups=groups,
             cgroup_entrance=None if self._cgroup is None else str(self._cgroup.entrance),
+            notes=None if notes is None else str(notes),
             extra_env=((TOKEN_VARIABLE, self._order.token),),
         )
 
@@ -371,6 +374,8 @@ class Supervisor:
             rank.output.close()
         if self._cgroup is not None:
             self._cgroup.remove()
+        keep_traces(self._order.notes, self._attempt.stacks, self._launch.owner)
+        remove_notes(self._order.notes)
         self._change(replace(self._record, phase=Phase.ENDED, ended_at_us=_wall_us()))
         self._publish()
         while not self._is_saved:
