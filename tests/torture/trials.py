@@ -3,3 +3,15 @@
 from __future__ import annotations
 
 TRIALS = ("heads", "agents", "outages", "clocks", "partitions", "failover", "escapees", "hang", "restart")
+TRIALS += ("health",)
+    "heads",
+    "agents",
+    "outages",
+    "clocks",
+    "partitions",
+    "failover",
+    "escapees",
+    "hang",
+    "restart",
+    "health",
+)
