@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-TRIALS = ("heads", "agents", "outages", "clocks", "partitions", "failover", "escapees", "hang", "restart")
-TRIALS += ("health",)
+TRIALS = (
     "heads",
     "agents",
     "outages",
