@@ -43,6 +43,7 @@ def node_spans(draw: st.DrawFn) -> NodeSpan:
         node=draw(st.sampled_from(NODES)),
         devices=tuple((uuid, draw(st.sampled_from(MODELS))) for uuid in DEVICES[: draw(st.integers(0, 2))]),
         is_up=draw(st.booleans()),
+        out=draw(st.sampled_from([(), DEVICES[:1], DEVICES])),
         start_us=start_us,
         end_us=None if length_us is None else start_us + length_us,
     )

@@ -415,6 +415,7 @@ def _attempt_progress(
     event: TasksStarted | TaskFailed | TasksEnded | AttemptStopping | JobStalled | StallEnded | JobUnderused,
     at_us: int,
 ) -> Job:
+    state = job.state
     match event:
         case TaskFailed():
             return job  # what follows from it is AttemptStopping
@@ -440,19 +441,19 @@ def _attempt_progress(
             )
             job = _blamed(job, event.node)
             if job.state is not JobState.COMPLETING:
-                job = replace(job, state=next_state(job.state, JobState.COMPLETING))
+                state = next_state(job.state, JobState.COMPLETING)
         case TasksStarted():
-            attempt = replace(attempt, nodes_started=attempt.nodes_started | {event.node})
-            if job.state is JobState.CONFIGURING and attempt.nodes_started.issuperset(attempt.node_names):
-                attempt = replace(attempt, running_at_us=at_us)
-                job = replace(job, state=JobState.RUNNING)
+            started, running_at_us = attempt.nodes_started | {event.node}, attempt.running_at_us
+            if job.state is JobState.CONFIGURING and started.issuperset(attempt.node_names):
+                running_at_us, state = at_us, JobState.RUNNING
+            attempt = replace(attempt, nodes_started=started, running_at_us=running_at_us)
         case TasksEnded():
             attempt = replace(attempt, nodes_ended=attempt.nodes_ended | {event.node})
             if event.cause in INFRASTRUCTURE_REASONS:
                 job = _blamed(job, event.node)
             if attempt.nodes_ended.issuperset(attempt.node_names) and job.state is not JobState.COMPLETING:
-                job = replace(job, state=next_state(job.state, JobState.COMPLETING))
-    return replace(job, attempt=attempt)
+                state = next_state(job.state, JobState.COMPLETING)
+    return replace(job, attempt=attempt, state=state)
 
 
 def _blamed(job: Job, node: NodeName | None) -> Job:

@@ -134,6 +134,8 @@ def _keys(snapshot: ClusterSnapshot, request: NodeRequest, candidates: IntColumn
     if tree.levels:
         is_idle = snapshot.gpus_free == snapshot.inventory.gpus_total
         keys.append(leaf_key(tree, is_idle, candidates))
+    if snapshot.inventory.faults.any():  # of nodes that are equal otherwise, what failed least
+        keys.append(-snapshot.inventory.faults[candidates])
     return keys
 
 
