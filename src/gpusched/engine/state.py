@@ -166,10 +166,14 @@ class ClusterState:
             if job.state is JobState.PENDING:
                 state.note_delay(job)
                 if not job.is_held:
-                    state.queue.add(job)
+                    state.line_up(job)
             else:
                 state.hold_resources(job)
         return state
+
+    def line_up(self, job: Job) -> None:
+        """Queue a job that may start."""
+        self.queue.add(job, self.partitions.open_to(job.spec, job.restarts))
 
     def note_delay(self, job: Job) -> None:
         """Note when the head is to release a job, if it is."""
@@ -327,7 +331,7 @@ def _submit(state: ClusterState, event: JobSubmitted, at_us: int) -> None:
     state.next_job_id = JobId(max(state.next_job_id, job.job_id + 1))
     state.demand.note(job.job_id, job.spec)
     if not job.is_held:
-        state.queue.add(job)
+        state.line_up(job)
         state.queue_version += 1
 
 
@@ -382,7 +386,7 @@ def _apply_to_job(state: ClusterState, job: Job, event: Event, at_us: int) -> No
 
 def _enqueue(state: ClusterState, job: Job) -> None:
     if job.state is JobState.PENDING and not job.is_held:
-        state.queue.add(job)
+        state.line_up(job)
         state.queue_version += 1
 
 
@@ -411,6 +415,7 @@ def _attempt_progress(
     event: TasksStarted | TaskFailed | TasksEnded | AttemptStopping | JobStalled | StallEnded | JobUnderused,
     at_us: int,
 ) -> Job:
+    state = job.state
     match event:
         case TaskFailed():
             return job  # what follows from it is AttemptStopping
@@ -436,19 +441,19 @@ def _attempt_progress(
             )
             job = _blamed(job, event.node)
             if job.state is not JobState.COMPLETING:
-                job = replace(job, state=next_state(job.state, JobState.COMPLETING))
+                state = next_state(job.state, JobState.COMPLETING)
         case TasksStarted():
-            attempt = replace(attempt, nodes_started=attempt.nodes_started | {event.node})
-            if job.state is JobState.CONFIGURING and attempt.nodes_started.issuperset(attempt.node_names):
-                attempt = replace(attempt, running_at_us=at_us)
-                job = replace(job, state=JobState.RUNNING)
+            started, running_at_us = attempt.nodes_started | {event.node}, attempt.running_at_us
+            if job.state is JobState.CONFIGURING and started.issuperset(attempt.node_names):
+                running_at_us, state = at_us, JobState.RUNNING
+            attempt = replace(attempt, nodes_started=started, running_at_us=running_at_us)
         case TasksEnded():
             attempt = replace(attempt, nodes_ended=attempt.nodes_ended | {event.node})
             if event.cause in INFRASTRUCTURE_REASONS:
                 job = _blamed(job, event.node)
             if attempt.nodes_ended.issuperset(attempt.node_names) and job.state is not JobState.COMPLETING:
-                job = replace(job, state=next_state(job.state, JobState.COMPLETING))
-    return replace(job, attempt=attempt)
+                state = next_state(job.state, JobState.COMPLETING)
+    return replace(job, attempt=attempt, state=state)
 
 
 def _blamed(job: Job, node: NodeName | None) -> Job:

@@ -16,6 +16,7 @@ from gpusched.domain.ids import NodeName, RequestId
 from gpusched.domain.job import JobFilter
 from gpusched.domain.job_spec import JobSpec, WarningSignal
 from gpusched.domain.job_state import EndReason, JobState, PendingReason
+from gpusched.domain.launch_plan import NOTES_WORD
 from gpusched.domain.node import Schedulability
 from gpusched.domain.usage import GroupBy, UsageClass
 from gpusched.wire.client import Client
@@ -29,14 +30,17 @@ def test_every_rank_gets_exactly_the_environment_that_is_shown(client: Client) -
     view = client.jobs.wait(job_id)
     assert view.job.state is JobState.COMPLETED
     assert view.plan is not None
-    # From the node's own user database; and the secret by which a dead shim's processes are found.
+    # From the node's own user database; the secret by which a dead shim's processes are found; the head.
     node_fills = {"HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "GPUSCHED_CONTAINMENT"}
+    node_fills |= {"GPUSCHED_ADDRESS", "GPUSCHED_RANK_TOKEN_FILE"}
     for part in view.plan.nodes:
         for task in part.tasks:
             lines = output(client, job_id, task.global_rank).splitlines()
             got = dict(line.split("=", 1) for line in lines if "=" in line)
             shown = dict(task.env)
-            assert shown.items() <= got.items()
+            said = {name: value for name, value in shown.items() if not value.startswith(NOTES_WORD)}
+            assert said.items() <= got.items()
+            assert shown.keys() <= got.keys()
             assert got.keys() - shown.keys() <= node_fills
             assert got["GREETING"] == "hello"
             assert got["WORLD_SIZE"] == "4"
