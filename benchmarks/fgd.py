@@ -19,7 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fgd_policies import BestFit, DotProd, Fgd, GpuClustering, GpuPacking, Ours
+from benchmarks.fgd_policies import BestFit, DotProd, Fgd, GpuClustering, GpuPacking, Learnt, Ours
 from benchmarks.fgd_replay import ALLOCATION_AT, FRAGMENTATION_AT, ByArrival, Outcome, PolicyFor, replay
 from benchmarks.fgd_trace import Trace, TraceInvalid, read_trace, read_trace_of_folder, synthetic_trace
 from benchmarks.machine import commit, this_machine
@@ -27,6 +27,7 @@ from benchmarks.report import say
 
 POLICIES: dict[str, PolicyFor] = {
     "ours": Ours,
+    "learnt": Learnt,
     "fgd": Fgd,
     "bestfit": BestFit,
     "dotprod": DotProd,

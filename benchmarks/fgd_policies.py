@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpusched.domain.node import WHOLE_MILLI
+from gpusched.engine.demand import Demand
 from gpusched.placement.inventory import BoolColumn, IntColumn
-from gpusched.placement.mix import RequestMix
+from gpusched.placement.mix import NOTHING_KNOWN, RequestMix
 from gpusched.placement.packing import Packing, kinds
 from gpusched.placement.request import NodeRequest
 from gpusched.placement.score import FreeColumns
@@ -28,8 +29,24 @@ class Ours(Packing):
     def __init__(self, snapshot: ClusterSnapshot, mix: RequestMix) -> None:
         super().__init__(snapshot.inventory, mix)
 
-    def note_placed(self, request: NodeRequest, row: int) -> None:
+    def note(self, request: NodeRequest, row: int | None) -> None:
         """It reads the snapshot alone."""
+
+
+class Learnt(Ours):
+    """The scheduler's own score, with the mix as the engine learns it: from what came before."""
+
+    def __init__(self, snapshot: ClusterSnapshot, mix: RequestMix) -> None:
+        super().__init__(snapshot, NOTHING_KNOWN)
+        self._snapshot = snapshot
+        self._demand = Demand()
+        self._arrived = 0
+
+    def note(self, request: NodeRequest, row: int | None) -> None:
+        """Count it; every so often another mix is expected."""
+        self._arrived += 1
+        self._demand.count(self._arrived, request, 1)
+        self._snapshot.expect(self._demand.mix)
 
 
 class Published:
@@ -43,8 +60,8 @@ class Published:
         milli = free.milli_free[row]
         return int(np.where(milli >= request.gpu_milli, milli, WHOLE_MILLI + 1).argmin())
 
-    def note_placed(self, request: NodeRequest, row: int) -> None:
-        """Hear of a placement."""
+    def note(self, request: NodeRequest, row: int | None) -> None:
+        """Hear of a decision."""
 
     def _is_empty(self, free: FreeColumns, rows: IntColumn) -> BoolColumn:
         empty: BoolColumn = free.gpus_free[rows] == self.inventory.gpus_total[rows]
@@ -103,8 +120,8 @@ class GpuClustering(Published):
         score: IntColumn = used + quarter
         return score
 
-    def note_placed(self, request: NodeRequest, row: int) -> None:
-        if request.gpus:
+    def note(self, request: NodeRequest, row: int | None) -> None:
+        if request.gpus and row is not None:
             self._kinds[row, _kind(request)] = True
 
 

@@ -29,8 +29,8 @@ FRAGMENTATION_AT = (50, 80, 90, 95, 100, 110, 130)
 class Policy(Scoring, Protocol):
     """Says where pods go; the scheduler's own placement (``gang.place_part``) asks it."""
 
-    def note_placed(self, request: NodeRequest, row: int) -> None:
-        """Hear of a placement."""
+    def note(self, request: NodeRequest, row: int | None) -> None:
+        """Hear of a decision: the node, or None where it was rejected."""
         ...
 
 
@@ -91,7 +91,7 @@ def _place(snapshot: ClusterSnapshot, policy: Policy, pod: NodeRequest) -> Decis
     decision = place_part(snapshot, pod)
     if decision is not None:
         hold(snapshot, pod, *decision)
-        policy.note_placed(pod, decision[0])
+    policy.note(pod, None if decision is None else decision[0])
     return decision
 
 

@@ -1,6 +1,7 @@
-"""Write the tables of packing in docs/scheduling.md from benchmarks/results/fgd_*.json, nothing by hand.
+"""Write the tables in docs/scheduling.md from benchmarks/results, nothing by hand.
 
-Each file is what ``python -m benchmarks.fgd --json`` printed for one trace and one policy.
+Each ``fgd_*.json`` is what ``python -m benchmarks.fgd --json`` printed for one trace and one policy;
+``decisions.json`` what ``python -m benchmarks decisions`` left.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "scheduling.md"
-BLOCK = re.compile(r"(<!-- packing: .*? -->\n).*?(<!-- end of packing -->)", re.DOTALL)
-POLICIES = ("gpuclustering", "dotprod", "gpupacking", "bestfit", "fgd", "ours")
+PACKING = re.compile(r"(<!-- packing: .*? -->\n).*?(<!-- end of packing -->)", re.DOTALL)
+SPEED = re.compile(r"(<!-- speed: .*? -->\n).*?(<!-- end of speed -->)", re.DOTALL)
+POLICIES = ("gpuclustering", "dotprod", "gpupacking", "bestfit", "fgd", "learnt", "ours")
 TRACES = ("default", "cpu250", "gpushare100", "multigpu50", "gpuspec33")
 
 
@@ -41,16 +43,32 @@ def tables(results: list[dict[str, Any]]) -> str:
     return "\n".join(blocks)
 
 
-def filled(page: str, results: list[dict[str, Any]]) -> str:
-    """The page with its block of tables replaced."""
-    return BLOCK.sub(lambda found: found[1] + tables(results) + found[2], page)
+def speed(decisions: dict[str, Any] | None) -> str:
+    """What single decisions cost, by the size of the cluster."""
+    if decisions is None:
+        return "Not measured yet.\n"
+    rows = "".join(f"| {f['what']} | {f['value']:,.4g} {f['unit']} |\n" for f in decisions["figures"])
+    facts = decisions["machine_facts"]
+    return (
+        f"| what | measured |\n|---|---|\n{rows}\n"
+        f"{facts['cpu']}, {facts['cores']} cores, {facts['busy_before_percent']:.0f} % busy before; "
+        f"commit `{decisions['commit'][:7]}`.\n"
+    )
+
+
+def filled(page: str, results: list[dict[str, Any]], decisions: dict[str, Any] | None) -> str:
+    """The page with its tables replaced."""
+    page = PACKING.sub(lambda found: found[1] + tables(results) + found[2], page)
+    return SPEED.sub(lambda found: found[1] + speed(decisions) + found[2], page)
 
 
 def main() -> int:
     """Rewrite the page; with ``--check`` only say whether it is up to date."""
     files = sorted((ROOT / "benchmarks" / "results").glob("fgd_*.json"))
+    at = ROOT / "benchmarks" / "results" / "decisions.json"
+    decisions = json.loads(at.read_text(encoding="utf-8")) if at.exists() else None
     page = PAGE.read_text(encoding="utf-8")
-    fresh = filled(page, [json.loads(file.read_text(encoding="utf-8")) for file in files])
+    fresh = filled(page, [json.loads(file.read_text(encoding="utf-8")) for file in files], decisions)
     if "--check" in sys.argv[1:]:
         if fresh != page:
             sys.stderr.write(f"{PAGE.name} does not show the results: run scripts/packing_table.py\n")

@@ -117,6 +117,7 @@ class HeadModel:
                 channels,
                 Latest(),
                 Everybody(),
+                issue=lambda node, attempt_id: None,
                 cluster="simulated",
                 heartbeat_interval_s=HEARTBEAT_S,
                 lease_s=settings.silence_max_s,

@@ -14,8 +14,8 @@ from gpusched.placement.request import NodeRequest, node_request
 WINDOW = 1_024
 """Submissions that the mix is counted from: a share of 10 % is then known to about 1 %."""
 
-RENEWED_EVERY = 128
-"""Submissions between two countings: a mix may tabulate much, so it is not changed by every job."""
+RENEWED_EVERY = 256
+"""Submissions between two countings: with another mix every node is scored anew, so it changes seldom."""
 
 RECENT = WINDOW + RENEWED_EVERY
 """Of so many last submissions a restart must know the specs, to go on with the same mix."""
@@ -41,9 +41,13 @@ class Demand:
 
     def note(self, job_id: JobId, spec: JobSpec) -> None:
         """Count a submission. A gang of n nodes is n requests."""
-        self._last.append((shape_of(node_request(spec)), spec.nodes))
-        if job_id % RENEWED_EVERY == 0:
+        self.count(job_id, node_request(spec), spec.nodes)
+
+    def count(self, number: int, request: NodeRequest, nodes: int) -> None:
+        """Count ``nodes`` requests, the ``number``-th of all submissions."""
+        self._last.append((shape_of(request), nodes))
+        if number % RENEWED_EVERY == 0:
             counts: Counter[NodeRequest] = Counter()
-            for shape, nodes in self._last:
-                counts[shape] += nodes
+            for shape, times in self._last:
+                counts[shape] += times
             self.mix = RequestMix.of(counts)

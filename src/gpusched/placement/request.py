@@ -117,4 +117,5 @@ def is_model_match(wanted: str, model: str) -> bool:
     separated by "|": "A100|H100" fits both.
     """
     words = set(_WORD.findall(model.lower()))
-    return any(set(_WORD.findall(alternative)) <= words for alternative in wanted.lower().split("|"))
+    alternatives = [set(_WORD.findall(alternative)) for alternative in wanted.lower().split("|")]
+    return any(alternative <= words for alternative in filter(None, alternatives))

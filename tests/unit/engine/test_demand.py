@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from cluster import Cluster, facts
+
 from gpusched.domain.job_spec import JobSpec
 from gpusched.engine.demand import RECENT, RENEWED_EVERY, WINDOW, Demand
+from gpusched.engine.state import ClusterState
+from gpusched.placement.gang import place
 from gpusched.placement.mix import NOTHING_KNOWN
 
 
@@ -41,3 +45,22 @@ def test_a_restart_that_knows_the_last_submissions_goes_on_with_the_same_mix():
     for count in (5, WINDOW - 1, WINDOW + RENEWED_EVERY - 1, 3 * WINDOW, 3 * WINDOW + 77):
         log = submitted(count)
         assert Demand.of(log[-RECENT:]) == Demand.of(log)
+
+
+def test_the_engine_places_by_what_was_submitted_and_goes_on_after_a_restart():
+    cluster = Cluster()
+    cluster.join(facts("n0", model="NVIDIA A100"), facts("n1", model="NVIDIA L4"))
+    jobs = [spec(1, gpu_model="A100"), spec(1)] * (RENEWED_EVERY // 2)
+    anywhere = jobs[1]
+    assert place(cluster.engine.state.snapshot, anywhere).nodes[0].node == "n0"
+    ids = cluster.submit(*jobs)
+    assert place(cluster.engine.state.snapshot, anywhere).nodes[0].node == "n1"
+    state = cluster.engine.state
+    restarted = ClusterState.of(
+        state.partitions,
+        nodes=state.nodes.values(),
+        submitted=zip(ids, jobs, strict=True),
+        next_job_id=state.next_job_id,
+    )
+    assert restarted.demand == state.demand
+    assert place(restarted.snapshot, anywhere).nodes[0].node == "n1"

@@ -8,6 +8,7 @@ from cluster import SECOND_US, Cluster, facts, spec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gpusched.engine.demand import RENEWED_EVERY
 from gpusched.engine.series import SAMPLES_MAX, Series
 
 
@@ -43,7 +44,7 @@ def test_a_sample_says_what_waits_what_is_held_and_what_is_up() -> None:
 def test_what_no_usual_request_can_use_is_fragmented() -> None:
     cluster = Cluster()
     cluster.join(facts("n1"))
-    cluster.submit(*[spec(gpus_per_node=4, nice=1)] * 128)
+    cluster.submit(*[spec(gpus_per_node=4, nice=1)] * RENEWED_EVERY)
     series = Series(0, SECOND_US)
     series.observe(cluster.engine.state, SECOND_US)
     cluster.submit(spec(gpus_per_node=1))

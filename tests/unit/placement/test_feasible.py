@@ -102,6 +102,9 @@ def test_cluster_without_nodes_accepts_anything():
         ("A100", "NVIDIA A100-SXM4-40GB", True),
         ("RTX 4090", "NVIDIA GeForce RTX 4090", True),
         ("H100", "H100", True),
+        ("A100|H100", "NVIDIA H100 80GB HBM3", True),
+        ("A100|H100", "NVIDIA A10", False),
+        ("A100|", "NVIDIA A10", False),
     ],
 )
 def test_gpu_models_match_as_whole_words_whatever_the_case(wanted, model, is_match):
