@@ -5,8 +5,12 @@ Each kernel that acts stands in each frame that could carry it out of the place 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 # ``{c}`` is the canary: a file that must never appear.
 SHELL = (
@@ -142,6 +146,6 @@ def payloads(canary: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys(made))
 
 
-def a_few(texts: tuple[str, ...]) -> tuple[str, ...]:
-    """A diagonal through them: every kernel about once, and every frame."""
-    return texts[:: len(FRAMES) + 1]
+def spread(texts: Sequence[T], count: int) -> tuple[T, ...]:
+    """About ``count`` of them, evenly; an odd step, so that every frame comes by."""
+    return tuple(texts[:: max(1, len(texts) // max(count, 1)) | 1])

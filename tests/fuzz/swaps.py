@@ -1,4 +1,4 @@
-"""S4: a racer swaps a rank's output for links, FIFOs and devices while it is read; only output may come back."""
+"""S4: a racer swaps a rank's output for links and devices while it is read; nothing else comes back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.cluster import temporary_home
+from benchmarks.cluster import temporary_home, until
 from benchmarks.report import Figure, Measured, at_least, at_most, run_benchmark
 from gpusched.agent.attempt_dir import attempt_dir, attempts_folder, write_order
 from gpusched.agent.logs import last_lines, read_logs
@@ -132,6 +132,7 @@ def _racer(files: AttemptDir, canary: Path) -> Iterator[multiprocessing.sharedct
     racer = context.Process(target=_race, args=(files, canary, swaps))
     racer.start()
     try:
+        until(lambda: swaps.value > 0, "the first swap")
         yield swaps
     finally:
         racer.terminate()
