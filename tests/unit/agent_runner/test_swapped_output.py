@@ -1,4 +1,4 @@
-"""S4: whatever lies where a rank's output or stacks lay, nothing but these is ever read. ``make fuzz`` races."""
+"""S4: whatever lies where a rank's output or stacks lay, nothing but these is ever read."""
 
 from __future__ import annotations
 
