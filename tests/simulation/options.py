@@ -45,6 +45,7 @@ class Options:
     commit_unknown: float  # written, and reported as failed
     fork_twice: float
     fork_refused: float
+    has_standby: bool  # a second head takes over from one that is dead or stalled
 
     @classmethod
     def draw(cls, random: Random, *, sqlite_share: float) -> Options:
@@ -86,6 +87,7 @@ class Options:
             commit_unknown=chance(0.1),
             fork_twice=chance(0.3),
             fork_refused=chance(0.1),
+            has_standby=random.random() < 0.5,
         )
 
     def __str__(self) -> str:

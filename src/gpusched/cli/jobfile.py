@@ -33,6 +33,7 @@ from gpusched.domain.job_spec import (
     STALL_AFTER_S,
     Activation,
     ActivationKind,
+    Component,
     JobSpec,
     Launcher,
     OnDisconnect,
@@ -208,6 +209,34 @@ OnUnderuseName = Annotated[OnUnderuse, PlainValidator(_one_of(OnUnderuse)), _sch
 LauncherName = Annotated[Launcher, PlainValidator(_one_of(Launcher)), _schema(enum=list(Launcher))]
 
 
+class ComponentFile(BaseModel):
+    """Nodes of a gang that are alike, beside others that are not. Fields as in a job."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, title="gpusched component")
+
+    name: Word = Field(description="Its name in messages and in GPUSCHED_COMPONENT.")
+    nodes: Count = Field(1, description="How many nodes.")
+    gpus_per_node: CountOrZero = Field(0, description="GPUs on each of its nodes.")
+    gpu_model: Word | None = Field(None, description="Matched as words.")
+    tasks_per_node: Count = Field(1, description="Ranks on each of its nodes.")
+    cpus_per_task: Count = Field(1, description="CPUs of each rank.")
+    mem: Size | None = Field(None, description="Host memory on each of its nodes.")
+    command: Texts = Field((), description="An argv of its own; default: the job's.")
+
+    def component(self) -> Component:
+        """The domain value."""
+        return Component(
+            name=self.name,
+            nodes=self.nodes,
+            gpus_per_node=self.gpus_per_node,
+            tasks_per_node=self.tasks_per_node,
+            cpus_per_task=self.cpus_per_task,
+            memory_bytes=self.mem or 0,
+            gpu_model=self.gpu_model,
+            command=self.command,
+        )
+
+
 class JobFile(BaseModel):
     """One job. Names are Slurm's; sizes are powers of 1024 and a bare number is MiB."""
 
@@ -279,6 +308,9 @@ class JobFile(BaseModel):
     topology_preferred: Word | None = Field(None, description="As near as this level, if it can be.")
     segment: SegmentText | None = Field(None, description="Ranks that stay together: 8 within rack.")
     spread: SpreadName | None = Field(None, description="Several domains share a gang: fewest, or even.")
+    components: tuple[ComponentFile, ...] = Field(
+        (), description="Unlike nodes in one gang, in rank order: instead of nodes and what each gives."
+    )
 
     @model_validator(mode="after")
     def _one_of_each(self) -> Self:
@@ -328,7 +360,7 @@ def spec_of(draft: Draft, *, cwd: FilePath, name: str) -> JobSpec:
         command=command,
         script=script,
         workdir=str(_absolute(model.workdir or ".", cwd)),
-        nodes=model.nodes,
+        nodes=_nodes(model),
         gpus_per_node=model.gpus_per_node,
         tasks_per_node=model.tasks_per_node,
         cpus_per_task=model.cpus_per_task,
@@ -367,12 +399,18 @@ def spec_of(draft: Draft, *, cwd: FilePath, name: str) -> JobSpec:
         topology_preferred=model.topology_preferred,
         segment=model.segment,
         spread=model.spread,
+        components=tuple(item.component() for item in model.components),
     )
     # The head checks the same; here the message can still say where the field was written.
     found = check_spec(spec, None)
     if found:
         raise InvalidSpec(tuple(_placed(violation, draft) for violation in found))
     return spec
+
+
+def _nodes(model: JobFile) -> int:
+    is_summed = bool(model.components) and "nodes" not in model.model_fields_set
+    return sum(item.nodes for item in model.components) if is_summed else model.nodes
 
 
 def _placed(violation: Violation, draft: Draft) -> Violation:

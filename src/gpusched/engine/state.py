@@ -166,10 +166,14 @@ class ClusterState:
             if job.state is JobState.PENDING:
                 state.note_delay(job)
                 if not job.is_held:
-                    state.queue.add(job)
+                    state.line_up(job)
             else:
                 state.hold_resources(job)
         return state
+
+    def line_up(self, job: Job) -> None:
+        """Queue a job that may start."""
+        self.queue.add(job, self.partitions.open_to(job.spec, job.restarts))
 
     def note_delay(self, job: Job) -> None:
         """Note when the head is to release a job, if it is."""
@@ -327,7 +331,7 @@ def _submit(state: ClusterState, event: JobSubmitted, at_us: int) -> None:
     state.next_job_id = JobId(max(state.next_job_id, job.job_id + 1))
     state.demand.note(job.job_id, job.spec)
     if not job.is_held:
-        state.queue.add(job)
+        state.line_up(job)
         state.queue_version += 1
 
 
@@ -382,7 +386,7 @@ def _apply_to_job(state: ClusterState, job: Job, event: Event, at_us: int) -> No
 
 def _enqueue(state: ClusterState, job: Job) -> None:
     if job.state is JobState.PENDING and not job.is_held:
-        state.queue.add(job)
+        state.line_up(job)
         state.queue_version += 1
 
 

@@ -210,7 +210,7 @@ class EnvVar(_message.Message):
     def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
 
 class JobSpec(_message.Message):
-    __slots__ = ("name", "command", "script", "workdir", "nodes", "gpus_per_node", "tasks_per_node", "cpus_per_task", "memory_bytes", "gpu_model", "gpu_memory_bytes", "time_limit_s", "account", "partition", "qos", "nice", "env", "activation", "setup", "container", "launcher", "signal", "kill_wait_s", "requeue", "nodelist", "exclude", "hold", "log_cap_bytes", "comment", "topology_required", "topology_preferred", "segment", "spread", "on_disconnect", "gpu_milli", "mig_profile", "disk_bytes", "gres", "licenses", "stall", "restart_on", "restarts_max", "utilization")
+    __slots__ = ("name", "command", "script", "workdir", "nodes", "gpus_per_node", "tasks_per_node", "cpus_per_task", "memory_bytes", "gpu_model", "gpu_memory_bytes", "time_limit_s", "account", "partition", "qos", "nice", "env", "activation", "setup", "container", "launcher", "signal", "kill_wait_s", "requeue", "nodelist", "exclude", "hold", "log_cap_bytes", "comment", "topology_required", "topology_preferred", "segment", "spread", "on_disconnect", "gpu_milli", "mig_profile", "disk_bytes", "gres", "licenses", "stall", "restart_on", "restarts_max", "utilization", "components")
     NAME_FIELD_NUMBER: _ClassVar[int]
     COMMAND_FIELD_NUMBER: _ClassVar[int]
     SCRIPT_FIELD_NUMBER: _ClassVar[int]
@@ -254,6 +254,7 @@ class JobSpec(_message.Message):
     RESTART_ON_FIELD_NUMBER: _ClassVar[int]
     RESTARTS_MAX_FIELD_NUMBER: _ClassVar[int]
     UTILIZATION_FIELD_NUMBER: _ClassVar[int]
+    COMPONENTS_FIELD_NUMBER: _ClassVar[int]
     name: str
     command: _containers.RepeatedScalarFieldContainer[str]
     script: str
@@ -297,7 +298,28 @@ class JobSpec(_message.Message):
     restart_on: RestartOn
     restarts_max: int
     utilization: UtilizationPolicy
-    def __init__(self, name: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., script: _Optional[str] = ..., workdir: _Optional[str] = ..., nodes: _Optional[int] = ..., gpus_per_node: _Optional[int] = ..., tasks_per_node: _Optional[int] = ..., cpus_per_task: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., gpu_model: _Optional[str] = ..., gpu_memory_bytes: _Optional[int] = ..., time_limit_s: _Optional[int] = ..., account: _Optional[str] = ..., partition: _Optional[str] = ..., qos: _Optional[str] = ..., nice: _Optional[int] = ..., env: _Optional[_Iterable[_Union[EnvVar, _Mapping]]] = ..., activation: _Optional[_Union[Activation, _Mapping]] = ..., setup: _Optional[_Iterable[str]] = ..., container: _Optional[str] = ..., launcher: _Optional[_Union[Launcher, str]] = ..., signal: _Optional[_Union[WarningSignal, _Mapping]] = ..., kill_wait_s: _Optional[int] = ..., requeue: _Optional[bool] = ..., nodelist: _Optional[_Iterable[str]] = ..., exclude: _Optional[_Iterable[str]] = ..., hold: _Optional[bool] = ..., log_cap_bytes: _Optional[int] = ..., comment: _Optional[str] = ..., topology_required: _Optional[str] = ..., topology_preferred: _Optional[str] = ..., segment: _Optional[_Union[Segment, _Mapping]] = ..., spread: _Optional[_Union[Spread, str]] = ..., on_disconnect: _Optional[_Union[OnDisconnect, str]] = ..., gpu_milli: _Optional[int] = ..., mig_profile: _Optional[str] = ..., disk_bytes: _Optional[int] = ..., gres: _Optional[_Iterable[_Union[Amount, _Mapping]]] = ..., licenses: _Optional[_Iterable[_Union[Amount, _Mapping]]] = ..., stall: _Optional[_Union[StallPolicy, _Mapping]] = ..., restart_on: _Optional[_Union[RestartOn, str]] = ..., restarts_max: _Optional[int] = ..., utilization: _Optional[_Union[UtilizationPolicy, _Mapping]] = ...) -> None: ...
+    components: _containers.RepeatedCompositeFieldContainer[Component]
+    def __init__(self, name: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., script: _Optional[str] = ..., workdir: _Optional[str] = ..., nodes: _Optional[int] = ..., gpus_per_node: _Optional[int] = ..., tasks_per_node: _Optional[int] = ..., cpus_per_task: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., gpu_model: _Optional[str] = ..., gpu_memory_bytes: _Optional[int] = ..., time_limit_s: _Optional[int] = ..., account: _Optional[str] = ..., partition: _Optional[str] = ..., qos: _Optional[str] = ..., nice: _Optional[int] = ..., env: _Optional[_Iterable[_Union[EnvVar, _Mapping]]] = ..., activation: _Optional[_Union[Activation, _Mapping]] = ..., setup: _Optional[_Iterable[str]] = ..., container: _Optional[str] = ..., launcher: _Optional[_Union[Launcher, str]] = ..., signal: _Optional[_Union[WarningSignal, _Mapping]] = ..., kill_wait_s: _Optional[int] = ..., requeue: _Optional[bool] = ..., nodelist: _Optional[_Iterable[str]] = ..., exclude: _Optional[_Iterable[str]] = ..., hold: _Optional[bool] = ..., log_cap_bytes: _Optional[int] = ..., comment: _Optional[str] = ..., topology_required: _Optional[str] = ..., topology_preferred: _Optional[str] = ..., segment: _Optional[_Union[Segment, _Mapping]] = ..., spread: _Optional[_Union[Spread, str]] = ..., on_disconnect: _Optional[_Union[OnDisconnect, str]] = ..., gpu_milli: _Optional[int] = ..., mig_profile: _Optional[str] = ..., disk_bytes: _Optional[int] = ..., gres: _Optional[_Iterable[_Union[Amount, _Mapping]]] = ..., licenses: _Optional[_Iterable[_Union[Amount, _Mapping]]] = ..., stall: _Optional[_Union[StallPolicy, _Mapping]] = ..., restart_on: _Optional[_Union[RestartOn, str]] = ..., restarts_max: _Optional[int] = ..., utilization: _Optional[_Union[UtilizationPolicy, _Mapping]] = ..., components: _Optional[_Iterable[_Union[Component, _Mapping]]] = ...) -> None: ...
+
+class Component(_message.Message):
+    __slots__ = ("name", "nodes", "gpus_per_node", "tasks_per_node", "cpus_per_task", "memory_bytes", "gpu_model", "command")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    GPUS_PER_NODE_FIELD_NUMBER: _ClassVar[int]
+    TASKS_PER_NODE_FIELD_NUMBER: _ClassVar[int]
+    CPUS_PER_TASK_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    GPU_MODEL_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    nodes: int
+    gpus_per_node: int
+    tasks_per_node: int
+    cpus_per_task: int
+    memory_bytes: int
+    gpu_model: str
+    command: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., nodes: _Optional[int] = ..., gpus_per_node: _Optional[int] = ..., tasks_per_node: _Optional[int] = ..., cpus_per_task: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., gpu_model: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GrantedDevice(_message.Message):
     __slots__ = ("uuid", "model", "declared", "milli")

@@ -44,7 +44,7 @@ OBJECTS = ("own", "foreign", "missing")
 # Reads that show a foreign job without its secrets, and what everybody may know of the cluster.
 OPEN_TO_USERS = {
     *("GetJob", "ListJobs", "WatchJob", "ExplainJob", "PlanJob", "SubmitJob", "SubmitJobs"),
-    *("ListNodes", "GetNode", "GetTopology", "GetFabric", "GetUsage", "GetCost"),
+    *("ListNodes", "GetNode", "GetTopology", "GetFabric", "GetUsage", "GetCost", "GetFailures"),
 }
 OF_ONES_OWN = {"CancelJob", "HoldJob", "ReleaseJob", "RequeueJob", "StreamLogs", "PlanDefrag"}
 OF_OPERATORS = {
