@@ -11,7 +11,7 @@ WORKERS ?= auto
 PYTEST := $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all sim torture fuzz check check-proto check-types fix bench proto docs clean
+.PHONY: help setup demo test test-all sim torture fuzz audit check check-proto check-types fix bench proto docs clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -38,6 +38,10 @@ torture: $(READY) ## kill, cut off, fill up and set back what runs; hours in ful
 
 fuzz: $(READY) ## a hundred thousand requests that nobody would send, and connections that say nothing
 	@PYTHONPATH=tests $(BIN)/python -m fuzz.rpcs --out benchmarks/results/fuzz.json
+
+audit: $(READY) ## bandit on the source, pip-audit on what is installed (asks PyPI for advisories)
+	$(BIN)/bandit -q -ll -c pyproject.toml -r src
+	$(BIN)/pip-audit --skip-editable --strict
 
 check: $(READY) check-types ## lint, format, types, house rules, generated code, links
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -125,6 +126,10 @@ def read_trace(nodes: Path, pods: Path, arrivals: list[Path]) -> Trace:
         raise TraceInvalid(f"{nodes}: two nodes have one name")
     by_name = sorted(_pods(pods), key=lambda pod: pod[0].encode())
     shapes = tuple(shape for _, shape in by_name)
+    if not shapes or not sum(row.gpus for row in node_rows):
+        raise TraceInvalid(
+            f"{pods if not shapes else nodes}: {'no pods' if not shapes else 'no node with a GPU'}"
+        )
     name = pods.name.split(".")[0].removeprefix(POD_LIST_PREFIX)
     orders = tuple(_arrivals(path, len(shapes), len(node_rows)) for path in arrivals)
     return Trace(name, node_rows, shapes, orders)
@@ -134,6 +139,8 @@ def read_trace_of_folder(folder: Path, name: str) -> Trace:
     """Read a trace by its name from a folder of traces (``fgd/`` in it)."""
     at = folder / "fgd"
     orders = sorted((at / "arrivals").glob(f"{name}_*.npz"))
+    if not orders:
+        raise TraceInvalid(f"{at / 'arrivals'}: no {name}_*.npz there")
     return read_trace(at / NODE_LIST, at / f"{POD_LIST_PREFIX}{name}.csv.gz", orders)
 
 
@@ -175,8 +182,11 @@ def _arrivals(path: Path, pods: int, nodes: int) -> Arrivals:
             pod, order = arrays["pod"].astype(np.int64), arrays["node_order"].astype(np.int64)
     except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise TraceInvalid(f"{path}: not an archive of `pod` and `node_order`: {error}") from error
-    if pod.max(initial=0) >= pods:
-        raise TraceInvalid(f"{path}: pod: index {pod.max()} of a list of {pods} pods")
+    if pod.ndim != 1 or not len(pod):
+        raise TraceInvalid(f"{path}: pod: not a list of arrivals")
+    if pod.max() >= pods or pod.min() < 0:
+        wrong = pod.max() if pod.max() >= pods else pod.min()
+        raise TraceInvalid(f"{path}: pod: index {wrong} of a list of {pods} pods")
     if not np.array_equal(np.sort(order), np.arange(nodes)):
         raise TraceInvalid(f"{path}: node_order: not a permutation of 0..{nodes - 1}")
     return Arrivals(path.stem.rpartition("_")[2], pod, order)
@@ -210,6 +220,13 @@ def _pods(path: Path) -> Iterator[tuple[str, NodeRequest]]:
 
 
 def _rows(path: Path, fields: tuple[str, ...]) -> Iterator[tuple[int, Mapping[str, str]]]:
+    try:
+        yield from _read_rows(path, fields)
+    except (UnicodeDecodeError, EOFError, zlib.error, csv.Error) as error:
+        raise TraceInvalid(f"{path}: not a CSV file in UTF-8: {error}") from error
+
+
+def _read_rows(path: Path, fields: tuple[str, ...]) -> Iterator[tuple[int, Mapping[str, str]]]:
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rt", encoding="utf-8") as stream:
         reader = csv.DictReader(stream)

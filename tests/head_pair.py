@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -52,12 +53,18 @@ def is_serving(head: Head) -> bool:
 
 
 @contextmanager
-def running_pair(url: str, *, lease_s: float = LEASE_S, more: str = "") -> Iterator[HeadPair]:
-    """Two heads, started one after the other: the first leads."""
+def running_pair(
+    url: str, *, lease_s: float = LEASE_S, more: str = "", at_once: bool = False
+) -> Iterator[HeadPair]:
+    """Two heads, started one after the other: the first leads. ``at_once``: nobody knows who."""
     config = f'[store]\nurl = "{url}"\n[leader]\nlease_s = {lease_s}\n{more}'
     with ExitStack() as stack:
         homes = [stack.enter_context(temporary_home()) for _ in range(3)]
         heads = [Head(home, config) for home in homes[:2]]
-        for head in heads:
-            stack.enter_context(running_head(head))
+        if at_once:
+            with ThreadPoolExecutor(len(heads)) as pool:
+                list(pool.map(stack.enter_context, map(running_head, heads)))
+        else:
+            for head in heads:
+                stack.enter_context(running_head(head))
         yield HeadPair(homes[2], *heads)

@@ -65,12 +65,11 @@ class PostgresServer:
         words = [word for option in self._options for word in ("-c", option)]
         with (self.socket_dir / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [binaries() / "postgres", "-D", self.socket_dir / "data", *words],
+                [*as_server_user(), binaries() / "postgres", "-D", self.socket_dir / "data", *words],
                 stdout=log,
                 stderr=log,
                 cwd=self.socket_dir,
                 start_new_session=True,  # Ctrl-C ends the tests, which end the server
-                **server_user(),  # type: ignore[call-overload]
             )
         self._await_ready()
 
@@ -125,13 +124,24 @@ def binaries() -> Path:
     )
 
 
-def server_user() -> dict[str, object]:
-    """Popen's arguments for a user that PostgreSQL agrees to run as: it refuses root."""
+def server_account() -> pwd.struct_passwd | None:
+    """Whom PostgreSQL agrees to run as: it refuses root. None: us."""
     if os.geteuid() != 0:
-        return {}
+        return None
     names = {entry.pw_name for entry in pwd.getpwall()}
-    account = pwd.getpwnam("postgres" if "postgres" in names else "nobody")
-    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+    return pwd.getpwnam("postgres" if "postgres" in names else "nobody")
+
+
+def as_server_user() -> list[str]:
+    """What goes before a command of PostgreSQL's.
+
+    Popen's own ``user`` would fork while clients' threads call into gRPC, whose handlers of forks may
+    end the child before it has begun.
+    """
+    account = server_account()
+    if account is None:
+        return []
+    return ["setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups", "--"]
 
 
 @contextmanager
@@ -140,20 +150,19 @@ def running_postgres(options: Sequence[str] = ("fsync=off",)) -> Iterator[Postgr
 
     Tests need no durability; what measures it asks for ``options=()``.
     """
-    user = server_user()
+    account = server_account()
     home = Path(tempfile.mkdtemp(prefix="gpusched-pg-", dir="/tmp"))  # short: socket paths are limited
     try:
-        if user:
-            os.chown(home, user["user"], user["group"])
+        if account is not None:
+            os.chown(home, account.pw_uid, account.pw_gid)
         tools, data = binaries(), home / "data"
         settings = ["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync"]
         made = subprocess.run(
-            [tools / "initdb", "-D", data, *settings],
+            [*as_server_user(), tools / "initdb", "-D", data, *settings],
             capture_output=True,
             text=True,
             cwd=home,
             check=False,
-            **user,
         )
         if made.returncode != 0:
             raise RuntimeError(f"initdb failed: {made.stderr}")

@@ -18,16 +18,19 @@ from gpusched.domain.events import (
     NodeLost,
     NodeResumed,
     NodeReturned,
+    OutageBegan,
+    OutagesEnded,
     Recorded,
     TasksEnded,
     TasksStarted,
 )
+from gpusched.domain.health import Condition, Cure, HealthAction, Outage, Signal
 from gpusched.domain.identity import Identity
 from gpusched.domain.ids import DeviceUuid, Epoch, JobId, NodeName, RequestId
 from gpusched.domain.job import Job, TaskExit
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import EndReason, JobState
-from gpusched.domain.node import Device, NodeFacts
+from gpusched.domain.node import Device, Node, NodeFacts
 from gpusched.domain.telemetry import DeviceUse, NodeUse
 from gpusched.engine.ports import Batch, RequestRecord
 from gpusched.engine.state import ClusterState
@@ -193,6 +196,7 @@ class History:
                 )
                 found.append(NodeCordoned(node=name, by="ops", reason="fan"))
                 found.append(NodeResumed(node=name, by="ops"))
+                found += _possible_outages(node)
         for job in list(self.state.jobs.values()):
             if not job.state.is_terminal:
                 found += self._possible_of(job)
@@ -218,3 +222,13 @@ class History:
             yield self.ended(job.job_id, name)
             yield self.ended(job.job_id, name, exit_code=1)
             yield self.ended(job.job_id, name, cause=EndReason.NODE_FAIL)
+
+
+def _possible_outages(node: Node) -> Iterator[Event]:
+    for devices in ((), (node.facts.devices[0].uuid,)):
+        condition = Condition(signal=Signal.ECC_UNCORRECTED, detail="2", devices=devices)
+        outage = Outage(condition=condition, action=HealthAction.RESET, cure=Cure.RESET, devices=devices)
+        if outage not in node.health.outages:
+            yield OutageBegan(node=node.name, outage=outage)
+    if node.health.outages:
+        yield OutagesEnded(node=node.name, outages=node.health.outages[:1], by="ops")

@@ -16,7 +16,7 @@ from benchmarks.jct.orders import Fifo, Ours, ShortestRemaining, Tiresias
 from benchmarks.jct.replay import Floats, Policy, Pool, Replayed, Work, replay
 from benchmarks.report import say
 from gpusched.daemon.traces import TraceFormat, TraceJob, read_trace
-from gpusched.domain.errors import InvalidSpec
+from gpusched.domain.errors import InvalidSpec, Violation
 
 FORMATS = ("muri", "itp", "philly")
 OVERHEAD_UNKNOWN_S = 10.0
@@ -46,9 +46,13 @@ def overheads_of(jobs: Sequence[TraceJob], table: Path | None) -> Floats:
     """Seconds lost at a start, per job, from Muri's table; without one the same for all."""
     if table is None:
         return np.full(len(jobs), OVERHEAD_UNKNOWN_S)
-    raw = json.loads(table.read_text(encoding="utf-8"))
-    unknown_s = raw["default_for_other_models"]
-    seconds: Mapping[str, Mapping[str, float]] = raw["seconds"]
+    try:
+        raw = json.loads(table.read_text(encoding="utf-8"))
+        unknown_s = float(raw["default_for_other_models"])
+        seconds: Mapping[str, Mapping[str, float]] = {size: dict(row) for size, row in raw["seconds"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        message = f"no table of start overheads ({error!r}): give that of the trace with --overheads"
+        raise InvalidSpec((Violation(str(table), message),)) from None
     return np.array(
         [
             float(seconds.get(str(job.gpus), {}).get(job.workload[0] if job.workload else "", unknown_s))
@@ -70,7 +74,13 @@ def main() -> int:
     if widest.gpus > pool.total:
         say(f"job {widest.name} needs {widest.gpus} GPUs, the cluster has {pool.total}: give more nodes")
         return 2
-    work = work_of(jobs, _overheads(options, jobs))
+    try:
+        work = work_of(jobs, _overheads(options, jobs))
+        if options.out is not None:
+            options.out.touch()  # told before the replay, not after it
+    except (InvalidSpec, OSError) as error:
+        say(str(error))
+        return 2
     began = time.perf_counter()
     replayed = replay(work, pool, POLICIES[options.policy](work), _progress(len(jobs)))
     result = _result(options, work, replayed, time.perf_counter() - began)

@@ -13,7 +13,18 @@ from gpusched.domain.checkpoints import FailureHistory
 from gpusched.domain.defrag import DefragPlan, JobMove
 from gpusched.domain.diagnosis import Constraint, Diagnosis, FieldChange, Relaxation, RuledOut
 from gpusched.domain.errors import NotFound
-from gpusched.domain.events import Recorded
+from gpusched.domain.events import (
+    HealthJudged,
+    HealthReported,
+    NodeDrainStarted,
+    NodeResumed,
+    OutageBegan,
+    OutagesEnded,
+    Recorded,
+    RepairEnded,
+    RepairStarted,
+)
+from gpusched.domain.health import Condition, Cure, Finding, HealthAction, NodeHealth, Outage, Repair, Signal
 from gpusched.domain.identity import Identity
 from gpusched.domain.job import Attempt, Job
 from gpusched.domain.job_spec import JobSpec
@@ -257,6 +268,51 @@ def node_views() -> tuple[NodeView, ...]:
     )
 
 
+XID = Condition(signal=Signal.XID, code=95, devices=("GPU-n1-0",), detail="pid=1, uncontained memory error")
+DISK = Condition(signal=Signal.DISK_FULL, detail="/ is 97 % full")
+OUT = Outage(condition=XID, action=HealthAction.RESET, cure=Cure.RESET, devices=XID.devices)
+
+
+def sick_views() -> tuple[NodeView, ...]:
+    """A node with a device out, one that drains because its disk is full, and one that is well."""
+    since_us = NOW_US - 5 * MINUTE_US
+    drained = Outage(condition=DISK, action=HealthAction.DRAIN, cure=Cure.CLEAR)
+    first = NodeHealth(
+        findings=(Finding(condition=XID, since_us=since_us, users=("alice",), action=HealthAction.RESET),),
+        outages=(OUT,),
+        repair=Repair(number=1, devices=XID.devices, outages=(OUT,)),
+        repairs=1,
+        faults_at_us=(since_us - 60 * MINUTE_US, since_us),
+    )
+    second = NodeHealth(
+        findings=(Finding(condition=DISK, since_us=since_us, action=HealthAction.DRAIN),),
+        outages=(drained,),
+        faults_at_us=(since_us,),
+        breaker_at_us=since_us,
+    )
+    views = node_views()
+    return tuple(
+        replace(view, node=replace(view.node, health=health))
+        for view, health in zip(views, (first, second, NodeHealth()), strict=True)
+    )
+
+
+def node_history() -> tuple[Recorded, ...]:
+    """A device goes out and comes back, a node drains and is resumed."""
+    repair = Repair(number=1, devices=XID.devices, outages=(OUT,))
+    events = (
+        HealthReported(node="n1", condition=XID, observed_us=1, users=("alice",)),
+        HealthJudged(node="n1", condition=XID, action=HealthAction.RESET),
+        OutageBegan(node="n1", outage=OUT),
+        RepairStarted(node="n1", repair=repair),
+        RepairEnded(node="n1", number=1, failures=()),
+        OutagesEnded(node="n1", outages=(OUT,), by="gpusched"),
+        NodeDrainStarted(node="n1", by="root", reason="new fan", deadline_us=None),
+        NodeResumed(node="n1", by="root"),
+    )
+    return tuple(Recorded(seq, NOW_US + seq, event) for seq, event in enumerate(events, 1))
+
+
 def _facts(name: str, devices: tuple[Device, ...]) -> NodeFacts:
     return NodeFacts(
         name=name,
@@ -376,6 +432,13 @@ class FakeNodes:
 
     def resume(self, node):
         self.asked.append(("resume", node))
+
+    def reset_breaker(self):
+        self.asked.append(("reset_breaker",))
+
+    def events(self, node, limit=100):
+        self.asked.append(("events", node, limit))
+        return node_history()
 
     def fabric(self):
         return FABRIC

@@ -15,7 +15,7 @@ from gpusched.domain.checkpoints import FailureHistory
 from gpusched.domain.defrag import DefragPlan, JobMove
 from gpusched.domain.diagnosis import Constraint, Diagnosis, FieldChange, Relaxation, RuledOut
 from gpusched.domain.errors import Unauthenticated
-from gpusched.domain.events import JobHeld, JobReleased, Recorded
+from gpusched.domain.events import JobHeld, JobReleased, NodeReturned, Recorded
 from gpusched.domain.identity import Identity, Principal, RankRef, Role
 from gpusched.domain.ids import DeviceUuid, Epoch, JobId, NodeName
 from gpusched.domain.job import Job
@@ -201,6 +201,9 @@ class JobsInMemory:
         return await self.memory.answer("explain", who, job_id, value=DIAGNOSIS)
 
 
+NODE_EVENTS = (Recorded(7, 8, NodeReturned(node=NodeName("n1"))),)
+
+
 class NodesInMemory:
     def __init__(self, memory):
         self.memory = memory
@@ -222,6 +225,12 @@ class NodesInMemory:
 
     async def resume(self, who, request_id, node):
         await self.memory.answer("resume", who, request_id, node)
+
+    async def reset_breaker(self, who, request_id):
+        await self.memory.answer("reset_breaker", who, request_id)
+
+    async def events(self, who, node, limit):
+        return await self.memory.answer("node_events", who, node, limit, value=NODE_EVENTS)
 
 
 class AgentsInMemory:

@@ -18,10 +18,13 @@ from gpusched.domain.events import (
     NodeJoined,
     NodeLost,
     NodeReturned,
+    OutageBegan,
+    OutagesEnded,
     Recorded,
     TasksEnded,
     TasksStarted,
 )
+from gpusched.domain.health import Condition, Cure, HealthAction, Outage, Signal
 from gpusched.domain.identity import Identity
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import EndReason
@@ -33,7 +36,7 @@ from gpusched.engine.accounting import cost_report, device_intervals, fold_spans
 GPUS = 2
 MODEL = "NVIDIA H100 80GB HBM3"
 HOUR_US = 3_600_000_000
-STEPS = ("join", "lose", "return", "submit", "start", "end", "requeue")
+STEPS = ("join", "lose", "return", "out", "out node", "back", "submit", "start", "end", "requeue")
 
 
 @dataclass
@@ -46,6 +49,7 @@ class Cluster:
     lost: set[str] = field(default_factory=set)
     holder: dict[str, tuple[int, int]] = field(default_factory=dict)
     jobs: int = 0
+    outages: dict[str, dict[str, Outage]] = field(default_factory=dict)
 
     def record(self, event: Event) -> None:
         self.log.append(Recorded(len(self.log) + 1, self.now_us, event))
@@ -61,6 +65,17 @@ class Cluster:
             case "return" if node in self.lost:
                 self.lost.remove(node)
                 self.record(NodeReturned(node=node))
+            case "out" | "out node" if node in self.joined_us and kind not in self.outages.get(node, {}):
+                devices = (f"{node}-1",) if kind == "out" else ()
+                condition = Condition(signal=Signal.GPU_LOST, detail="", devices=devices)
+                outage = Outage(
+                    condition=condition, action=HealthAction.RESET, cure=Cure.RESET, devices=devices
+                )
+                self.outages.setdefault(node, {})[kind] = outage
+                self.record(OutageBegan(node=node, outage=outage))
+            case "back" if self.outages.get(node):
+                _, outage = self.outages[node].popitem()
+                self.record(OutagesEnded(node=node, outages=(outage,), by="x"))
             case "submit" if node in self.joined_us and node not in self.holder:
                 self.jobs += 1
                 spec = JobSpec(name="j", command=("x",), account=f"team{self.jobs % 3}")

@@ -43,6 +43,7 @@ def node_spans(draw: st.DrawFn) -> NodeSpan:
         node=draw(st.sampled_from(NODES)),
         devices=tuple((uuid, draw(st.sampled_from(MODELS))) for uuid in DEVICES[: draw(st.integers(0, 2))]),
         is_up=draw(st.booleans()),
+        out=draw(st.sampled_from([(), DEVICES[:1], DEVICES])),
         start_us=start_us,
         end_us=None if length_us is None else start_us + length_us,
     )
@@ -170,7 +171,8 @@ def plainly(attempts: list[AttemptSpan], nodes: list[NodeSpan]) -> Counter[tuple
                     what = (class_at(a, node, device, at_us), a.job_id, a.epoch, a.user, a.account)
                     found[node, device, at_us, model, *what] += min(left, milli_of(a))
                     left -= min(left, milli_of(a))
-                nobody = UsageClass.UNALLOCATED if here[0].is_up else UsageClass.DOWN
+                is_well = here[0].is_up and device not in here[0].out
+                nobody = UsageClass.UNALLOCATED if is_well else UsageClass.DOWN
                 found[node, device, at_us, model, nobody, None, None, None, None] += left
     return found
 

@@ -7,12 +7,13 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import cast
 
+from simulation.lead import Held
 from simulation.network import Connection, Way
 from simulation.virtual import Process
 
 from gpusched.api.agents import AgentApi
 from gpusched.backends.bare_metal import BareMetal
-from gpusched.domain.errors import GpuschedError, NotPermitted, StoreUnavailable
+from gpusched.domain.errors import GpuschedError, NotLeading, NotPermitted, StoreUnavailable
 from gpusched.domain.events import Recorded
 from gpusched.domain.identity import Identity, Principal, Role
 from gpusched.domain.ids import JobId
@@ -73,8 +74,10 @@ class HeadModel:
         clock: HeadClock,
         blocking_s: Callable[[], tuple[float, float]],
         on_failure: Callable[[str, BaseException], None],
+        held: Held | None,
     ) -> None:
         self.process = Process("head", blocking_s)
+        self._held = held  # None: no other head can lead
         self.loop: Loop | None = None
         self._store, self._clock, self._on_failure = store, clock, on_failure
         self._agents: AgentApi | None = None
@@ -86,6 +89,8 @@ class HeadModel:
 
     def start(self) -> None:
         self.process.spawn(self._main())
+        if self._held is not None:
+            self.process.spawn(self._keep(self._held))
 
     def die(self) -> None:
         """Kill -9: the kernel closes its connections."""
@@ -112,15 +117,25 @@ class HeadModel:
                 channels,
                 Latest(),
                 Everybody(),
+                issue=lambda node, attempt_id: None,
                 cluster="simulated",
                 heartbeat_interval_s=HEARTBEAT_S,
                 lease_s=settings.silence_max_s,
+                may_grant=lambda: self._held is None or self._held.may_grant(),
             )
             await self.loop.run()
         except StoreUnavailable:
             self.die()  # at the start: whoever supervises it tries again
+        except NotLeading:
+            self.die()
         except Exception as error:  # noqa: BLE001 (the engine must not end: the world wants to know of any)
             self._on_failure(self.process.name, error)
+            self.die()
+
+    async def _keep(self, held: Held) -> None:
+        try:
+            await held.keep()
+        except NotLeading:
             self.die()
 
     async def _serve(self, connection: Connection) -> None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from simulation.disk import ModelStore
+from simulation.lead import Held
 from simulation.machine import Machine
 
 from gpusched.agent.attempt_dir import read_order
@@ -236,6 +237,11 @@ def send_withdrawn_launches() -> AbstractContextManager[None]:
     return planted(Loop, "_recover", recover)
 
 
+def write_without_the_lead() -> AbstractContextManager[None]:
+    """A head that was deposed goes on writing."""
+    return planted(Held, "require", lambda self: None)
+
+
 def _named(*mutations: Callable[[], AbstractContextManager[None]]) -> dict[str, Any]:
     return {mutation.__name__: mutation for mutation in mutations}
 
@@ -259,4 +265,5 @@ MUTATIONS: dict[str, Callable[[], AbstractContextManager[None]]] = _named(
     replace_too_early,
     launch_without_a_lease,
     send_withdrawn_launches,
+    write_without_the_lead,
 )

@@ -39,12 +39,14 @@ class Options:
     clock_jump_s: float | None
     drain_s: float | None
     replay_s: float | None
+    sick_s: float | None  # a node, or a device of it
     # probabilities
     rpc_loss: float  # of a request, and of an answer
     commit_refused: float
     commit_unknown: float  # written, and reported as failed
     fork_twice: float
     fork_refused: float
+    has_standby: bool  # a second head takes over from one that is dead or stalled
 
     @classmethod
     def draw(cls, random: Random, *, sqlite_share: float) -> Options:
@@ -86,6 +88,8 @@ class Options:
             commit_unknown=chance(0.1),
             fork_twice=chance(0.3),
             fork_refused=chance(0.1),
+            has_standby=random.random() < 0.5,
+            sick_s=sometimes(15, 90),
         )
 
     def __str__(self) -> str:

@@ -21,6 +21,7 @@ from simulation.checkers import Acknowledged, History, Violation, check
 from simulation.clients import OPERATOR, Client, Operator, user
 from simulation.disk import Disk, FaultyStore, ModelStore, SqliteDisk
 from simulation.head_model import HeadClock, HeadModel
+from simulation.lead import DRIFT, LEASE_S, LedStore, Row
 from simulation.machine import Machine, operating_system
 from simulation.network import Connection, Network, Way
 from simulation.options import Options
@@ -29,6 +30,7 @@ from simulation.virtual import VirtualLoop
 from gpusched.domain.commands import Command
 from gpusched.domain.errors import Broken
 from gpusched.domain.events import Event, Recorded
+from gpusched.domain.health import Condition, Signal
 from gpusched.domain.ids import JobId, NodeName
 from gpusched.domain.partition import Partitions
 from gpusched.engine.core import Engine, EngineSettings
@@ -60,6 +62,9 @@ class Outcome:
         return "\n".join([*lines, *(f"  !! {problem}" for problem in self.problems)])
 
 
+SICKNESSES = (Signal.ECC_UNCORRECTED, Signal.REMAP_PENDING, Signal.DISK_FULL, Signal.MOUNT_MISSING)
+
+
 class World:
     """Everything that a seed brings to life. Use it from inside its loop."""
 
@@ -75,6 +80,8 @@ class World:
         # A stream for each part: what one draws does not move the dice of another.
         self._seed = seed
         self._dice = self._stream("world")
+        self._failover_dice = self._stream("failover")
+        self._health_dice = self._stream("health")
         self.network = Network(self._stream("network"), options.latency_s)
         self.clock = HeadClock()
         self.disk: Disk = SqliteDisk(folder / "head.db") if options.is_sqlite else ModelStore()
@@ -82,6 +89,7 @@ class World:
         self.serving: HeadModel | None = None
         self._is_store_down = False
         self._is_head_due = False  # it died, and will be started again
+        self.row = Row() if options.has_standby and not options.is_sqlite else None
         self.machines = {
             name: Machine(name, folder / name, self._stream(name), options)
             for name in (NodeName(f"n{i}") for i in range(1, options.nodes + 1))
@@ -109,6 +117,7 @@ class World:
             options=self.options,
             note=self.note,
         )
+        standing_by = None if self.row is None else asyncio.create_task(self._stand_by(self.row))
         working = [asyncio.create_task(client.run()) for client in clients]
         disturbing = [asyncio.create_task(fault) for fault in self._faults()]
         maintaining = asyncio.create_task(operator.run())
@@ -125,6 +134,8 @@ class World:
         except TimeoutError:
             waiting = self._unfinished() or self._unsettled()
             self.problems.append(f"not settled {SETTLE_MAX_S:.0f} s after the last fault: {waiting}")
+        if standing_by is not None:
+            standing_by.cancel()
         self.tell("the end")
 
     def _client(self, number: int) -> Client:
@@ -194,14 +205,43 @@ class World:
     def _failed(self, who: str, error: BaseException) -> None:
         self.problems.append(f"{who} ended by itself: " + "".join(traceback.format_exception(error)))
 
+    async def _stand_by(self, row: Row) -> None:
+        """Another head: it takes over from one that it has not seen renew its lead for a lease."""
+        seen, since_s = (0, 0), 0.0
+        while True:
+            await asyncio.sleep(1)
+            now_s = asyncio.get_running_loop().time()
+            if row.is_down or seen != (row.epoch, row.beats):
+                seen, since_s = (row.epoch, row.beats), now_s
+            elif now_s - since_s > LEASE_S * (1 + DRIFT):
+                self.tell("the other head takes over")
+                self._lose_connections()
+                self.start_head()
+
+    def _lose_connections(self) -> None:
+        """Those of a head that says nothing any more, as keepalive finds out."""
+        for name in self.machines:
+            for connection in self.network.of(name):
+                noticed_s = self._failover_dice.uniform(5, 20)
+                asyncio.get_running_loop().call_later(noticed_s, connection.reset)
+
+    def _restart_head(self) -> None:
+        if self._is_head_due:  # else the other one leads by now
+            self.start_head()
+
     def start_head(self) -> None:
         self.tell("the head starts")
         self._is_head_due = False
+        held = None if self.row is None else self.row.take()
+        store = self.disk.open()
         self.store = FaultyStore(
-            self.disk.open(), self._stream(f"store {self.faults}"), self.options, self._wrote
+            store if held is None else LedStore(store, held),
+            self._stream(f"store {self.faults}"),
+            self.options,
+            self._wrote,
         )
         self.store.is_down, self.store.has_faults = self._is_store_down, self.has_faults
-        head = HeadModel(self.store, self.clock, self._blocking_s, self._failed)
+        head = HeadModel(self.store, self.clock, self._blocking_s, self._failed, held)
         head.start()
         self._head = head
         asyncio.get_running_loop().call_later(0.01, self._open_door, head)
@@ -230,7 +270,7 @@ class World:
         self._head.die()
         self.disk.close()
         self.serving = self.network.listener = None
-        asyncio.get_running_loop().call_later(self._dice.uniform(0.1, 20), self.start_head)
+        asyncio.get_running_loop().call_later(self._dice.uniform(0.1, 20), self._restart_head)
 
     def _wrote(self, recorded: Recorded, at_us: int) -> None:
         self.tell(f"{recorded.seq}: {_brief(recorded.event)}")
@@ -275,6 +315,7 @@ class World:
             (given.disk_full_s, self._fill_disk),
             (given.clock_jump_s, self._set_clock),
             (given.replay_s, self._replay),
+            (given.sick_s, self._sicken),
         )
         for mean_s, fault in kinds:
             if mean_s is not None:
@@ -333,6 +374,8 @@ class World:
 
     def _set_store(self, *, is_down: bool) -> None:
         self._is_store_down = is_down
+        if self.row is not None:
+            self.row.is_down = is_down
         if self.store is not None:
             self.store.is_down = is_down
 
@@ -355,12 +398,33 @@ class World:
             self.tell(f"{name} is sent command {queued.seq} again: {_brief(queued.command)}")
             connections[-1].replay(queued)
 
+    def _sicken(self) -> None:
+        """A device or the whole node is not well for a time; a reset or a reboot may cure it before."""
+        dice, machine = self._health_dice, self.machines[self._some()]
+        signal = dice.choice(SICKNESSES)
+        is_device = signal in (Signal.ECC_UNCORRECTED, Signal.REMAP_PENDING)
+        devices = (dice.choice(machine.facts().devices).uuid,) if is_device else ()
+        self.tell(f"{machine.name} is sick: {signal} {' '.join(devices)}")
+        machine.sick.append(Condition(signal=signal, detail="simulated", devices=devices))
+        self._look_at(machine)
+        asyncio.get_running_loop().call_later(dice.uniform(1, 60), self._cure, machine)
+
+    def _cure(self, machine: Machine) -> None:
+        machine.sick.clear()
+        self._look_at(machine)
+
+    def _look_at(self, machine: Machine) -> None:
+        agent = self.agents.get(machine.name)
+        if agent is not None and agent.process.is_alive:
+            agent.process.spawn(agent.see_machine())
+
     def heal(self) -> None:
         """No more faults; what is broken stays so for as long as was drawn."""
         self.tell("no more faults")
         self.has_faults = False
         for machine in self.machines.values():
             machine.has_faults = False
+            self._cure(machine)
         if self.store is not None:
             self.store.has_faults = False
 

@@ -46,7 +46,7 @@ def machine(tmp_path):
         write("python3", PYTHON)
         write("apt-get", APT)
         write("id", f"#!/bin/sh\necho {uid}\n")
-        for tool in ("faketime", "ip", *(("gcc",) if compiler else ())):
+        for tool in ("faketime", "ip", "strace", "openssl", *(("gcc",) if compiler else ())):
             write(tool, "#!/bin/sh\n")
         done = subprocess.run(
             ["sh", ROOT / "scripts/setup", tmp_path / "venv"],

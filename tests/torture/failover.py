@@ -17,19 +17,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from head_pair import HeadPair, running_pair
+from head_pair import HeadPair, is_serving, running_pair
 from postgres import PostgresServer, running_postgres
 from torture.records import AckLog, broken, judge
 from torture.submitting import Submitters, submitting
 from torture.ticking import TickingJobs, broken_ends, ended_as_asked
 from witness import count_writes, watch_writes
 
-from benchmarks.cluster import Head, running_agents
+from benchmarks.cluster import Head, running_agents, until
 from benchmarks.report import SEED, Figure, Measured, at_least, at_most, percentile, run_benchmark, say
 from gpusched.cli.exit_codes import ExitCode
 
 LEASE_S = 6.0  # the default
-UP_MOST_S = 3.0
 DOWN_MOST_S = 3.0
 FAILOVER_MOST_S = 20.0
 
@@ -40,15 +39,28 @@ class Sizes:
 
     kills: int = 50
     pauses: int = 500
+    pause_least_s: float = 1.0
     pause_most_s: float = 60.0
     pairs: int = 8  # in which leaders are paused at the same time
     outages: int = 20
     clients: int = 2
     jobs: int = 20
     lease_s: float = LEASE_S
+    up_most_s: float = 3.0  # between two of them
 
 
-QUICK = Sizes(kills=1, pauses=2, pause_most_s=5.0, pairs=1, outages=1, jobs=2, lease_s=1.0)
+# Longer than a lease and IDLE_MAX_S: a leader stopped within a commit keeps the row until the server ends it.
+QUICK = Sizes(
+    kills=1,
+    pauses=1,
+    pause_least_s=7.0,
+    pause_most_s=7.0,
+    pairs=1,
+    outages=1,
+    jobs=2,
+    lease_s=1.0,
+    up_most_s=0.5,
+)
 
 
 def measure(sizes: Sizes) -> Measured:
@@ -85,7 +97,7 @@ def _kills(sizes: Sizes) -> list[Figure]:
             ):
                 job_ids = jobs.submit(client, sizes.jobs)
                 for _ in range(sizes.kills):
-                    _let_pass(dice.uniform(0, UP_MOST_S))
+                    _let_pass(dice.uniform(0, sizes.up_most_s))
                     leader = pair.leader()
                     leader.kill()
                     away_s.append(submitters.await_next())
@@ -146,13 +158,14 @@ def _paused_pair(server: PostgresServer, sizes: Sizes, seed: int, pauses: int) -
         with _working_pair(url, sizes) as (pair, acks, submitters):
             watch_writes(url)
             for _ in range(pauses):
-                _let_pass(dice.uniform(0, UP_MOST_S))
+                _let_pass(dice.uniform(0, sizes.up_most_s))
                 # As many short ones as long ones: about the length of the lease is where it is decided.
-                _pause(pair.leader(), sizes.pause_most_s ** dice.random())
+                ratio = sizes.pause_most_s / sizes.pause_least_s
+                leader = pair.leader()
+                _pause(leader, sizes.pause_least_s * ratio ** dice.random())
                 submitters.await_next()
+                _await_one(pair, leader)
                 deposed += _revive(pair)
-            _let_pass(sizes.lease_s)
-            deposed += _revive(pair)
             found = judge(url, acks=acks.read(), is_settled=False)
         writes, false_writes = count_writes(url)
     return _Paused(deposed, writes, false_writes, len(found))
@@ -162,6 +175,12 @@ def _pause(leader: Head, length_s: float) -> None:
     os.kill(leader.pid, signal.SIGSTOP)
     _let_pass(length_s)
     os.kill(leader.pid, signal.SIGCONT)
+
+
+def _await_one(pair: HeadPair, leader: Head) -> None:
+    """Until it is the only one that leads, or has found that another does."""
+    other = pair.other(leader)
+    until(lambda: leader.has_ended() or not is_serving(other), "a deposed leader to end")
 
 
 def _revive(pair: HeadPair) -> int:
@@ -185,7 +204,7 @@ def _outages(sizes: Sizes) -> list[Figure]:
         url = server.url("postgres")
         with _working_pair(url, sizes) as (_, acks, submitters):
             for _ in range(sizes.outages):
-                _let_pass(dice.uniform(0, UP_MOST_S))
+                _let_pass(dice.uniform(0, sizes.up_most_s))
                 server.stop(signal.SIGQUIT)  # no checkpoint: the next start recovers from the log
                 _let_pass(dice.uniform(0, DOWN_MOST_S))
                 server.start()

@@ -2,4 +2,15 @@
 
 from __future__ import annotations
 
-TRIALS = ("heads", "agents", "outages", "clocks", "partitions", "failover", "escapees", "hang", "restart")
+TRIALS = (
+    "heads",
+    "agents",
+    "outages",
+    "clocks",
+    "partitions",
+    "failover",
+    "escapees",
+    "hang",
+    "restart",
+    "health",
+)

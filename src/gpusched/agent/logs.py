@@ -7,7 +7,9 @@ shim. At most one chunk is held in memory.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import stat
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -223,11 +225,16 @@ def _size(folder: Path, start: int) -> int:
 
 
 def _read_at(folder: Path, start: int, skip: int, length: int) -> bytes:
+    # O_NONBLOCK: a FIFO in its place must not hold the agent up, and it is no output either.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     try:
-        fd = os.open(segment_path(folder, start), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = os.open(segment_path(folder, start), flags)
     except FileNotFoundError:  # rotated away
         return b""
     try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink > 1:
+            raise OSError(errno.EPERM, f"{segment_path(folder, start)} is not the output that was written")
         return os.pread(fd, length, skip)
     finally:
         os.close(fd)

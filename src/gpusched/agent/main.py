@@ -24,6 +24,7 @@ from gpusched.agent.membership import Joining
 from gpusched.agent.metering import Meters
 from gpusched.agent.nvml import NvmlReader, open_nvml
 from gpusched.agent.outbox import Outbox
+from gpusched.agent.rank_tokens import RankTokenFiles
 from gpusched.agent.runner import Runner
 from gpusched.agent.sampler import Sampler
 from gpusched.agent.seen import Seen
@@ -90,7 +91,10 @@ async def run_agent(settings: AgentSettings) -> None:
             devices = share_devices(devices)
         sampler = Sampler(settings.node, reader, [device.uuid for device in devices if device.declared])
         meters = Meters(sampler)
-        runner = Runner(settings.home, settings.node, cgroup_parent=own_cgroup())
+        rank_tokens = RankTokenFiles(settings.home, heads.text)
+        runner = Runner(
+            settings.home, settings.node, cgroup_parent=own_cgroup(), callback=rank_tokens.callback
+        )
         await runner.start()
         stack.push_async_callback(runner.close)
         outbox = Outbox()
@@ -103,7 +107,16 @@ async def run_agent(settings: AgentSettings) -> None:
             in_use=runner.devices_in_use,
             tell=outbox.put,
         )
-        agent = _Agent(settings, heads, devices, runner, meters=meters, outbox=outbox, health=health)
+        agent = _Agent(
+            settings,
+            heads,
+            devices,
+            runner,
+            meters=meters,
+            outbox=outbox,
+            health=health,
+            rank_tokens=rank_tokens,
+        )
         working = asyncio.create_task(agent.work())
         waiting = asyncio.create_task(stopped.wait())
         await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -142,11 +155,12 @@ class _Agent:
         meters: Meters,
         outbox: Outbox,
         health: HealthMonitor,
+        rank_tokens: RankTokenFiles,
     ) -> None:
         self._settings, self._heads, self._devices = settings, heads, devices
         self._runner, self._meters = runner, meters
         self._entrance = Entrance(settings.node, settings.home, settings.joining)
-        self._outbox, self._health = outbox, health
+        self._outbox, self._health, self._rank_tokens = outbox, health, rank_tokens
         real = frozenset(device.uuid for device in devices if not device.declared)
         self._vitals = Vitals(runner, real)
         self._seen = Seen(settings.home / "seen.json")
@@ -205,6 +219,8 @@ class _Agent:
 
     async def _serve_once(self, head: Address) -> None:
         async with self._entrance.opened(head) as (link, renewal):
+            if renewal is not None:
+                self._rank_tokens.trust(renewal.trusted)
             facts = read_facts(
                 self._settings.node,
                 head.text,
@@ -220,6 +236,7 @@ class _Agent:
                 meters=self._meters,
                 vitals=self._vitals,
                 renewal=renewal,
+                rank_tokens=self._rank_tokens,
                 health=self._health,
                 seen=self._seen,
             )

@@ -32,6 +32,11 @@ class Renewal:
         self._held, self._folder = held, folder
         self._wish = Wish(node)
 
+    @property
+    def trusted(self) -> bytes:
+        """The CA certificates by which heads are known, PEM."""
+        return self._held.trusted
+
     async def due(self) -> CertificateWanted:
         """Wait until it is time, then say what to ask."""
         # No event tells of a clock that is set.

@@ -33,7 +33,7 @@ from gpusched.agent.shim.containment import Cgroup, kill_leftovers
 from gpusched.agent.shim.files import AttemptDir
 from gpusched.agent.shim.lease import Lease
 from gpusched.agent.shim.notes import remove_notes
-from gpusched.agent.shim.order import LeaseTerm, Order, StopOrder
+from gpusched.agent.shim.order import Callback, LeaseTerm, Order, StopOrder
 from gpusched.agent.shim.proc import boot_id, is_same_process
 from gpusched.agent.shim.record import Phase, Record, RecordFile, remove_reserve
 from gpusched.agent.stacks import write_stacks
@@ -80,6 +80,7 @@ class Runner:
             does without and relies on the shim being their subreaper.
         measure: What an attempt's devices did; asked once it has ended.
         retention: What is kept of the past.
+        callback: How an attempt's ranks reach the head; None: they are not told.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Runner:
         cgroup_parent: Path | None = None,
         measure: Callable[[AttemptId], tuple[DeviceUse, ...]] | None = None,
         retention: Retention | None = None,
+        callback: Callable[[AttemptId], Callback] | None = None,
     ) -> None:
         self.reports: asyncio.Queue[AgentReport] = asyncio.Queue()
         """Facts, of each attempt in order. After a restart the unacknowledged ones come again."""
@@ -98,7 +100,7 @@ class Runner:
         self._home = home
         self._node = node
         self._cgroup_parent = cgroup_parent
-        self._measure = measure
+        self._measure, self._callback = measure, callback
         self._boot_id = boot_id()
         self.lease = Lease(home / f"lease-{self._boot_id}")
         """The session renews it; without one, nothing that is fenced is started."""
@@ -296,6 +298,7 @@ class Runner:
             cgroup_parent=None if parent is None else str(parent),
             launch=launch,
             lease=lease,
+            callback=None if self._callback is None else self._callback(held.attempt_id),
         )
         try:
             await asyncio.to_thread(write_order, held.files, order)

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from gpusched.agent.metering import Meters
 from gpusched.agent.outbox import Outbox
+from gpusched.agent.rank_tokens import RankTokenFiles
 from gpusched.agent.renewal import Renewal
 from gpusched.agent.runner import Runner
 from gpusched.agent.seen import Seen
@@ -38,6 +39,7 @@ from gpusched.domain.link import (
     LogData,
     LogRequest,
     RankTokens,
+    RankTokensWanted,
     ReportTaken,
     Welcome,
 )
@@ -48,6 +50,7 @@ from gpusched.domain.telemetry import NodeSample
 log = logging.getLogger(__name__)
 
 ORDERS_AT_ONCE = 16
+RANK_TOKENS_EVERY_S = 6 * 3600.0  # a quarter of their life
 
 
 class Link(Protocol):
@@ -101,8 +104,10 @@ class Session:
         health: Health,
         seen: Seen,
         renewal: Renewal | None = None,
+        rank_tokens: RankTokenFiles | None = None,
     ) -> None:
         self._link, self._facts, self._renewal = link, facts, renewal
+        self._rank_tokens = rank_tokens
         self._runner, self._outbox, self._meters, self._vitals = runner, outbox, meters, vitals
         self._health, self._seen = health, seen
         self._log_streams: dict[int, _LogStream] = {}
@@ -129,6 +134,7 @@ class Session:
                         self._runner.lease.renew(hello_us + self._lease_us)
                         beat = self._send_heartbeats(message.heartbeat_interval_s)
                         background.append(tasks.create_task(beat))
+                        background.append(tasks.create_task(self._ask_rank_tokens()))
                         if self._renewal is not None:
                             background.append(tasks.create_task(self._ask_renewal(self._renewal)))
                     case Queued():
@@ -147,6 +153,12 @@ class Session:
     async def _ask_renewal(self, renewal: Renewal) -> None:
         await self._link.send(await renewal.due())
 
+    async def _ask_rank_tokens(self) -> None:
+        while True:
+            for attempt_id in self._runner.held_attempts():
+                await self._link.send(RankTokensWanted(attempt_id.job_id, attempt_id.epoch))
+            await asyncio.sleep(RANK_TOKENS_EVERY_S)
+
     async def _take(
         self, message: LeaseRenewed | ReportTaken | LogCredit | LogCancel | CertificateGiven | RankTokens
     ) -> None:
@@ -154,6 +166,9 @@ class Session:
             case CertificateGiven():
                 if self._renewal is not None:
                     self._renewal.take(message)
+            case RankTokens():
+                if self._rank_tokens is not None:
+                    self._rank_tokens.put(message, self._runner.held_attempts())
             case LeaseRenewed():
                 self._seen.keep(message.mark)
                 sent = self._sent_us.pop(message.seq, None)

@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Protocol
 
+from gpusched import __version__
 from gpusched.api.measured import kept_quiet, kept_report, kept_sample
+from gpusched.api.versions import why_not_served
 from gpusched.backends.bare_metal import BareMetal, Channel
 from gpusched.domain.check_facts import require_facts
+from gpusched.domain.commands import LaunchTasks, Queued
 from gpusched.domain.errors import NodeUnavailable, NotLeading, NotPermitted, OverLimit, WrongState
 from gpusched.domain.identity import Principal
-from gpusched.domain.ids import NodeName
+from gpusched.domain.ids import AttemptId, NodeName
 from gpusched.domain.link import (
     CertificateWanted,
     CommandTaken,
@@ -28,6 +31,8 @@ from gpusched.domain.link import (
     LogCredit,
     LogData,
     LogRequest,
+    RankTokens,
+    RankTokensWanted,
     Report,
     ReportTaken,
     Welcome,
@@ -50,6 +55,10 @@ ATTEMPTS_MAX = 10_000
 
 RECONNECT_WAIT_S = 5.0
 """A reader of logs waits this long for an agent that is restarting."""
+
+
+IssueRankTokens = Callable[[NodeName, AttemptId], RankTokens | None]
+"""The tokens of an attempt's ranks on a node; None if it does not live there."""
 
 
 class MemberCheck(Protocol):
@@ -91,13 +100,14 @@ class AgentApi:
         latest: Latest,
         members: MemberCheck,
         *,
+        issue: IssueRankTokens,
         cluster: str,
         heartbeat_interval_s: float,
         lease_s: float,
         may_grant: Callable[[], bool] = lambda: True,
     ) -> None:
         self._loop, self._bare_metal, self._latest = loop, bare_metal, latest
-        self._members = members
+        self._members, self._issue = members, issue
         self._welcome = Welcome(cluster, heartbeat_interval_s, lease_s)
         self._may_grant = may_grant
         self._log_streams: dict[int, _LogStream] = {}
@@ -122,6 +132,7 @@ class AgentApi:
         if len(hello.attempts) > ATTEMPTS_MAX:
             raise OverLimit(f"node {node} names {len(hello.attempts)} attempts, {ATTEMPTS_MAX} at most")
         require_facts(hello.facts)
+        _check_version(node, hello.facts.agent_version)
         if not self._may_grant():
             raise NotLeading("this head is not sure to lead any more: connect again")
         channel = self._bare_metal.attach(node)
@@ -133,6 +144,10 @@ class AgentApi:
                 NodeConnected(hello.facts, hello.attempts, hello.mark), lambda: self._greeted(channel)
             )
             while (message := await channel.outgoing.get()) is not None:
+                if isinstance(message, Queued) and isinstance(message.command, LaunchTasks):
+                    launch = message.command
+                    if (tokens := self._issue(node, AttemptId(launch.job_id, launch.epoch))) is not None:
+                        yield tokens
                 yield message
             if not reading.done():
                 raise WrongState(f"another agent has connected as node {node}: only the latest is heard")
@@ -170,7 +185,9 @@ class AgentApi:
                     channel.outgoing.put_nowait(LeaseRenewed(message.seq, self._loop.clock.now_us(), mark))
                 self._loop.heard_quiet(node, map(kept_quiet, message.quiet))
                 if message.sample.node == node:
-                    self._latest.put(kept_sample(message.sample))
+                    sample = kept_sample(message.sample)
+                    self._latest.put(sample)
+                    self._loop.heard_sample(sample)
             case Report() if message.fact.node != node:
                 log.warning("node %s reported for node %s: refused", node, message.fact.node)
                 raise NotPermitted(f"node {node} may not report for node {message.fact.node!r}")
@@ -185,6 +202,10 @@ class AgentApi:
                 if stream is not None and stream.node == node:
                     _check_log_data(node, message, stream.received.qsize())
                     stream.received.put_nowait(message)
+            case RankTokensWanted():
+                tokens = self._issue(node, AttemptId(message.job_id, message.epoch))
+                if tokens is not None:
+                    channel.outgoing.put_nowait(tokens)
             case Hello():
                 pass  # only the first one counts
 
@@ -225,6 +246,22 @@ class AgentApi:
         for stream in self._log_streams.values():
             if stream.node == node:
                 stream.received.put_nowait(None)
+
+
+def _check_version(node: NodeName, agent_version: str) -> None:
+    """Refuse an agent that is too old or too new; name in the log any that is not of the head's version.
+
+    Raises:
+        NotPermitted: It is; says what to install.
+    """
+    why_not = why_not_served(agent_version, __version__)
+    if why_not is not None:
+        log.warning("node %s refused: %s", node, why_not)
+        raise NotPermitted(why_not)
+    if agent_version != __version__:
+        log.info(
+            "node %s is served by an agent of version %s, the head is %s", node, agent_version, __version__
+        )
 
 
 def _check_log_data(node: NodeName, data: LogData, waiting: int) -> None:

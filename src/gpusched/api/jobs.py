@@ -89,11 +89,11 @@ class JobApi:
         """What a submission would get now: the real placement on a copy of the cluster."""
         state, now_us = self.loop.engine.state, self.loop.clock.now_us()
         require_valid(spec, state.partitions)
-        snapshot = state.snapshot.copy()
-        check_feasible(snapshot, spec)
-        diagnosis = replace(diagnose(snapshot, spec), jobs_ahead=len(state.queue))
+        snapshot, allowed = state.snapshot.copy(), state.partitions.open_to(spec, restarts=0)
+        check_feasible(snapshot, allowed)
+        diagnosis = replace(diagnose(snapshot, allowed), jobs_ahead=len(state.queue))
         try:
-            placement = place(snapshot, spec)
+            placement = place(snapshot, allowed)
         except InsufficientResources:
             less = await relaxations_of(self.loop.engine, state.next_job_id, spec, now_us)
             diagnosis = replace(diagnosis, relaxations=less)
@@ -160,7 +160,8 @@ class JobApi:
         """Why a job waits; for one that doesn't, where it is."""
         job = seen_by(who, await find_job(self.reader, job_id))
         state = self.loop.engine.state
-        diagnosis = diagnose(state.snapshot, retry_spec(state.snapshot, job.spec, job.failed_on))
+        allowed = state.partitions.open_to(job.spec, job.restarts)
+        diagnosis = diagnose(state.snapshot, retry_spec(state.snapshot, allowed, job.failed_on))
         if job.state is not JobState.PENDING:
             ended = f": {job.end_detail or job.end_reason}" if job.end_reason is not None else ""
             stall = None if job.attempt is None or job.state.is_terminal else job.attempt.stall

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from gpusched.api.jobs import check_request_id
 from gpusched.domain.errors import InvalidSpec, NotFound, Violation
+from gpusched.domain.events import Recorded
 from gpusched.domain.identity import Principal
 from gpusched.domain.ids import NodeName, RequestId
 from gpusched.domain.node import Node
 from gpusched.domain.topology import Topology
-from gpusched.engine.inputs import CordonNode, DrainNode, ResumeNode
+from gpusched.engine.inputs import CordonNode, DrainNode, ResetBreaker, ResumeNode
 from gpusched.engine.loop import Loop
 from gpusched.engine.state import ClusterState
+from gpusched.store.reader import Reader
 from gpusched.telemetry.latest import Latest
 from gpusched.wire.handlers import NodeView
 
 REASON_MAX = 200
+EVENTS_MAX = 10_000
 DEADLINE_MAX_S = 30 * 86_400
 
 
@@ -26,6 +30,7 @@ class NodeApi:
 
     loop: Loop
     latest: Latest
+    reader: Reader
 
     async def list(self, who: Principal) -> tuple[NodeView, ...]:
         """All nodes, by name."""
@@ -83,6 +88,18 @@ class NodeApi:
     async def resume(self, who: Principal, request_id: RequestId, node: NodeName) -> None:
         """Open for work again."""
         await self.loop.ask(ResumeNode(who=who, request_id=check_request_id(request_id), node=node))
+
+    async def reset_breaker(self, who: Principal, request_id: RequestId) -> None:
+        """Let policy take nodes out of service again."""
+        await self.loop.ask(ResetBreaker(who=who, request_id=check_request_id(request_id)))
+
+    async def events(self, who: Principal, node: NodeName, limit: int) -> tuple[Recorded, ...]:
+        """The last events of a node, oldest first."""
+        if not 1 <= limit <= EVENTS_MAX:
+            raise InvalidSpec((Violation("limit", f"{limit}: give 1 to {EVENTS_MAX}"),))
+        if node not in self.loop.engine.state.nodes:
+            raise NotFound(f"no node {node!r}: see `gpusched nodes`")
+        return await asyncio.to_thread(self.reader.last_node_events, node, limit)
 
     def _view(self, state: ClusterState, node: Node) -> NodeView:
         job_ids = tuple(sorted(state.jobs_on.get(node.name, ())))

@@ -49,8 +49,7 @@ class JobOutput:
         wanted = [
             node
             for node_rank, node in enumerate(attempt.node_names)
-            if query.ranks is None
-            or any(rank // job.spec.tasks_per_node == node_rank for rank in query.ranks)
+            if query.ranks is None or any(job.spec.node_of_rank(rank) == node_rank for rank in query.ranks)
         ]
         async for chunk in merge([self._of_node(node, query) for node in wanted]):
             yield chunk

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from gpusched.api.auth import TokenAuthority
+from gpusched.domain import link
 from gpusched.domain.errors import Unauthenticated
 from gpusched.domain.identity import Principal, RankRef
+from gpusched.domain.ids import AttemptId, NodeName
 from gpusched.domain.job_state import JobState
 from gpusched.engine.loop import Loop
 
@@ -35,6 +39,21 @@ class RankTokens:
                 "and its tokens with it"
             )
         return who
+
+    def issue(self, node: NodeName, attempt_id: AttemptId) -> link.RankTokens | None:
+        """The tokens of the attempt's ranks on ``node``; None if it does not live there."""
+        job = self._loop.engine.state.jobs.get(attempt_id.job_id)
+        first = RankRef(attempt_id.job_id, attempt_id.epoch, node, 0)
+        if job is None or job.attempt is None or not self._lives(first):
+            return None
+        begin = job.attempt.node_names.index(node) * job.spec.tasks_per_node
+        tokens = tuple(
+            link.RankToken(
+                rank, self._authority.issue_for_rank(job.owner, replace(first, global_rank=rank)).token
+            )
+            for rank in range(begin, begin + job.spec.tasks_per_node)
+        )
+        return link.RankTokens(job.job_id, attempt_id.epoch, tokens, job.owner)
 
     def _lives(self, rank: RankRef) -> bool:
         job = self._loop.engine.state.jobs.get(rank.job_id)

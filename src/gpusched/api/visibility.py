@@ -59,4 +59,13 @@ def event_seen_by(who: Principal, recorded: Recorded, owner: Identity) -> Record
 
 
 def _redacted(spec: JobSpec) -> JobSpec:
-    return replace(spec, env=(), script=None, command=("(hidden)",), setup=(), workdir="/", comment=None)
+    return replace(
+        spec,
+        env=(),
+        script=None,
+        command=("(hidden)",),
+        setup=(),
+        workdir="/",
+        comment=None,
+        components=tuple(replace(component, command=()) for component in spec.components),
+    )

@@ -8,10 +8,28 @@ from typing import Any
 import click
 
 from gpusched.cli.as_json import plain
-from gpusched.cli.quantities import show_ago
+from gpusched.cli.quantities import rfc3339, show_ago
 from gpusched.cli.screen import Table, print_json, print_line, print_table
 from gpusched.cli.session import Session, json_option, pass_session
-from gpusched.domain.health import Condition, Cure, Finding, HealthAction, Outage
+from gpusched.domain.events import (
+    BreakerReset,
+    BreakerTripped,
+    HealthCleared,
+    HealthJudged,
+    HealthReported,
+    NodeCordoned,
+    NodeDrainStarted,
+    NodeFaulted,
+    NodeLost,
+    NodeResumed,
+    OutageBegan,
+    OutagesEnded,
+    Recorded,
+    RepairEnded,
+    RepairStarted,
+)
+from gpusched.domain.health import FAULTS_KEPT_US, Condition, Cure, Finding, HealthAction, Outage
+from gpusched.domain.ids import NodeName
 from gpusched.domain.node import Node
 from gpusched.wire.handlers import NodeView
 
@@ -52,6 +70,98 @@ def list_health(session: Session, *, name: str | None, as_json: bool) -> None:
         print_table(table)
     else:
         print_line("Nothing is out of service and nothing was noticed")
+
+
+@health.command("history")
+@click.argument("name")
+@click.option("-n", "--last", "limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@json_option
+@pass_session
+def history(session: Session, *, name: str, limit: int, as_json: bool) -> None:
+    """Show what happened to a node: what was noticed, decided and done."""
+    events = session.client.nodes.events(NodeName(name), limit)
+    if as_json:
+        print_json([event_json(recorded) for recorded in events])
+        return
+    table = Table(("AT", "EVENT", "DETAIL"))
+    for recorded in events:
+        table.add(rfc3339(recorded.at_us), type(recorded.event).__name__, event_text(recorded))
+    print_table(table)
+
+
+@health.command("lemons")
+@json_option
+@pass_session
+def lemons(session: Session, *, as_json: bool) -> None:
+    """List nodes that failed within 28 days, most failures first."""
+    now_us = session.now_us()
+    failed = {
+        view.node.name: [at_us for at_us in view.node.health.faults_at_us if at_us > now_us - FAULTS_KEPT_US]
+        for view in session.client.nodes.list()
+    }
+    found = sorted((item for item in failed.items() if item[1]), key=lambda item: (-len(item[1]), item[0]))
+    if as_json:
+        print_json([{"node": name, "failed_at": list(map(rfc3339, faults))} for name, faults in found])
+        return
+    table = Table(("NODE", "FAILURES", "LAST"), right=frozenset({"FAILURES"}))
+    for name, faults in found:
+        table.add(name, str(len(faults)), show_ago(faults[-1], now_us))
+    if table.rows:
+        print_table(table)
+    else:
+        print_line("No node failed within 28 days")
+
+
+@health.command("reset-breaker")
+@pass_session
+def reset_breaker(session: Session) -> None:
+    """Let policy take nodes out of service again, after you looked why so many were."""
+    session.client.nodes.reset_breaker()
+    print_line("The breaker is reset: what was held back is decided now")
+
+
+def event_json(recorded: Recorded) -> dict[str, Any]:
+    """One event of a node."""
+    body: dict[str, Any] = plain(recorded.event)
+    return {
+        "seq": recorded.seq,
+        "at": rfc3339(recorded.at_us),
+        "event": type(recorded.event).__name__,
+        **body,
+    }
+
+
+def event_text(recorded: Recorded) -> str:
+    """What an event says beside its name and its node."""
+    match recorded.event:
+        case HealthReported(condition=condition) | HealthCleared(condition=condition):
+            return condition_text(condition)
+        case HealthJudged(condition=condition, action=action):
+            return f"{action}: {condition_text(condition)}"
+        case OutageBegan(outage=outage):
+            return f"{outage.action}: {', '.join(outage.devices) or 'the node'}"
+        case OutagesEnded(outages=outages, by=by):
+            return f"{'; '.join(signal_text(outage.condition) for outage in outages)} (by {by})"
+        case RepairStarted(repair=repair):
+            return f"number {repair.number}, resets {', '.join(repair.devices) or 'nothing'}"
+        case RepairEnded(number=number, failures=failures):
+            return f"number {number}: " + ("; ".join(failures) or "passed")
+        case NodeFaulted(job_id=job_id, epoch=epoch, reason=reason):
+            return f"attempt {job_id}.{epoch}: {reason}"
+        case BreakerTripped(detail=detail) | NodeLost(detail=detail):
+            return detail
+        case NodeCordoned(reason=reason, by=by) | NodeDrainStarted(reason=reason, by=by):
+            return f"{reason} (by {by})"
+        case NodeResumed(by=by) | BreakerReset(by=by):
+            return f"by {by}"
+        case _:
+            return ""
+
+
+def condition_text(condition: Condition) -> str:
+    """Signal, devices and words."""
+    where = f" on {', '.join(condition.devices)}" if condition.devices else ""
+    return f"{signal_text(condition)}{where}: {condition.detail}"
 
 
 def health_json(view: NodeView) -> dict[str, Any]:

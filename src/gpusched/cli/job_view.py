@@ -85,6 +85,8 @@ def _head(view: JobView, now_us: int) -> Iterator[tuple[str, Cell]]:
     if detail:
         yield "Detail", detail
     stall = None if job.attempt is None or job.state.is_terminal else job.attempt.stall
+    if job.attempt is not None and job.attempt.underused is not None and not job.state.is_terminal:
+        yield "Underused", job.attempt.underused
     if stall is not None:
         yield "Stalled", f"{stall.evidence} (noticed {show_ago(stall.noticed_at_us, now_us)})"
     if job.exit_code is not None:
@@ -105,21 +107,30 @@ def _when(at_us: int, now_us: int) -> str:
 
 
 def _request(spec: JobSpec) -> Iterator[tuple[str, Cell]]:
-    each = [_gpus(spec), f"{spec.cpus_per_node} CPUs"]
-    each += [show_size(spec.memory_bytes)] if spec.memory_bytes else []
-    each += [f"{show_size(spec.disk_bytes)} of disk"] if spec.disk_bytes else []
-    each += [f"{count} {name}" for name, count in spec.gres]
-    yield "Asked for", f"{spec.nodes} node{'' if spec.nodes == 1 else 's'}, each {', '.join(each)}"
+    for component, part in zip(spec.components, spec.parts, strict=False):
+        yield f"Component {component.name}", _shape(part)
+    if not spec.components:
+        yield "Asked for", _shape(spec)
     if (isolation := isolation_of_job(spec)) is not None:
         yield "Isolation", isolation
     if spec.licenses:
         yield "Licences", ", ".join(f"{count} {name}" for name, count in spec.licenses)
-    yield "Ranks", f"{spec.world_size} ({spec.tasks_per_node} per node)"
+    per_node = "" if spec.components else f" ({spec.tasks_per_node} per node)"
+    yield "Ranks", f"{spec.world_size}{per_node}"
     yield "Time limit", "none" if spec.time_limit_s is None else show_duration(spec.time_limit_s)
     yield "Runs", " ".join(spec.command) if spec.command else f"a script of {_lines(spec.script)} lines"
     yield "In", spec.workdir
     if spec.comment:
         yield "Comment", spec.comment
+
+
+def _shape(spec: JobSpec) -> str:
+    """What each node gives."""
+    each = [_gpus(spec), f"{spec.cpus_per_node} CPUs"]
+    each += [show_size(spec.memory_bytes)] if spec.memory_bytes else []
+    each += [f"{show_size(spec.disk_bytes)} of disk"] if spec.disk_bytes else []
+    each += [f"{count} {name}" for name, count in spec.gres]
+    return f"{spec.nodes} node{'' if spec.nodes == 1 else 's'}, each {', '.join(each)}"
 
 
 def _gpus(spec: JobSpec) -> str:

@@ -33,14 +33,17 @@ from gpusched.domain.job_spec import (
     STALL_AFTER_S,
     Activation,
     ActivationKind,
+    Component,
     JobSpec,
     Launcher,
     OnDisconnect,
+    OnUnderuse,
     RestartOn,
     Segment,
     Spread,
     StallAction,
     StallPolicy,
+    UtilizationPolicy,
     WarningSignal,
 )
 from gpusched.domain.node import WHOLE_MILLI
@@ -197,7 +200,41 @@ StallActionName = Annotated[
     StallAction, PlainValidator(_one_of(StallAction)), _schema(enum=list(StallAction))
 ]
 RestartOnName = Annotated[RestartOn, PlainValidator(_one_of(RestartOn)), _schema(enum=list(RestartOn))]
+Duration = Annotated[
+    int,
+    PlainValidator(_of_text(quantities.parse_duration)),
+    _schema(type=["string", "integer"], examples=["2h"]),
+]
+OnUnderuseName = Annotated[OnUnderuse, PlainValidator(_one_of(OnUnderuse)), _schema(enum=list(OnUnderuse))]
 LauncherName = Annotated[Launcher, PlainValidator(_one_of(Launcher)), _schema(enum=list(Launcher))]
+
+
+class ComponentFile(BaseModel):
+    """Nodes of a gang that are alike, beside others that are not. Fields as in a job."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, title="gpusched component")
+
+    name: Word = Field(description="Its name in messages and in GPUSCHED_COMPONENT.")
+    nodes: Count = Field(1, description="How many nodes.")
+    gpus_per_node: CountOrZero = Field(0, description="GPUs on each of its nodes.")
+    gpu_model: Word | None = Field(None, description="Matched as words.")
+    tasks_per_node: Count = Field(1, description="Ranks on each of its nodes.")
+    cpus_per_task: Count = Field(1, description="CPUs of each rank.")
+    mem: Size | None = Field(None, description="Host memory on each of its nodes.")
+    command: Texts = Field((), description="An argv of its own; default: the job's.")
+
+    def component(self) -> Component:
+        """The domain value."""
+        return Component(
+            name=self.name,
+            nodes=self.nodes,
+            gpus_per_node=self.gpus_per_node,
+            tasks_per_node=self.tasks_per_node,
+            cpus_per_task=self.cpus_per_task,
+            memory_bytes=self.mem or 0,
+            gpu_model=self.gpu_model,
+            command=self.command,
+        )
 
 
 class JobFile(BaseModel):
@@ -249,6 +286,13 @@ class JobFile(BaseModel):
     restarts_max: CountOrZero | None = Field(
         None, description="Restarts by itself, in a row; default: 4. An hour of running starts anew."
     )
+    min_gpu_utilization: Count | None = Field(
+        None, description="Percent of the time that each GPU should be busy (NVML's time busy)."
+    )
+    utilization_window: Duration = Field(
+        3600, description="A GPU that is below it for so long is not used enough."
+    )
+    on_low_utilization: OnUnderuseName = Field(OnUnderuse.NOTIFY, description="Then: notify, or end.")
     stall_after: StallTime | None = Field(
         STALL_AFTER_S, description="A gang without any sign of work for so long has stalled; or never."
     )
@@ -264,6 +308,9 @@ class JobFile(BaseModel):
     topology_preferred: Word | None = Field(None, description="As near as this level, if it can be.")
     segment: SegmentText | None = Field(None, description="Ranks that stay together: 8 within rack.")
     spread: SpreadName | None = Field(None, description="Several domains share a gang: fewest, or even.")
+    components: tuple[ComponentFile, ...] = Field(
+        (), description="Unlike nodes in one gang, in rank order: instead of nodes and what each gives."
+    )
 
     @model_validator(mode="after")
     def _one_of_each(self) -> Self:
@@ -313,7 +360,7 @@ def spec_of(draft: Draft, *, cwd: FilePath, name: str) -> JobSpec:
         command=command,
         script=script,
         workdir=str(_absolute(model.workdir or ".", cwd)),
-        nodes=model.nodes,
+        nodes=_nodes(model),
         gpus_per_node=model.gpus_per_node,
         tasks_per_node=model.tasks_per_node,
         cpus_per_task=model.cpus_per_task,
@@ -342,6 +389,7 @@ def spec_of(draft: Draft, *, cwd: FilePath, name: str) -> JobSpec:
         restart_on=model.restart_on,
         restarts_max=model.restarts_max,
         stall=_stall(model),
+        utilization=_utilization(model),
         nodelist=model.nodelist,
         exclude=model.exclude,
         hold=model.hold,
@@ -351,12 +399,18 @@ def spec_of(draft: Draft, *, cwd: FilePath, name: str) -> JobSpec:
         topology_preferred=model.topology_preferred,
         segment=model.segment,
         spread=model.spread,
+        components=tuple(item.component() for item in model.components),
     )
     # The head checks the same; here the message can still say where the field was written.
     found = check_spec(spec, None)
     if found:
         raise InvalidSpec(tuple(_placed(violation, draft) for violation in found))
     return spec
+
+
+def _nodes(model: JobFile) -> int:
+    is_summed = bool(model.components) and "nodes" not in model.model_fields_set
+    return sum(item.nodes for item in model.components) if is_summed else model.nodes
 
 
 def _placed(violation: Violation, draft: Draft) -> Violation:
@@ -408,6 +462,12 @@ def _activation(model: JobFile, cwd: FilePath) -> Activation | None:
         target = str(_absolute(model.conda, cwd)) if "/" in model.conda else model.conda
         return Activation(ActivationKind.CONDA, target)
     return None
+
+
+def _utilization(model: JobFile) -> UtilizationPolicy | None:
+    if model.min_gpu_utilization is None:
+        return None
+    return UtilizationPolicy(model.min_gpu_utilization, model.utilization_window, model.on_low_utilization)
 
 
 def _stall(model: JobFile) -> StallPolicy | None:

@@ -57,6 +57,11 @@ def job_options() -> list[click.Parameter]:
             text="On a cut-off node: fence or keep_running.",
             metavar="WHAT",
         ),
+        _option("--min-gpu-utilization", "min_gpu_utilization", text="Percent of time busy.", metavar="N"),
+        _option(
+            "--utilization-window", "utilization_window", text="Below it for so long: 1h.", metavar="TIME"
+        ),
+        _option("--on-low-utilization", "on_low_utilization", text="Then: notify, or end.", metavar="WHAT"),
         _option("--restart-on", "restart_on", text="What --requeue is for: infrastructure, or any."),
         _option("--restarts-max", "restarts_max", text="Restarts by itself, in a row.", metavar="N"),
         _option("--stall-after", "stall_after", text="No work for so long is a stall: 10m, or never."),

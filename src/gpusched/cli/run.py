@@ -54,6 +54,8 @@ def event_line(event: Event) -> str:
             return f"Job {event.job_id}: attempt {event.epoch} {verb}: {event.reason.value}" + _detail(
                 event.detail
             )
+        case events.JobUnderused():
+            return f"Job {event.job_id} holds GPUs that it hardly uses: {event.evidence}"
         case events.JobStalled() | events.StallEnded():
             how = "moves again" if isinstance(event, events.StallEnded) else f"stalled: {event.evidence}"
             return f"Job {event.job_id} {how}"

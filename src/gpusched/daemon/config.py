@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from gpusched.daemon.slurm_topology import read_slurm_topology
 from gpusched.daemon.xid_table import ALONE, read_xids
@@ -22,6 +22,7 @@ from gpusched.domain.check_spec import COUNT_MAX
 from gpusched.domain.errors import ConfigInvalid, InvalidSpec
 from gpusched.domain.health import Breaker, HealthRules, Signal
 from gpusched.domain.hostlist import expand_hostlist
+from gpusched.domain.ids import NodeName
 from gpusched.domain.partition import Partition, Partitions
 from gpusched.domain.topology import (
     Topology,
@@ -95,6 +96,22 @@ class PartitionTable(_Table):
     name: Name
     nodes: list[str] = ["*"]
     time_limit_max_s: int | None = Field(default=None, ge=1)
+    spares: str = ""
+
+    @field_validator("spares")
+    @classmethod
+    def _names_nodes(cls, text: str) -> str:
+        try:
+            if text:
+                expand_hostlist(text)
+        except InvalidSpec as error:
+            raise ValueError("; ".join(violation.message for violation in error.violations)) from None
+        return text
+
+    @property
+    def spare_nodes(self) -> tuple[NodeName, ...]:
+        """The names in ``spares``."""
+        return expand_hostlist(self.spares) if self.spares else ()
 
 
 class PolicyTable(_Table):
@@ -227,7 +244,12 @@ class HeadConfig(_Table):
         """As the engine knows them."""
         return Partitions(
             tuple(
-                Partition(name=p.name, nodes=tuple(p.nodes), time_limit_max_s=p.time_limit_max_s)
+                Partition(
+                    name=p.name,
+                    nodes=tuple(p.nodes),
+                    time_limit_max_s=p.time_limit_max_s,
+                    spares=p.spare_nodes,
+                )
                 for p in self.partition
             )
         )

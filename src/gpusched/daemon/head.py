@@ -155,11 +155,13 @@ class _Head:
             # In a thread: a long queue takes long to read, and the lead must be renewed meanwhile.
             loop = await asyncio.to_thread(Loop, store, bare_metal, hub, clock, _loop_settings(config))
             members = await self._members(loop, store)
+            ranks = RankTokens(self.authority, loop)
             agents = AgentApi(
                 loop,
                 bare_metal,
                 latest,
                 members,
+                issue=ranks.issue,
                 cluster=config.cluster,
                 heartbeat_interval_s=config.engine.heartbeat_interval_s,
                 lease_s=config.engine.silence_max_s,
@@ -167,12 +169,11 @@ class _Head:
             )
             handlers = Handlers(
                 jobs=JobApi(loop, reader, hub, JobOutput(reader, hub, agents), config.rate_book),
-                nodes=NodeApi(loop, latest),
+                nodes=NodeApi(loop, latest, reader),
                 agents=agents,
                 reports=ReportApi(reader, config.rate_book, clock),
                 members=members,
             )
-            ranks = RankTokens(self.authority, loop)
             limited = RateLimit(ranks.authenticate, _rate(config), clock)
             await self.server.serve(handlers, limited.authenticate, members.authenticate)
             if says_ready:

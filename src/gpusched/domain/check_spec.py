@@ -12,7 +12,7 @@ from difflib import get_close_matches
 
 from gpusched.domain.errors import InvalidSpec, Violation
 from gpusched.domain.hostlist import NAMES_MAX, NODE_NAME
-from gpusched.domain.job_spec import JobSpec, Launcher, StallAction
+from gpusched.domain.job_spec import Component, JobSpec, Launcher, StallAction
 from gpusched.domain.node import WHOLE_MILLI
 from gpusched.domain.partition import Partitions
 
@@ -20,6 +20,7 @@ NODES_MAX = 65_536
 GPUS_PER_NODE_MAX = 1024
 TASKS_PER_NODE_MAX = 4096
 CPUS_PER_TASK_MAX = 65_536
+COMPONENTS_MAX = 8  # placement looks at every set of them
 WORLD_SIZE_MAX = 1 << 20
 MEMORY_BYTES_MAX = (1 << 53) - 1  # the largest integer that JSON readers keep exact
 TIME_LIMIT_S_MAX = 10 * 366 * 86_400
@@ -65,6 +66,9 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 _Check = Iterator[Violation]
 
+_LIKE_NODES = JobSpec(name="_")
+_WRITTEN = {"memory_bytes": "mem", "gpu_memory_bytes": "gpu_mem"}  # as a job file calls them
+
 
 def check_spec(spec: JobSpec, partitions: Partitions | None) -> tuple[Violation, ...]:
     """List everything that is wrong with ``spec``; empty means it may be submitted.
@@ -77,11 +81,13 @@ def check_spec(spec: JobSpec, partitions: Partitions | None) -> tuple[Violation,
     checks: tuple[Callable[[JobSpec], _Check], ...] = (
         _check_what_runs,
         _check_shape,
+        _check_components,
         _check_memory,
         _check_counts,
         _check_time,
         _check_restarts,
         _check_stall,
+        _check_utilization,
         _check_words,
         _check_env,
         _check_around,
@@ -146,6 +152,52 @@ def _check_shape(spec: JobSpec) -> _Check:
         )
 
 
+def _check_components(spec: JobSpec) -> _Check:
+    """Whether a gang of unlike components says everything in them, and nothing twice."""
+    if not spec.components:
+        return
+    if len(spec.components) > COMPONENTS_MAX:
+        yield Violation(
+            "components",
+            f"are {len(spec.components)}, the limit is {COMPONENTS_MAX}; join those that are alike",
+        )
+    for field in ("gpus_per_node", "tasks_per_node", "cpus_per_task", "memory_bytes", "gpu_model"):
+        if getattr(spec, field) != getattr(_LIKE_NODES, field):
+            yield Violation(
+                _WRITTEN.get(field, field), "is said by every component; remove it beside components"
+            )
+    for field in ("gpu_memory_bytes", "mig_profile", "segment", "spread"):
+        if getattr(spec, field) is not None:
+            yield Violation(
+                _WRITTEN.get(field, field), "needs nodes that are alike; remove it, or components"
+            )
+    if spec.launcher is Launcher.TORCHRUN:
+        yield Violation("launcher", "torchrun needs nodes that are alike; drop launcher, or components")
+    if spec.nodes != sum(part.nodes for part in spec.components):
+        yield Violation("nodes", "is not the sum of the components' nodes; leave it out")
+    if len({part.name for part in spec.components}) < len(spec.components):
+        yield Violation("components", "two have one name; rename one")
+    for place, (component, part) in enumerate(zip(spec.components, spec.parts, strict=True)):
+        for violation in _check_component(spec, component, part):
+            yield Violation(f"components[{place}].{violation.field}", violation.message)
+
+
+def _check_component(spec: JobSpec, component: Component, part: JobSpec) -> _Check:
+    if IDENTIFIER.fullmatch(component.name) is None:
+        yield Violation(
+            "name", f"{_shown(component.name)} is not a name; use letters, digits, '.', '-' and '_'"
+        )
+    if component.command and spec.script is not None:
+        yield Violation("command", "and a script for the whole job are two things to run; keep one")
+    elif component.command:
+        yield from _check_what_runs(part)
+    yield from _check_shape(part)
+    yield from _check_memory(part)
+    if component.gpu_model is not None and component.gpus_per_node == 0:
+        yield Violation("gpu_model", "needs gpus_per_node: say how many GPUs each node must give")
+    yield from _check_words(part)
+
+
 def _check_gpu_kind(spec: JobSpec) -> _Check:
     if not 1 <= spec.gpu_milli <= WHOLE_MILLI:
         yield Violation("gpu_fraction", f"{_digits(spec.gpu_milli)}/1000 is outside 0.001 to 1; ask for less")
@@ -203,6 +255,15 @@ def _check_restarts(spec: JobSpec) -> _Check:
     for field, value in (("restart_on", spec.restart_on), ("restarts_max", spec.restarts_max)):
         if value is not None and not spec.requeue:
             yield Violation(field, "means nothing for a job that may not run again; add requeue")
+
+
+def _check_utilization(spec: JobSpec) -> _Check:
+    if spec.utilization is None:
+        return
+    yield from _within("min_gpu_utilization", spec.utilization.min_percent, 1, 100, "percent")
+    yield from _within("utilization_window", spec.utilization.window_s, 1, TIME_LIMIT_S_MAX, "seconds")
+    if spec.gpus_per_node == 0:
+        yield Violation("min_gpu_utilization", "means nothing for a job without GPUs; remove it")
 
 
 def _check_stall(spec: JobSpec) -> _Check:

@@ -104,6 +104,15 @@ class JobStalled:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JobUnderused:
+    """A GPU of the attempt was hardly used for as long as its policy says. From the head, once an attempt."""
+
+    job_id: JobId
+    epoch: Epoch
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StallEnded:
     """A gang that had stalled works again. From the head."""
 
@@ -349,6 +358,7 @@ JobEvent = (
     | TasksEnded
     | JobStalled
     | StallEnded
+    | JobUnderused
     | AttemptStopping
     | AttemptEnded
     | JobRequeued

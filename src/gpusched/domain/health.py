@@ -133,6 +133,11 @@ class Outage:
     cure: Cure
     devices: tuple[DeviceUuid, ...] = ()  # empty: the whole node
 
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What makes it the same outage, however it is to be cured by now."""
+        return self.condition.key, self.devices
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repair:

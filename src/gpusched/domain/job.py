@@ -54,6 +54,7 @@ class Attempt:
     stop_by: str | None = None
     exit_code: int | None = None  # of the first rank that failed, else 0 at the end
     stall: Stall | None = None  # now; None again when it moves on
+    underused: str | None = None  # which of its GPUs it hardly used, once that was noticed
 
     @property
     def node_names(self) -> tuple[NodeName, ...]:

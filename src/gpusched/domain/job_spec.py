@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import accumulate
 
 from gpusched.domain.ids import NodeName
 from gpusched.domain.job_state import INFRASTRUCTURE_REASONS, EndReason
@@ -81,6 +82,22 @@ class StallPolicy:
     action: StallAction = StallAction.NOTIFY
 
 
+class OnUnderuse(StrEnum):
+    """What is done about a job that holds GPUs and hardly uses them."""
+
+    NOTIFY = "notify"
+    END = "end"
+
+
+@dataclass(frozen=True, slots=True)
+class UtilizationPolicy:
+    """A GPU that was busy less than ``min_percent`` of the time for the whole of ``window_s`` breaks it."""
+
+    min_percent: int
+    window_s: int
+    action: OnUnderuse = OnUnderuse.NOTIFY
+
+
 class Spread(StrEnum):
     """How a gang that needs several topology domains is divided."""
 
@@ -94,6 +111,20 @@ class Segment:
 
     size: int
     level: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Component:
+    """Nodes of a gang that are alike, beside others that are not. Fields as in ``JobSpec``."""
+
+    name: str
+    nodes: int = 1
+    gpus_per_node: int = 0
+    tasks_per_node: int = 1
+    cpus_per_task: int = 1
+    memory_bytes: int = 0
+    gpu_model: str | None = None
+    command: tuple[str, ...] = ()  # empty: the job's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +170,7 @@ class JobSpec:
     restarts_max: int | None = None  # by itself, in a row; None: RESTARTS_MAX
     on_disconnect: OnDisconnect | None = None  # None: fence what may be replaced (``requeue``), keep the rest
     stall: StallPolicy | None = None  # None: a gang of several ranks is watched, and its stall told
+    utilization: UtilizationPolicy | None = None
     nodelist: tuple[NodeName, ...] = ()  # only these nodes
     exclude: tuple[NodeName, ...] = ()
     hold: bool = False
@@ -148,6 +180,32 @@ class JobSpec:
     topology_preferred: str | None = None  # inside one of this level, else of the next wider, else several
     segment: Segment | None = None
     spread: Spread | None = None  # None: FEWEST
+    components: tuple[Component, ...] = ()  # of unlike nodes, in rank order; ``nodes`` is their sum
+
+    @property
+    def parts(self) -> tuple[JobSpec, ...]:
+        """What every component asks for, each as a job of like nodes; the job itself if it has none."""
+        if not self.components:
+            return (self,)
+        return tuple(
+            replace(
+                self,
+                components=(),
+                nodes=part.nodes,
+                gpus_per_node=part.gpus_per_node,
+                tasks_per_node=part.tasks_per_node,
+                cpus_per_task=part.cpus_per_task,
+                memory_bytes=part.memory_bytes,
+                gpu_model=part.gpu_model,
+                command=part.command or self.command,
+            )
+            for part in self.components
+        )
+
+    @property
+    def parts_by_node(self) -> tuple[JobSpec, ...]:
+        """(nodes,) what each node of the gang gives, in the order of their ranks."""
+        return tuple(part for part in self.parts for _ in range(part.nodes))
 
     @property
     def is_fenced(self) -> bool:
@@ -179,13 +237,22 @@ class JobSpec:
     @property
     def world_size(self) -> int:
         """Number of ranks over all nodes."""
+        if self.components:
+            return sum(part.nodes * part.tasks_per_node for part in self.components)
         return self.nodes * self.tasks_per_node
+
+    def node_of_rank(self, global_rank: int) -> int:
+        """The node rank on which a rank runs."""
+        if not self.components:
+            return global_rank // self.tasks_per_node
+        ends = accumulate(part.tasks_per_node for part in self.parts_by_node)
+        return next(node for node, end in enumerate(ends) if global_rank < end)
 
     @property
     def has_topology_wishes(self) -> bool:
-        """Whether it matters to the job which of the nodes that fit are near each other."""
+        """Whether it matters to the job which of the nodes that fit it gets."""
         wishes = (self.topology_required, self.topology_preferred, self.segment, self.spread)
-        return any(wish is not None for wish in wishes)
+        return bool(self.components) or any(wish is not None for wish in wishes)
 
     @property
     def cpus_per_node(self) -> int:
@@ -195,6 +262,8 @@ class JobSpec:
     @property
     def gpu_count(self) -> int:
         """Devices over all nodes, whole or shared."""
+        if self.components:
+            return sum(part.nodes * part.gpus_per_node for part in self.components)
         return self.nodes * self.gpus_per_node
 
     @property

@@ -55,6 +55,7 @@ class EndReason(StrEnum):
     DRAINED = "NodeDrained"  # the node's drain deadline passed
     NODE_UNHEALTHY = "NodeUnhealthy"  # a node or a device of it had to be taken out at once
     PROLOG_FAILED = "PrologFailed"  # a node was not fit to start it
+    UNDERUSED = "LowGpuUtilization"  # it held GPUs that it hardly used, and its policy ends it then
     STALLED = "Stalled"  # no rank moved any more, and the job asked to be requeued then
 
 
@@ -104,6 +105,7 @@ def terminal_state(reason: EndReason) -> JobState:
             | EndReason.NODE_UNHEALTHY
             | EndReason.PROLOG_FAILED
             | EndReason.STALLED
+            | EndReason.UNDERUSED
         ):
             return JobState.FAILED
         case _:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from gpusched.domain.commands import Queued
 from gpusched.domain.events import AgentReport, HealthReport
 from gpusched.domain.history import Mark
+from gpusched.domain.identity import Identity
 from gpusched.domain.ids import AttemptId, Epoch, JobId
 from gpusched.domain.logs import LogChunk, LogQuery
 from gpusched.domain.membership import CertificateGiven
@@ -143,6 +144,7 @@ class RankTokens:
     job_id: JobId
     epoch: Epoch
     tokens: tuple[RankToken, ...]
+    owner: Identity
 
 
 FromHead = (

@@ -21,7 +21,7 @@ class UsageClass(StrEnum):
     STARTUP = "startup"  # from the grant until every rank runs
     LOST = "lost"  # running time of an attempt that infrastructure ended
     UNALLOCATED = "unallocated"  # nobody's
-    DOWN = "down"  # the node was not reachable
+    DOWN = "down"  # the node was not reachable, or nobody held the device and it was out of service
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,13 +58,14 @@ class AttemptSpan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSpan:
-    """A node with the same devices and the same reachability from ``start_us`` to ``end_us``."""
+    """A node with the same devices, reachability and outages from ``start_us`` to ``end_us``."""
 
     node: NodeName
     devices: tuple[tuple[DeviceUuid, str], ...]  # uuid, model
     is_up: bool
     start_us: int
     end_us: int | None = None  # None: until now
+    out: tuple[DeviceUuid, ...] = ()  # of ``devices``, those that are out of service
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ What wins where facts overlap, strongest first:
 - The node's devices. A cluster costs what is installed in it, so only devices that their node
   reported count, from its first report on, whatever an allocation says.
 - DOWN. While a node is unreachable nobody can know that its devices did anything, so that time
-  is charged to nobody, not even to the job that holds them; it is a cost of the cluster.
+  is charged to nobody, not even to the job that holds them; it is a cost of the cluster. So is the
+  time of a device that is out of service (or its node is), as far as no job holds it.
 - The attempt that was granted first. No more than a whole device counts for attempts at once,
   even where a damaged log says so.
 
@@ -69,7 +70,13 @@ class _Presence:
     start_us: int
     end_us: int
     is_up: bool
+    is_out: bool
     model: str
+
+    @property
+    def idle_class(self) -> UsageClass:
+        """Of time that nobody holds."""
+        return UsageClass.UNALLOCATED if self.is_up and not self.is_out else UsageClass.DOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +131,7 @@ def _presences(nodes: Iterable[NodeSpan], start_us: int, end_us: int) -> dict[_P
             known = found[span.node, device]
             first_us = max(span.start_us, start_us, known[-1].end_us if known else start_us)
             if first_us < last_us:
-                known.append(_Presence(first_us, last_us, span.is_up, model))
+                known.append(_Presence(first_us, last_us, span.is_up, device in span.out, model))
     return found
 
 
@@ -204,7 +211,7 @@ def _classified(
             node=place[0],
             device=place[1],
             model=presence.model,
-            usage_class=UsageClass.UNALLOCATED if presence.is_up else UsageClass.DOWN,
+            usage_class=presence.idle_class,
             start_us=presence.start_us,
             end_us=presence.end_us,
         )

@@ -13,6 +13,7 @@ from gpusched.domain.events import (
     JobHeld,
     JobReleased,
     JobStalled,
+    JobUnderused,
     NodeAhead,
     NodeJoined,
     NodeLost,
@@ -37,6 +38,7 @@ from gpusched.engine.inputs import (
     Fact,
     GangMoves,
     GangStalled,
+    GpusUnderused,
     HealthDue,
     LeaseEnded,
     NodeConnected,
@@ -65,7 +67,7 @@ def take(tx: Transaction, fact: Fact, launches: Mapping[AttemptId, int]) -> None
             _lease_ended(tx, fact, launches)
         case DrainDeadlinePassed():
             _drain_now(tx, fact.node)
-        case GangStalled() | GangMoves():
+        case GangStalled() | GangMoves() | GpusUnderused():
             _gang(tx, fact)
         case DelayPassed():
             _delay_passed(tx, fact.job_id)
@@ -111,9 +113,14 @@ def _current(tx: Transaction, node: NodeName, attempt_id: AttemptId) -> Attempt 
     return attempt
 
 
-def _gang(tx: Transaction, fact: GangStalled | GangMoves) -> None:
+def _gang(tx: Transaction, fact: GangStalled | GangMoves | GpusUnderused) -> None:
     attempt = _current_anywhere(tx, fact.attempt_id)
     if attempt is None or attempt.stop_reason is not None:
+        return
+    if isinstance(fact, GpusUnderused):
+        if attempt.underused is None:
+            job_id, epoch = fact.attempt_id.job_id, fact.attempt_id.epoch
+            tx.record(JobUnderused(job_id=job_id, epoch=epoch, evidence=fact.evidence))
         return
     if isinstance(fact, GangMoves):
         if attempt.stall is not None:

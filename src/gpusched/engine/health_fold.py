@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import assert_never
 
@@ -25,7 +26,9 @@ from gpusched.domain.health import (
     Cure,
     Finding,
     NodeHealth,
+    Outage,
 )
+from gpusched.domain.ids import DeviceUuid
 
 _SIGHTINGS_KEPT_US = 86_400_000_000
 
@@ -46,7 +49,9 @@ def health_after(health: NodeHealth, event: HealthEvent, at_us: int) -> NodeHeal
             return replace(health, findings=judged)
         case OutageBegan():
             return replace(
-                with_fault(health, at_us), outages=(*health.outages, event.outage), taken_out_at_us=at_us
+                with_fault(health, at_us),
+                outages=outages_after(health.outages, event),
+                taken_out_at_us=at_us,
             )
         case OutagesEnded():
             return _ended(health, event)
@@ -63,6 +68,22 @@ def health_after(health: NodeHealth, event: HealthEvent, at_us: int) -> NodeHeal
             return replace(health, breaker_at_us=None, taken_out_at_us=None)
         case _:
             assert_never(event)
+
+
+def outages_after(outages: tuple[Outage, ...], event: OutageBegan | OutagesEnded) -> tuple[Outage, ...]:
+    """What is out after one more event."""
+    if isinstance(event, OutageBegan):
+        return (*outages, event.outage)
+    over = {outage.key for outage in event.outages}
+    return tuple(outage for outage in outages if outage.key not in over)
+
+
+def out_of(outages: Iterable[Outage], devices: Iterable[tuple[DeviceUuid, str]]) -> tuple[DeviceUuid, ...]:
+    """Which of a node's devices these outages keep out of service, in order; one of the node, all."""
+    found = tuple(outages)
+    is_node_out = any(not outage.devices for outage in found)
+    out = {uuid for outage in found for uuid in outage.devices}
+    return tuple(uuid for uuid, _ in devices if is_node_out or uuid in out)
 
 
 def rebooted(health: NodeHealth) -> NodeHealth:
@@ -100,11 +121,10 @@ def _reported(health: NodeHealth, event: HealthReported, at_us: int) -> NodeHeal
 
 
 def _ended(health: NodeHealth, event: OutagesEnded) -> NodeHealth:
-    over = set(event.outages)
-    keys = {outage.condition.key for outage in over if outage.condition.is_instant}
+    keys = {outage.condition.key for outage in event.outages if outage.condition.is_instant}
     return replace(
         health,
-        outages=tuple(outage for outage in health.outages if outage not in over),
+        outages=outages_after(health.outages, event),
         findings=tuple(found for found in health.findings if found.condition.key not in keys),
         repair=None,
         failures=(),

@@ -185,6 +185,14 @@ class GangStalled:
 
 
 @dataclass(frozen=True, slots=True)
+class GpusUnderused:
+    """An attempt holds a GPU that it hardly uses."""
+
+    attempt_id: AttemptId
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
 class GangMoves:
     """An attempt that had stalled shows work again."""
 
@@ -200,6 +208,7 @@ Fact = (
     | HealthDue
     | DelayPassed
     | GangStalled
+    | GpusUnderused
     | GangMoves
     | Reported
     | CommandAcknowledged

@@ -14,6 +14,7 @@ from gpusched.domain.events import (
     JobAllocated,
     JobEnded,
     JobStalled,
+    JobUnderused,
     NodeDrained,
     NodeDrainStarted,
     NodeFaulted,
@@ -23,7 +24,7 @@ from gpusched.domain.events import (
 )
 from gpusched.domain.ids import NodeName
 from gpusched.domain.job import Attempt, Job, TaskExit
-from gpusched.domain.job_spec import StallAction
+from gpusched.domain.job_spec import OnUnderuse, StallAction
 from gpusched.domain.job_state import INFRASTRUCTURE_REASONS, EndReason, terminal_state
 from gpusched.domain.node import Schedulability
 from gpusched.engine.health import health_consequences, repair_order, repairs
@@ -80,6 +81,8 @@ def consequences(state: ClusterState, event: Event) -> tuple[Event, ...]:
             return _stopping(event, attempt, EndReason.RANK_FAILED, detail, event.exit.shell_code)
         case TasksEnded():
             return (*_faults(state, event), *_after_tasks_ended(state, event))
+        case JobUnderused():
+            return _after_underuse(state.jobs[event.job_id], event)
         case JobStalled():
             return _after_stall(state.jobs[event.job_id], event)
         case AttemptEnded():
@@ -98,7 +101,7 @@ def _attempt(job: Job) -> Attempt:
 
 
 def _stopping(
-    event: TaskFailed | TasksEnded | JobStalled,
+    event: TaskFailed | TasksEnded | JobStalled | JobUnderused,
     attempt: Attempt,
     reason: EndReason,
     detail: str | None,
@@ -169,6 +172,13 @@ def _after_stall(job: Job, event: JobStalled) -> tuple[Event, ...]:
             node=event.node,
         ),
     )
+
+
+def _after_underuse(job: Job, event: JobUnderused) -> tuple[Event, ...]:
+    policy = job.spec.utilization
+    if policy is None or policy.action is not OnUnderuse.END:
+        return ()
+    return _stopping(event, _attempt(job), EndReason.UNDERUSED, event.evidence, None)
 
 
 def _after_attempt(job: Job, event: AttemptEnded) -> tuple[Event, ...]:

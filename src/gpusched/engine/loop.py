@@ -20,12 +20,14 @@ from gpusched.domain.events import NodeAhead, Recorded
 from gpusched.domain.history import Mark
 from gpusched.domain.ids import JobId, NodeName, RequestId
 from gpusched.domain.pulse import QuietRank
+from gpusched.domain.telemetry import NodeSample
 from gpusched.engine.core import Engine, EngineSettings, Tick, is_urgent, subject_of
 from gpusched.engine.inputs import DelayPassed, Fact, Request
 from gpusched.engine.liveness import Liveness
 from gpusched.engine.pace import CyclePace
 from gpusched.engine.ports import CommandSink, EventFeed, Loaded, RequestRecord, Store
 from gpusched.engine.stall import StallWatch
+from gpusched.engine.utilization import UtilizationWatch
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -73,6 +75,7 @@ class Loop:
         self._tell_if_behind()
         self._liveness = Liveness(int(settings.silence_max_s * 1e6), clock.monotonic_us())
         self._stalls = StallWatch()
+        self._utilization = UtilizationWatch()
         self._asked: list[_Asked] = []
         self._told: list[_Told] = []
         self._wake = asyncio.Event()
@@ -140,6 +143,10 @@ class Loop:
         """Note which ranks of a node showed no work in its last heartbeat. Writes nothing."""
         self._stalls.heard(node, quiet)
 
+    def heard_sample(self, sample: NodeSample) -> None:
+        """Note what a node measured. Writes nothing."""
+        self._utilization.heard(sample)
+
     async def run(self) -> None:
         """Tick until cancelled.
 
@@ -178,7 +185,11 @@ class Loop:
             for job_id, until_us in state.delayed.items():
                 if now_us >= until_us:
                     self.tell(DelayPassed(job_id))
-            for fact in self._stalls.check(state.jobs[job_id] for job_id in state.running):
+            running = [state.jobs[job_id] for job_id in state.running]
+            for fact in (
+                *self._stalls.check(running),
+                *self._utilization.check(running, self.clock.monotonic_us()),
+            ):
                 self.tell(fact)
             if self._told:
                 self._wake.set()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from gpusched.domain.ids import JobId
 from gpusched.domain.job import Job
+from gpusched.domain.job_spec import JobSpec
 from gpusched.policy.plan import QueueEntry
 
 
@@ -34,10 +35,10 @@ class PendingQueue:
         """The entry of a job that is queued."""
         return self._entries[job_id]
 
-    def add(self, job: Job) -> None:
-        """Queue a job; one that is queued already stays where it is."""
+    def add(self, job: Job, spec: JobSpec) -> None:
+        """Queue a job, to be placed as ``spec`` says; one that is queued already stays where it is."""
         if job.job_id not in self._entries:
-            self._entries[job.job_id] = QueueEntry(job.job_id, job.spec, job.failed_on)
+            self._entries[job.job_id] = QueueEntry(job.job_id, spec, job.failed_on)
             insort(self._keys, (job.spec.nice, job.job_id))
 
     def remove(self, job_id: JobId) -> None:

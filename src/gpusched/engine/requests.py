@@ -71,7 +71,7 @@ def _submit(tx: Transaction, request: Submit) -> tuple[JobId, ...]:
     state = tx.state
     for spec in request.specs:
         require_valid(spec, state.partitions)
-        check_feasible(state.snapshot, spec)
+        check_feasible(state.snapshot, state.partitions.open_to(spec, restarts=0))
         _check_quota(state, spec)
     if len(state.jobs) + len(request.specs) > PENDING_MAX:
         raise OverLimit(

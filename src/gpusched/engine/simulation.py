@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from gpusched.domain.commands import LaunchTasks, Queued
 from gpusched.domain.errors import Rejected
@@ -101,15 +101,8 @@ def simulate(
     return world.run()
 
 
-@dataclass(slots=True, order=True)
-class _Due:
-    """Something that will happen: an arrival, the end of an attempt's processes, a fact from outside."""
-
-    at_us: int
-    seq: int
-    arrival: SimulatedJob | None = field(compare=False, default=None)
-    launches: tuple[LaunchTasks, ...] = field(compare=False, default=())
-    facts: tuple[Fact, ...] = field(compare=False, default=())
+_Due = tuple[int, int, SimulatedJob | tuple[LaunchTasks, ...] | Fact]
+"""When, a number that breaks ties, and what: an arrival, the end of an attempt's processes, or a fact."""
 
 
 class _World:
@@ -131,16 +124,16 @@ class _World:
         self._seq = self._cycles = self._ended = 0
         self._due: list[_Due] = []
         for happening in happenings:
-            self._add_due(_Due(happening.at_us, self._seq, facts=(happening.fact,)))
+            self._add_due(happening.at_us, happening.fact)
         for job in self._jobs:
-            self._add_due(_Due(job.arrival.at_us, self._seq, job))
+            self._add_due(job.arrival.at_us, job)
         self._nodes = nodes
 
     def run(self) -> Simulated:
-        start_us = self._due[0].at_us if self._due else 0
+        start_us = self._due[0][0] if self._due else 0
         self._step((), [NodeConnected(facts, ()) for facts in self._nodes], start_us)
         while self._due:
-            now_us = self._due[0].at_us
+            now_us = self._due[0][0]
             self.observe(self._engine.state, now_us)
             arrived, facts = self._happening(now_us)
             self._step(arrived, facts, now_us)
@@ -151,12 +144,14 @@ class _World:
         """Take what is due now off the heap."""
         arrived: list[SimulatedJob] = []
         facts: list[Fact] = []
-        while self._due and self._due[0].at_us == now_us:
-            due = heapq.heappop(self._due)
-            if due.arrival is not None:
-                arrived.append(due.arrival)
-            facts.extend(due.facts)
-            facts.extend(self._ends(due.launches))
+        while self._due and self._due[0][0] == now_us:
+            match heapq.heappop(self._due)[2]:
+                case SimulatedJob() as job:
+                    arrived.append(job)
+                case tuple() as launches:
+                    facts.extend(self._ends(launches))
+                case fact:
+                    facts.append(fact)
         return arrived, facts
 
     def _ends(self, launches: Sequence[LaunchTasks]) -> Iterator[Fact]:
@@ -195,13 +190,12 @@ class _World:
             if isinstance(queued.command, LaunchTasks):
                 launches.setdefault(queued.command.job_id, []).append(queued.command)
         for job_id, parts in launches.items():
-            ends_us = now_us + _runs_us(self._by_id[job_id].arrival)
-            self._add_due(_Due(ends_us, self._seq, launches=tuple(parts)))
+            self._add_due(now_us + _runs_us(self._by_id[job_id].arrival), tuple(parts))
         if facts:
             self._step((), facts, now_us)
 
-    def _add_due(self, due: _Due) -> None:
-        heapq.heappush(self._due, due)
+    def _add_due(self, at_us: int, what: SimulatedJob | tuple[LaunchTasks, ...] | Fact) -> None:
+        heapq.heappush(self._due, (at_us, self._seq, what))
         self._seq += 1
 
     def _step(self, arrived: Sequence[SimulatedJob], facts: Sequence[Fact], now_us: int) -> None:

@@ -14,12 +14,16 @@ from gpusched.domain.events import (
     NodeJoined,
     NodeLost,
     NodeReturned,
+    OutageBegan,
+    OutagesEnded,
     Recorded,
     TasksEnded,
     TasksStarted,
 )
+from gpusched.domain.health import Outage
 from gpusched.domain.ids import AttemptId, DeviceUuid, Epoch, JobId, NodeName
 from gpusched.domain.usage import AttemptSpan, NodeSpan
+from gpusched.engine.health_fold import out_of, outages_after
 
 
 def fold_spans(events: Iterable[Recorded]) -> tuple[tuple[AttemptSpan, ...], tuple[NodeSpan, ...]]:
@@ -48,6 +52,7 @@ class _Fold:
     attempts: dict[AttemptId, AttemptSpan] = field(default_factory=dict)
     started: dict[AttemptId, set[NodeName]] = field(default_factory=dict)
     nodes: dict[NodeName, list[NodeSpan]] = field(default_factory=dict)
+    outages: dict[NodeName, tuple[Outage, ...]] = field(default_factory=dict)
 
     def take(self, recorded: Recorded) -> None:
         event, at_us = recorded.event, recorded.at_us
@@ -71,10 +76,15 @@ class _Fold:
             case NodeJoined():
                 devices = tuple((device.uuid, device.model) for device in event.facts.devices)
                 self._node_is(event.node, at_us, is_up=True, devices=devices)
-            case NodeLost():
-                self._node_is(event.node, at_us, is_up=False, devices=self._devices(recorded, event.node))
-            case NodeReturned():
-                self._node_is(event.node, at_us, is_up=True, devices=self._devices(recorded, event.node))
+            case OutageBegan() | OutagesEnded():
+                outages = outages_after(self.outages.get(event.node, ()), event)
+                self.outages[event.node] = outages
+                last = self._last(recorded, event.node)
+                self._node_is(event.node, at_us, is_up=last.is_up, devices=last.devices)
+            case NodeLost() | NodeReturned():
+                is_up = isinstance(event, NodeReturned)
+                devices = self._last(recorded, event.node).devices
+                self._node_is(event.node, at_us, is_up=is_up, devices=devices)
             case _:
                 pass  # changes neither what is held nor what is there
 
@@ -113,21 +123,22 @@ class _Fold:
     def _put(self, span: AttemptSpan) -> None:
         self.attempts[AttemptId(span.job_id, span.epoch)] = span
 
-    def _devices(self, recorded: Recorded, node: NodeName) -> tuple[tuple[DeviceUuid, str], ...]:
+    def _last(self, recorded: Recorded, node: NodeName) -> NodeSpan:
         if node not in self.nodes:
             raise LogCorrupt(f"event {recorded.seq} speaks of node {node}, which never joined")
-        return self.nodes[node][-1].devices
+        return self.nodes[node][-1]
 
     def _node_is(
         self, node: NodeName, at_us: int, *, is_up: bool, devices: tuple[tuple[DeviceUuid, str], ...]
     ) -> None:
         """Close the node's last span and open another, unless nothing changes."""
         spans = self.nodes.setdefault(node, [])
+        out = out_of(self.outages.get(node, ()), devices)
         if spans:
             last = spans.pop()
-            if (last.is_up, last.devices) == (is_up, devices):
+            if (last.is_up, last.devices, last.out) == (is_up, devices, out):
                 spans.append(last)
                 return
             if at_us > last.start_us:
                 spans.append(replace(last, end_us=at_us))
-        spans.append(NodeSpan(node=node, devices=devices, is_up=is_up, start_us=at_us))
+        spans.append(NodeSpan(node=node, devices=devices, is_up=is_up, start_us=at_us, out=out))

@@ -22,6 +22,7 @@ from gpusched.domain.events import (
     JobRequeued,
     JobStalled,
     JobSubmitted,
+    JobUnderused,
     NodeAhead,
     NodeCordoned,
     NodeDrained,
@@ -165,10 +166,14 @@ class ClusterState:
             if job.state is JobState.PENDING:
                 state.note_delay(job)
                 if not job.is_held:
-                    state.queue.add(job)
+                    state.line_up(job)
             else:
                 state.hold_resources(job)
         return state
+
+    def line_up(self, job: Job) -> None:
+        """Queue a job that may start."""
+        self.queue.add(job, self.partitions.open_to(job.spec, job.restarts))
 
     def note_delay(self, job: Job) -> None:
         """Note when the head is to release a job, if it is."""
@@ -326,7 +331,7 @@ def _submit(state: ClusterState, event: JobSubmitted, at_us: int) -> None:
     state.next_job_id = JobId(max(state.next_job_id, job.job_id + 1))
     state.demand.note(job.job_id, job.spec)
     if not job.is_held:
-        state.queue.add(job)
+        state.line_up(job)
         state.queue_version += 1
 
 
@@ -342,7 +347,15 @@ def _apply_to_job(state: ClusterState, job: Job, event: Event, at_us: int) -> No
             _enqueue(state, job)
         case JobAllocated():
             _allocate(state, job, event)
-        case TasksStarted() | TaskFailed() | TasksEnded() | AttemptStopping() | JobStalled() | StallEnded():
+        case (
+            TasksStarted()
+            | TaskFailed()
+            | TasksEnded()
+            | AttemptStopping()
+            | JobStalled()
+            | StallEnded()
+            | JobUnderused()
+        ):
             assert job.attempt is not None
             state.jobs[job.job_id] = _attempt_progress(job, job.attempt, event, at_us)
         case AttemptEnded():
@@ -373,7 +386,7 @@ def _apply_to_job(state: ClusterState, job: Job, event: Event, at_us: int) -> No
 
 def _enqueue(state: ClusterState, job: Job) -> None:
     if job.state is JobState.PENDING and not job.is_held:
-        state.queue.add(job)
+        state.line_up(job)
         state.queue_version += 1
 
 
@@ -399,9 +412,10 @@ def _allocate(state: ClusterState, job: Job, event: JobAllocated) -> None:
 def _attempt_progress(
     job: Job,
     attempt: Attempt,
-    event: TasksStarted | TaskFailed | TasksEnded | AttemptStopping | JobStalled | StallEnded,
+    event: TasksStarted | TaskFailed | TasksEnded | AttemptStopping | JobStalled | StallEnded | JobUnderused,
     at_us: int,
 ) -> Job:
+    state = job.state
     match event:
         case TaskFailed():
             return job  # what follows from it is AttemptStopping
@@ -415,6 +429,8 @@ def _attempt_progress(
             attempt = replace(attempt, stall=stall)
         case StallEnded():
             attempt = replace(attempt, stall=None)
+        case JobUnderused():
+            attempt = replace(attempt, underused=event.evidence)
         case AttemptStopping():
             attempt = replace(
                 attempt,
@@ -425,19 +441,19 @@ def _attempt_progress(
             )
             job = _blamed(job, event.node)
             if job.state is not JobState.COMPLETING:
-                job = replace(job, state=next_state(job.state, JobState.COMPLETING))
+                state = next_state(job.state, JobState.COMPLETING)
         case TasksStarted():
-            attempt = replace(attempt, nodes_started=attempt.nodes_started | {event.node})
-            if job.state is JobState.CONFIGURING and attempt.nodes_started.issuperset(attempt.node_names):
-                attempt = replace(attempt, running_at_us=at_us)
-                job = replace(job, state=JobState.RUNNING)
+            started, running_at_us = attempt.nodes_started | {event.node}, attempt.running_at_us
+            if job.state is JobState.CONFIGURING and started.issuperset(attempt.node_names):
+                running_at_us, state = at_us, JobState.RUNNING
+            attempt = replace(attempt, nodes_started=started, running_at_us=running_at_us)
         case TasksEnded():
             attempt = replace(attempt, nodes_ended=attempt.nodes_ended | {event.node})
             if event.cause in INFRASTRUCTURE_REASONS:
                 job = _blamed(job, event.node)
             if attempt.nodes_ended.issuperset(attempt.node_names) and job.state is not JobState.COMPLETING:
-                job = replace(job, state=next_state(job.state, JobState.COMPLETING))
-    return replace(job, attempt=attempt)
+                state = next_state(job.state, JobState.COMPLETING)
+    return replace(job, attempt=attempt, state=state)
 
 
 def _blamed(job: Job, node: NodeName | None) -> Job:

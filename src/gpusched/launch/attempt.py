@@ -16,7 +16,8 @@ class AttemptContext:
 
     job_id: JobId
     epoch: Epoch
-    spec: JobSpec
+    spec: JobSpec  # what the node at hand gives: of its component, where the gang has several
+    whole: JobSpec
     owner: Identity
     allocation: Allocation
     cluster: str

@@ -32,7 +32,7 @@ from gpusched.domain.allocation import GrantedDevice
 from gpusched.domain.job_spec import Launcher
 from gpusched.domain.launch_plan import NOTES_WORD, PROGRESS_VARIABLE, TRACE_NAME
 from gpusched.launch.attempt import AttemptContext
-from gpusched.launch.ranks import Task, devices_by_local_rank
+from gpusched.launch.ranks import Task, component_of, devices_by_local_rank
 from gpusched.launch.slurm import slurm_variables
 
 PATH_DEFAULT = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -100,18 +100,20 @@ def _torch_variables(context: AttemptContext, task: Task) -> dict[str, str]:
         **rendezvous,
         "RANK": str(task.global_rank),
         "LOCAL_RANK": str(task.local_rank),
-        "WORLD_SIZE": str(spec.world_size),
+        "WORLD_SIZE": str(context.whole.world_size),
         "LOCAL_WORLD_SIZE": str(spec.tasks_per_node),
         "GROUP_RANK": str(task.node_rank),
-        "GROUP_WORLD_SIZE": str(spec.nodes),
+        "GROUP_WORLD_SIZE": str(context.whole.nodes),
         "ROLE_NAME": "default",
         "ROLE_RANK": str(task.global_rank),
-        "ROLE_WORLD_SIZE": str(spec.world_size),
+        "ROLE_WORLD_SIZE": str(context.whole.world_size),
     }
 
 
 def _gpusched_variables(context: AttemptContext, task: Task) -> dict[str, str]:
     share = {"GPUSCHED_GPU_MILLI": str(context.spec.gpu_milli)} if task.devices else {}
+    if context.whole.components:
+        share["GPUSCHED_COMPONENT"] = component_of(context.whole, task.node_rank).name
     variables = {
         **share,
         "GPUSCHED_ATTEMPT": f"{context.cluster}/{task.part.node}/{context.attempt_id}",

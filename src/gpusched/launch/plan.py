@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from gpusched.domain.allocation import Allocation
 from gpusched.domain.errors import Broken
 from gpusched.domain.hostlist import fold_hostlist
@@ -45,12 +47,14 @@ def make_launch_plan(
         job_id=job_id,
         epoch=epoch,
         spec=spec,
+        whole=spec,
         owner=owner,
         allocation=allocation,
         cluster=cluster,
         nodelist=fold_hostlist(part.node for part in allocation.nodes),
     )
-    return LaunchPlan(tuple(_node_launch(context, tasks) for tasks in number_tasks(spec, allocation)))
+    numbered = zip(spec.parts_by_node, number_tasks(spec, allocation), strict=True)
+    return LaunchPlan(tuple(_node_launch(replace(context, spec=part), tasks) for part, tasks in numbered))
 
 
 def _node_launch(context: AttemptContext, tasks: tuple[Task, ...]) -> NodeLaunch:

@@ -2,16 +2,18 @@
 
 Nodes are numbered in the order of the allocation, which is the topology order, and tasks node
 by node: ``global_rank = node_rank * tasks_per_node + local_rank``, as torch.distributed and
-Slurm's block distribution have it. So neighbours in rank are neighbours in the network.
+Slurm's block distribution have it. So neighbours in rank are neighbours in the network. Where a gang
+has several components, their nodes follow each other in the order of the components.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TypeVar
 
 from gpusched.domain.allocation import Allocation, GrantedDevice, NodeAllocation
-from gpusched.domain.job_spec import JobSpec, Launcher
+from gpusched.domain.job_spec import Component, JobSpec, Launcher
 
 T = TypeVar("T")
 
@@ -39,11 +41,11 @@ def number_tasks(spec: JobSpec, allocation: Allocation) -> tuple[tuple[Task, ...
     The i-th task gets the i-th run of the granted devices and the i-th run of the granted
     CPUs, both in the order of the grant: placement lists the CPUs near the first devices first.
     """
-    count = tasks_started_per_node(spec)
+    counts = [tasks_started_per_node(part) for part in spec.parts_by_node]
     return tuple(
         tuple(
             Task(
-                global_rank=node_rank * count + local_rank,
+                global_rank=first + local_rank,
                 local_rank=local_rank,
                 node_rank=node_rank,
                 part=part,
@@ -52,8 +54,15 @@ def number_tasks(spec: JobSpec, allocation: Allocation) -> tuple[tuple[Task, ...
             )
             for local_rank in range(count)
         )
-        for node_rank, part in enumerate(allocation.nodes)
+        for node_rank, (part, count, first) in enumerate(
+            zip(allocation.nodes, counts, accumulate(counts, initial=0), strict=False)
+        )
     )
+
+
+def component_of(spec: JobSpec, node_rank: int) -> Component:
+    """The component that a node of a gang belongs to."""
+    return [component for component in spec.components for _ in range(component.nodes)][node_rank]
 
 
 def devices_by_local_rank(part: NodeAllocation, tasks: int) -> tuple[GrantedDevice, ...]:

@@ -1,6 +1,6 @@
 """Slurm's variables, so that code written for Slurm runs unchanged (``man sbatch``, "OUTPUT ENVIRONMENT").
 
-Left out because gpusched has no such thing: arrays, heterogeneous jobs, reservations, segments,
+Left out because gpusched has no such thing: arrays, reservations, segments,
 and the submitting host. ``SLURM_MEM_PER_CPU`` and ``SLURM_MEM_PER_GPU`` exclude
 ``SLURM_MEM_PER_NODE``, which is how memory is asked for here. ``SLURM_JOB_GPUS`` holds UUIDs
 where Slurm has indices, for the reason that ``CUDA_VISIBLE_DEVICES`` does.
@@ -8,6 +8,10 @@ where Slurm has indices, for the reason that ``CUDA_VISIBLE_DEVICES`` does.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import groupby
+
+from gpusched.domain.hostlist import fold_hostlist
 from gpusched.launch.attempt import AttemptContext
 from gpusched.launch.ranks import Task, tasks_started_per_node
 
@@ -18,7 +22,12 @@ _MEBIBYTE = 1 << 20
 def slurm_variables(context: AttemptContext, task: Task) -> dict[str, str]:
     """Build the ``SLURM_*`` variables of one task."""
     return (
-        _job(context) | _nodes(context, task) | _tasks(context, task) | _cpus(context) | _gpus(context, task)
+        _job(context)
+        | _components(context)
+        | _nodes(context, task)
+        | _tasks(context, task)
+        | _cpus(context)
+        | _gpus(context, task)
     )
 
 
@@ -48,6 +57,18 @@ def _job(context: AttemptContext) -> dict[str, str]:
     return variables
 
 
+def _components(context: AttemptContext) -> dict[str, str]:
+    """As of a Slurm heterogeneous job: its size, and the nodes of each component."""
+    if not context.whole.components:
+        return {}
+    variables = {"SLURM_HET_SIZE": str(len(context.whole.components))}
+    nodes = iter(context.allocation.nodes)
+    for number, component in enumerate(context.whole.components):
+        names = fold_hostlist(next(nodes).node for _ in range(component.nodes))
+        variables[f"SLURM_JOB_NODELIST_HET_GROUP_{number}"] = names
+    return variables
+
+
 def _nodes(context: AttemptContext, task: Task) -> dict[str, str]:
     nodes = context.allocation.nodes
     # In rank order: the first host of the list is where global rank 0 runs.
@@ -69,15 +90,16 @@ def _nodes(context: AttemptContext, task: Task) -> dict[str, str]:
 
 
 def _tasks(context: AttemptContext, task: Task) -> dict[str, str]:
-    nodes, per_node = len(context.allocation.nodes), tasks_started_per_node(context.spec)
-    total = str(nodes * per_node)
+    per_node = tasks_started_per_node(context.spec)
+    counts = [tasks_started_per_node(part) for part in context.whole.parts_by_node]
+    total = str(sum(counts))
     return {
         "SLURM_NTASKS": total,
         "SLURM_NPROCS": total,
         "SLURM_STEP_NUM_TASKS": total,
         "SLURM_NTASKS_PER_NODE": str(per_node),
-        "SLURM_TASKS_PER_NODE": _repeated(per_node, nodes),
-        "SLURM_STEP_TASKS_PER_NODE": _repeated(per_node, nodes),
+        "SLURM_TASKS_PER_NODE": _repeated(counts),
+        "SLURM_STEP_TASKS_PER_NODE": _repeated(counts),
         "SLURM_PROCID": str(task.global_rank),
         "SLURM_LOCALID": str(task.local_rank),
     }
@@ -88,7 +110,7 @@ def _cpus(context: AttemptContext) -> dict[str, str]:
     variables = {
         "SLURM_CPUS_PER_TASK": str(spec.cpus_per_node // tasks_started_per_node(spec)),
         "SLURM_CPUS_ON_NODE": str(spec.cpus_per_node),
-        "SLURM_JOB_CPUS_PER_NODE": _repeated(spec.cpus_per_node, len(context.allocation.nodes)),
+        "SLURM_JOB_CPUS_PER_NODE": _repeated([part.cpus_per_node for part in context.whole.parts_by_node]),
     }
     if spec.memory_bytes:
         variables["SLURM_MEM_PER_NODE"] = str(-(-spec.memory_bytes // _MEBIBYTE))
@@ -100,7 +122,7 @@ def _gpus(context: AttemptContext, task: Task) -> dict[str, str]:
     if not per_node:
         return {}
     variables = {
-        "SLURM_GPUS": str(spec.gpu_count),
+        "SLURM_GPUS": str(context.whole.gpu_count),
         "SLURM_GPUS_ON_NODE": str(per_node),
         "SLURM_GPUS_PER_NODE": str(per_node),
         "SLURM_GPUS_PER_TASK": str(per_node // tasks_started_per_node(spec)),
@@ -111,6 +133,7 @@ def _gpus(context: AttemptContext, task: Task) -> dict[str, str]:
     return variables
 
 
-def _repeated(count: int, nodes: int) -> str:
-    """Slurm's short form of the same number on each node: ``8(x2)``."""
-    return str(count) if nodes == 1 else f"{count}(x{nodes})"
+def _repeated(counts: Iterable[int]) -> str:
+    """Slurm's short form of a number per node: ``8(x2),1``."""
+    runs = ((count, len(list(alike))) for count, alike in groupby(counts))
+    return ",".join(str(count) if nodes == 1 else f"{count}(x{nodes})" for count, nodes in runs)

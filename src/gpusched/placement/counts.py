@@ -98,7 +98,7 @@ class RequestColumns:
         kind_of = self._kind[rows]
         counts = np.zeros(len(kind_of), dtype=np.int64)
         kinds = list(self._kinds)
-        for number in np.unique(kind_of).tolist():
+        for number in np.flatnonzero(np.bincount(kind_of)).tolist():
             kind, group = kinds[number], kind_of == number
             allowed = fit_empty(room.inventory, whereabouts(kind))[nodes]
             if kind.counters:
@@ -106,11 +106,18 @@ class RequestColumns:
             gpus = roomy_gpus(
                 room.inventory, kind, room.gpus_by_class[:, nodes], room.milli[nodes], nodes=nodes
             )
-            for wanted in np.unique(gpus_wanted[group]).tolist():
-                alike = np.flatnonzero(group & (gpus_wanted == wanted))
+            alike = np.flatnonzero(group)
+            if len(alike) * len(allowed) <= _DIRECT_MAX:
+                fits = allowed & (gpus >= gpus_wanted[alike, None])
+                fits &= room.cpus[nodes] >= cpus[alike, None]
+                fits &= room.memory[nodes] >= memory[alike, None]
+                counts[alike] = fits.sum(axis=1)
+                continue
+            for wanted in np.unique(gpus_wanted[alike]).tolist():
+                those = alike[gpus_wanted[alike] == wanted]
                 having = allowed & (gpus >= wanted)
-                counts[alike] = _count_pairs(
-                    cpus[alike], memory[alike], room.cpus[nodes][having], room.memory[nodes][having]
+                counts[those] = _count_pairs(
+                    cpus[those], memory[those], room.cpus[nodes][having], room.memory[nodes][having]
                 )
         return counts
 
@@ -127,14 +134,13 @@ def _count_pairs(
     cpus: IntColumn, memory: IntColumn, node_cpus: IntColumn, node_memory: IntColumn
 ) -> IntColumn:
     """Count for each of (R,) pairs the (M,) nodes that have at least both."""
-    pairs = len(node_cpus) * len(cpus)
-    if pairs <= _DIRECT_MAX:
-        return _compare(cpus, memory, node_cpus, node_memory)
     cpu_steps, cpu_rank = np.unique(cpus, return_inverse=True)
     memory_steps, memory_rank = np.unique(memory, return_inverse=True)
     shape = (len(cpu_steps) + 1, len(memory_steps) + 1)
-    if pairs <= shape[0] * shape[1]:
-        return _compare(cpus, memory, node_cpus, node_memory)
+    if len(node_cpus) * len(cpus) <= shape[0] * shape[1]:
+        both: BoolColumn = (node_cpus >= cpus[:, None]) & (node_memory >= memory[:, None])
+        direct: IntColumn = both.sum(axis=1)
+        return direct
     # How many steps a node reaches, in each of the two; a sum from the far corner counts those that
     # reach at least so many.
     reached = np.searchsorted(cpu_steps, node_cpus, side="right") * shape[1]
@@ -142,10 +148,4 @@ def _count_pairs(
     at_least = np.bincount(reached, minlength=shape[0] * shape[1]).reshape(shape)[::-1, ::-1]
     at_least = at_least.cumsum(axis=0).cumsum(axis=1)[::-1, ::-1]
     counts: IntColumn = at_least[cpu_rank + 1, memory_rank + 1]
-    return counts
-
-
-def _compare(cpus: IntColumn, memory: IntColumn, node_cpus: IntColumn, node_memory: IntColumn) -> IntColumn:
-    both: BoolColumn = (node_cpus >= cpus[:, None]) & (node_memory >= memory[:, None])
-    counts: IntColumn = both.sum(axis=1)
     return counts

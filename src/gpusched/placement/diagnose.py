@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from gpusched.domain.sharing import isolation_of_job
 from gpusched.placement.describe import counted, counter_in_words, in_bytes, in_words, island_in_words
 from gpusched.placement.feasible import check_feasible
 from gpusched.placement.fit import constraint_masks, fit_empty, fit_now, split_counters
-from gpusched.placement.gang import could_fit, fits
+from gpusched.placement.gang import could_fit, fits, say_mixed
 from gpusched.placement.inventory import BoolColumn, Inventory
 from gpusched.placement.licenses import say_short_licenses
 from gpusched.placement.placement import Counts
@@ -37,6 +38,8 @@ def diagnose(snapshot: ClusterSnapshot, spec: JobSpec) -> Diagnosis:
         could hold it even when empty; RESOURCES otherwise. Who is ahead of it, and when it may
         start, are not known here and stay None.
     """
+    if spec.components:
+        return _diagnose_mixed(snapshot, spec)
     inventory = snapshot.inventory
     request = node_request(spec)
     now = int(np.count_nonzero(fit_now(snapshot, request)))
@@ -57,6 +60,25 @@ def diagnose(snapshot: ClusterSnapshot, spec: JobSpec) -> Diagnosis:
         nodes_fitting_now=now,
         nodes_fitting_empty=empty,
         ruled_out=ruled_out,
+    )
+
+
+def _diagnose_mixed(snapshot: ClusterSnapshot, spec: JobSpec) -> Diagnosis:
+    """Diagnose the first component that does not fit alone; else say why they do not fit together."""
+    parts = [replace(part, topology_required=None, topology_preferred=None) for part in spec.parts]
+    blamed = next((part for part in parts if not fits(snapshot, part)), parts[0])
+    message = f"fits now: all {len(parts)} components." if fits(snapshot, spec) else ""
+    if not message:
+        try:
+            check_feasible(snapshot, spec)
+            message = f"{say_mixed(snapshot, spec)}. {diagnose(snapshot, blamed).message}"
+        except InfeasibleRequest as infeasible:
+            message = str(infeasible)
+    return replace(
+        diagnose(snapshot, blamed),
+        message=message if snapshot.names else "the cluster has no nodes yet: start an agent",
+        reason=_reason(snapshot, spec),
+        nodes_wanted=spec.nodes,
     )
 
 

@@ -19,6 +19,7 @@ from gpusched.placement.describe import (
     island_in_words,
 )
 from gpusched.placement.fit import fit_fitted
+from gpusched.placement.gang import check_mixed
 from gpusched.placement.inventory import Inventory
 from gpusched.placement.islands import largest_island
 from gpusched.placement.licenses import check_licenses
@@ -40,12 +41,24 @@ def check_feasible(snapshot: ClusterSnapshot, spec: JobSpec) -> None:
     request = node_request(spec)
     if not inventory.names:
         return
+    if spec.components:
+        _check_components(snapshot, spec)
+        return
     large_enough = _fitting(inventory, request)
     if large_enough < spec.nodes:
         raise InfeasibleRequest(_say(inventory, request, spec.nodes, large_enough))
     check_licenses(inventory, spec)
     if spec.has_topology_wishes:
         check_room(inventory, spec)
+
+
+def _check_components(snapshot: ClusterSnapshot, spec: JobSpec) -> None:
+    for component, part in zip(spec.components, spec.parts, strict=True):
+        try:
+            check_feasible(snapshot, replace(part, topology_required=None, topology_preferred=None))
+        except InfeasibleRequest as refused:
+            raise InfeasibleRequest(f"component {component.name}: {refused}") from refused
+    check_mixed(snapshot.inventory, spec)
 
 
 def _fitting(inventory: Inventory, request: NodeRequest) -> int:

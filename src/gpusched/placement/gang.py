@@ -6,26 +6,38 @@ from typing import NoReturn
 
 import numpy as np
 
-from gpusched.domain.errors import InsufficientResources, Rejected
+from gpusched.domain.errors import InfeasibleRequest, InsufficientResources, Rejected
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.node import WHOLE_MILLI
 from gpusched.placement.describe import counted
 from gpusched.placement.devices import choose_cpus, choose_devices
 from gpusched.placement.domains import Shortfall
 from gpusched.placement.fit import fit_empty, fit_fitted, fit_now
-from gpusched.placement.inventory import BoolColumn, IntColumn
+from gpusched.placement.inventory import BoolColumn, IntColumn, Inventory
 from gpusched.placement.islands import choose_in_islands, wanted_island
 from gpusched.placement.licenses import check_licenses, say_short_licenses
+from gpusched.placement.mixed import can_match, domains_to_try, match
 from gpusched.placement.placement import NodePlacement, Placement
 from gpusched.placement.request import NodeRequest, node_request
 from gpusched.placement.score import best
 from gpusched.placement.snapshot import ClusterSnapshot
-from gpusched.placement.topology import check_room, choose_nodes, gang_ask, leaf_key, wishes_in_words
+from gpusched.placement.topology import (
+    check_room,
+    choose_nodes,
+    gang_ask,
+    leaf_key,
+    level_of,
+    wishes_in_words,
+)
 from gpusched.placement.tree import in_rank_order, ring_cost
 
 
 def fits(snapshot: ClusterSnapshot, spec: JobSpec, *, avoid: BoolColumn | None = None) -> bool:
     """Tell whether ``place`` with the same arguments would find a placement."""
+    if spec.components:
+        return snapshot.has_licenses(spec.licenses) and _can_mix(
+            snapshot.inventory, spec, _suits_now(snapshot, spec, avoid)
+        )
     return snapshot.has_licenses(spec.licenses) and _has_room(
         snapshot, spec, _candidates(snapshot, node_request(spec), avoid)
     )
@@ -47,6 +59,9 @@ def could_fit(snapshot: ClusterSnapshot, spec: JobSpec) -> bool:
     totals = snapshot.inventory.licenses
     if any(totals.get(name, 0) < count for name, count in spec.licenses):
         return False
+    if spec.components:
+        suits = [fit_empty(snapshot.inventory, node_request(part)) for part in spec.parts]
+        return _can_mix(snapshot.inventory, spec, suits)
     candidates = np.flatnonzero(fit_empty(snapshot.inventory, node_request(spec)))
     return _has_room(snapshot, spec, candidates)
 
@@ -85,6 +100,8 @@ def find(snapshot: ClusterSnapshot, spec: JobSpec, *, avoid: BoolColumn | None =
     Raises:
         InvalidSpec: The job's segments can't be kept whatever is free.
     """
+    if spec.components:
+        return _place_mixed(snapshot, spec, avoid)
     request = node_request(spec)
     candidates = _candidates(snapshot, request, avoid)
     if len(candidates) < spec.nodes or not snapshot.has_licenses(spec.licenses):
@@ -98,6 +115,47 @@ def find(snapshot: ClusterSnapshot, spec: JobSpec, *, avoid: BoolColumn | None =
         ring_cost(snapshot.inventory.tree, ordered),
         spec.licenses,
     )
+
+
+def _suits_now(snapshot: ClusterSnapshot, spec: JobSpec, avoid: BoolColumn | None) -> list[BoolColumn]:
+    masks = [fit_now(snapshot, node_request(part)) for part in spec.parts]
+    return masks if avoid is None else [mask & ~avoid for mask in masks]
+
+
+def _can_mix(inventory: Inventory, spec: JobSpec, suits: list[BoolColumn]) -> bool:
+    try:
+        return _mixing_domain(inventory, spec, suits) is not None
+    except Rejected:
+        return False
+
+
+def _mixing_domain(inventory: Inventory, spec: JobSpec, suits: list[BoolColumn]) -> BoolColumn | None:
+    """(N,) the nearest nodes among which every component finds its own; None if there are none."""
+    tree, wanted = inventory.tree, [part.nodes for part in spec.components]
+    required, preferred = (level_of(tree, name) for name in (spec.topology_required, spec.topology_preferred))
+    for inside in domains_to_try(tree, required, preferred, np.logical_or.reduce(suits)):
+        if can_match([mask & inside for mask in suits], wanted):
+            return inside
+    return None
+
+
+def _place_mixed(snapshot: ClusterSnapshot, spec: JobSpec, avoid: BoolColumn | None) -> Placement | None:
+    suits, tree = _suits_now(snapshot, spec, avoid), snapshot.inventory.tree
+    inside = _mixing_domain(snapshot.inventory, spec, suits)
+    if inside is None or not snapshot.has_licenses(spec.licenses):
+        return None
+    requests, ranked = [node_request(part) for part in spec.parts], []
+    for request, mask in zip(requests, suits, strict=True):
+        rows = np.flatnonzero(mask & inside)
+        keys = _keys(snapshot, request, rows)
+        ranked.append(rows[np.lexsort([-key for key in reversed(keys)])])
+    chosen = match([mask & inside for mask in suits], [part.nodes for part in spec.components], ranked)
+    assert chosen is not None, "the domain was chosen for having room"
+    ordered = [in_rank_order(tree, rows).tolist() for rows in chosen]
+    parts = tuple(
+        _part(snapshot, request, row) for request, rows in zip(requests, ordered, strict=True) for row in rows
+    )
+    return Placement(parts, ring_cost(tree, [row for rows in ordered for row in rows]), spec.licenses)
 
 
 def place_part(snapshot: ClusterSnapshot, request: NodeRequest) -> tuple[int, tuple[int, ...]] | None:
@@ -134,6 +192,8 @@ def _keys(snapshot: ClusterSnapshot, request: NodeRequest, candidates: IntColumn
     if tree.levels:
         is_idle = snapshot.gpus_free == snapshot.inventory.gpus_total
         keys.append(leaf_key(tree, is_idle, candidates))
+    if snapshot.inventory.faults.any():  # of nodes that are equal otherwise, what failed least
+        keys.append(-snapshot.inventory.faults[candidates])
     return keys
 
 
@@ -172,6 +232,8 @@ def _devices(snapshot: ClusterSnapshot, request: NodeRequest, node: int) -> tupl
 
 def _refuse(snapshot: ClusterSnapshot, spec: JobSpec, fitting: int) -> NoReturn:
     inventory = snapshot.inventory
+    if spec.components:
+        _refuse_mixed(snapshot, spec)
     check_room(inventory, spec)
     check_licenses(inventory, spec)
     if short := say_short_licenses(snapshot, spec):
@@ -183,3 +245,37 @@ def _refuse(snapshot: ClusterSnapshot, spec: JobSpec, fitting: int) -> NoReturn:
             f"{wants} {wishes_in_words(spec)}; {fitting} can give it now, too far apart: wait"
         )
     raise InsufficientResources(f"{wants}; {fitting} of {large_enough} large enough can give it now: wait")
+
+
+def check_mixed(inventory: Inventory, spec: JobSpec) -> None:
+    """Accept a gang of unlike components that would find its nodes if all were up, open and empty.
+
+    Raises:
+        InfeasibleRequest: It would not.
+    """
+    suits = [fit_fitted(inventory, node_request(part)) for part in spec.parts]
+    if _mixing_domain(inventory, spec, suits) is None:
+        raise InfeasibleRequest(
+            f"job wants {counted(spec.nodes, 'node')} for its components, {wishes_in_words(spec)}; each "
+            "component could have its own, but not all beside each other: ask for less"
+        )
+
+
+def _refuse_mixed(snapshot: ClusterSnapshot, spec: JobSpec) -> NoReturn:
+    check_mixed(snapshot.inventory, spec)
+    check_licenses(snapshot.inventory, spec)
+    raise InsufficientResources(f"{say_mixed(snapshot, spec)}: wait")
+
+
+def say_mixed(snapshot: ClusterSnapshot, spec: JobSpec) -> str:
+    """Name the components of a gang that do not fit now, or say that they do not fit together."""
+    short = [
+        f"component {component.name} needs {counted(part.nodes, 'node')}; {fitting} could take a part now"
+        for component, part in zip(spec.components, spec.parts, strict=True)
+        if (fitting := int(np.count_nonzero(fit_now(snapshot, node_request(part))))) < part.nodes
+    ]
+    return (
+        "; ".join(short)
+        or say_short_licenses(snapshot, spec)
+        or (f"each component fits now, but not all of them {wishes_in_words(spec)} on nodes of their own")
+    )

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpusched.domain.errors import ConfigInvalid
+from gpusched.domain.health import FAULTS_KEPT_US
 from gpusched.domain.ids import DeviceUuid, NodeName
 from gpusched.domain.inside import Groups, InsideLevel, Wire, groups_of
 from gpusched.domain.node import WHOLE_MILLI, Device, Node, NodeFacts, PciAncestor, Schedulability
@@ -96,6 +97,7 @@ class Inventory:
     licenses: Mapping[str, int]  # of the whole cluster
     reachable: BoolColumn  # (N,)
     open: BoolColumn  # (N,) neither cordoned nor draining nor drained
+    faults: IntColumn  # (N,) failures of the node's own on record within 28 days of the newest one anywhere
     tree: Tree  # how the nodes hang together; without levels if nothing is known
     masks: dict[NodeRequest, BoolColumn] = field(default_factory=dict)  # memo of ``fit.fit_empty``
     matching: dict[object, BoolColumn] = field(default_factory=dict)  # memo of ``matching_classes``
@@ -173,6 +175,7 @@ def build_inventory(
         licenses=dict(licenses),
         reachable=np.array([node.reachable for node in known], dtype=bool),
         open=np.array([node.schedulability is Schedulability.OPEN for node in known], dtype=bool),
+        faults=_count_faults(known),
         tree=_tree(topology.place({f.name: dict(f.labels) for f in facts}), names),
     )
 
@@ -190,6 +193,15 @@ def _in_service(nodes: Sequence[Node], fitted: NDArray[np.bool_]) -> NDArray[np.
             for column, device in enumerate(node.facts.devices):
                 in_service[row, column] &= device.uuid not in out
     return in_service
+
+
+def _count_faults(nodes: Sequence[Node]) -> IntColumn:
+    """(N,) failures within 28 days of the newest: there is no clock here, and for ties that will do."""
+    newest_us = max((fault_us for node in nodes for fault_us in node.health.faults_at_us), default=0)
+    recent = (
+        sum(fault_us > newest_us - FAULTS_KEPT_US for fault_us in node.health.faults_at_us) for node in nodes
+    )
+    return np.fromiter(recent, dtype=np.int64, count=len(nodes))
 
 
 @lru_cache(maxsize=4)

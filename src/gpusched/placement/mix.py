@@ -36,7 +36,10 @@ class RequestMix:
                 break
             kept.append((shape, count))
             seen += count
-        return cls(tuple(shape for shape, _ in kept), tuple(count / seen for _, count in kept))
+        # Divided twice, as the study's program divides: its scores are truncated, and a last bit flips them.
+        return cls(
+            tuple(shape for shape, _ in kept), tuple(count / total / (seen / total) for _, count in kept)
+        )
 
     @property
     def wants_gpus(self) -> bool:

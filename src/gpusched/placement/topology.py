@@ -41,26 +41,31 @@ def gang_ask(tree: Tree, spec: JobSpec) -> GangAsk | None:
     segment = spec.segment
     if segment is not None and segment.size <= spec.tasks_per_node:
         if segment.level not in INSIDE_LEVELS:
-            _level(tree, segment.level)
+            level_of(tree, segment.level)
         segment = None  # kept on every node (``islands``)
     wishes = (spec.topology_required, spec.topology_preferred, segment, spec.spread)
     if all(wish is None for wish in wishes) or (wishes[:3] == (None,) * 3 and not tree.levels):
         return None
     even = spec.spread is Spread.EVEN
     segments = () if segment is None else (_segment(tree, spec, segment.level, segment.size),)
-    preferred = _level(tree, spec.topology_preferred)
+    preferred = level_of(tree, spec.topology_preferred)
     if even and preferred is None:  # as near as can be, but no nearer than a segment is wide
         preferred = segments[0].level if segments else tree.depth - 1
     return GangAsk(
         count=spec.nodes,
-        required=_level(tree, spec.topology_required),
+        required=level_of(tree, spec.topology_required),
         preferred=preferred,
         segments=segments,
         fill=Fill.EVEN if even else Fill.FEWEST,
     )
 
 
-def _level(tree: Tree, name: str | None) -> int | None:
+def level_of(tree: Tree, name: str | None) -> int | None:
+    """The position of a level that a job names; None if it names none.
+
+    Raises:
+        InfeasibleRequest: There is no such level.
+    """
     if name is None:
         return None
     if name not in tree.levels:
@@ -75,7 +80,7 @@ def _level(tree: Tree, name: str | None) -> int | None:
 
 
 def _segment(tree: Tree, spec: JobSpec, name: str, size: int) -> Segment:
-    level = _level(tree, name)
+    level = level_of(tree, name)
     assert level is not None
     return Segment(level, size // spec.tasks_per_node)
 

@@ -17,6 +17,7 @@ from gpusched.domain.allocation import Allocation
 from gpusched.domain.commands import Command
 from gpusched.domain.errors import LogCorrupt
 from gpusched.domain.events import Event
+from gpusched.domain.health import Outage
 from gpusched.domain.ids import DeviceUuid, JobId
 from gpusched.domain.job import Job
 from gpusched.domain.node import Node
@@ -99,3 +100,4 @@ JOB_IDS: Codec[tuple[JobId, ...]] = Codec(tuple[JobId, ...], "list of job ids")
 DEVICES: Codec[tuple[tuple[DeviceUuid, str], ...]] = Codec(
     tuple[tuple[DeviceUuid, str], ...], "list of devices"
 )
+OUTAGES: Codec[tuple[Outage, ...]] = Codec(tuple[Outage, ...], "list of outages")

@@ -26,7 +26,7 @@ from gpusched.domain.ids import AttemptId, JobId, NodeName
 from gpusched.domain.job import Job
 from gpusched.engine.ports import Batch
 from gpusched.store import schema
-from gpusched.store.codec import DEVICES, encode, kind_of
+from gpusched.store.codec import DEVICES, OUTAGES, encode, kind_of
 from gpusched.store.node_spans import OpenSpan, SpanEvent, span_changes
 
 Row = dict[str, Any]  # column name to value: what SQLAlchemy takes
@@ -76,9 +76,9 @@ _NOTE_ENDED = (
     .values(ended_at_us=bindparam("at_us"), end_reason=bindparam("reason"))
 )
 _spans = schema.node_spans.c
-_OPEN_SPANS = select(_spans.seq, _spans.node, _spans.start_us, _spans.is_up, _spans.devices).where(
-    _spans.end_us.is_(None), _spans.node.in_(bindparam("names", expanding=True))
-)
+_OPEN_SPANS = select(
+    _spans.seq, _spans.node, _spans.start_us, _spans.is_up, _spans.devices, _spans.outages
+).where(_spans.end_us.is_(None), _spans.node.in_(bindparam("names", expanding=True)))
 _CLOSE_SPAN = (
     update(schema.node_spans).where(_spans.seq == bindparam("of_seq")).values(end_us=bindparam("at_us"))
 )
@@ -249,6 +249,7 @@ def _write_spans(connection: Connection, log: Sequence[Recorded]) -> None:
             "start_us": span.start_us,
             "is_up": span.is_up,
             "devices": encode(span.devices),
+            "outages": encode(span.outages),
         }
         for span in changes.opened
     ]
@@ -267,6 +268,7 @@ def _open_spans(connection: Connection, names: Sequence[NodeName]) -> list[OpenS
                 start_us=row.start_us,
                 is_up=row.is_up,
                 devices=DEVICES.decode(row.devices),
+                outages=OUTAGES.decode(row.outages),
             )
             for row in rows
         )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gpusched.domain.errors import LogCorrupt
-from gpusched.domain.events import NodeJoined, NodeLost, NodeReturned, Recorded
+from gpusched.domain.events import NodeJoined, NodeLost, NodeReturned, OutageBegan, OutagesEnded, Recorded
+from gpusched.domain.health import Outage
 from gpusched.domain.ids import DeviceUuid, NodeName
+from gpusched.engine.health_fold import outages_after
 
-SpanEvent = NodeJoined | NodeLost | NodeReturned
+SpanEvent = NodeJoined | NodeLost | NodeReturned | OutageBegan | OutagesEnded
 """The events that can end one span and begin the next."""
 
 
@@ -22,6 +24,7 @@ class OpenSpan:
     start_us: int
     is_up: bool
     devices: tuple[tuple[DeviceUuid, str], ...]
+    outages: tuple[Outage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class SpanChanges:
 def span_changes(current: Iterable[OpenSpan], log: Iterable[Recorded]) -> SpanChanges:
     """Fold events over the open spans of the nodes they are about.
 
-    An event that changes neither devices nor reachability changes nothing. A span never
+    An event that changes neither devices nor reachability nor outages changes nothing. A span never
     ends before it starts, should the wall clock have been set back.
 
     Raises:
@@ -51,7 +54,7 @@ def span_changes(current: Iterable[OpenSpan], log: Iterable[Recorded]) -> SpanCh
         before = open_spans.get(event.node)
         after = _after(before, event, recorded)
         if before is not None:
-            if (before.is_up, before.devices) == (after.is_up, after.devices):
+            if (before.is_up, before.devices, before.outages) == (after.is_up, after.devices, after.outages):
                 continue
             closed[before.seq] = after.start_us
         open_spans[event.node] = after
@@ -60,18 +63,18 @@ def span_changes(current: Iterable[OpenSpan], log: Iterable[Recorded]) -> SpanCh
 
 
 def _after(before: OpenSpan | None, event: SpanEvent, recorded: Recorded) -> OpenSpan:
-    if isinstance(event, NodeJoined):
-        devices = tuple((device.uuid, device.model) for device in event.facts.devices)
-        is_up = before is None or before.is_up  # new facts of a lost node do not bring it back
-    elif before is None:
-        raise LogCorrupt(f"{type(event).__name__} of {event.node} at seq {recorded.seq}, which never joined")
-    else:
-        devices = before.devices
-        is_up = isinstance(event, NodeReturned)
-    return OpenSpan(
-        seq=recorded.seq,
-        node=event.node,
-        start_us=recorded.at_us if before is None else max(recorded.at_us, before.start_us),
-        is_up=is_up,
-        devices=devices,
-    )
+    if before is None:
+        if not isinstance(event, NodeJoined):
+            raise LogCorrupt(
+                f"{type(event).__name__} of {event.node} at seq {recorded.seq}, which never joined"
+            )
+        before = OpenSpan(seq=recorded.seq, node=event.node, start_us=recorded.at_us, is_up=True, devices=())
+    moved = replace(before, seq=recorded.seq, start_us=max(recorded.at_us, before.start_us))
+    match event:
+        case NodeJoined():  # new facts of a lost node do not bring it back
+            devices = tuple((device.uuid, device.model) for device in event.facts.devices)
+            return replace(moved, devices=devices)
+        case NodeLost() | NodeReturned():
+            return replace(moved, is_up=isinstance(event, NodeReturned))
+        case OutageBegan() | OutagesEnded():
+            return replace(moved, outages=outages_after(before.outages, event))

@@ -21,8 +21,9 @@ from gpusched.domain.job_state import EndReason
 from gpusched.domain.node import Node
 from gpusched.domain.telemetry import NodeUse
 from gpusched.domain.usage import AttemptSpan, NodeSpan
+from gpusched.engine.health_fold import out_of
 from gpusched.store import schema
-from gpusched.store.codec import ALLOCATION, DEVICES, EVENTS, JOB, NODE, NODE_USE
+from gpusched.store.codec import ALLOCATION, DEVICES, EVENTS, JOB, NODE, NODE_USE, OUTAGES
 from gpusched.store.connections import parse_url, place_of, reader_engine, store_errors
 
 Uses = tuple[tuple[NodeName, NodeUse], ...]
@@ -133,6 +134,13 @@ class Reader:
         """What happened to a node itself (not to jobs on it), in order, at most ``limit`` events."""
         return self._log(_events.node == node, _events.seq > after_seq, limit=limit)
 
+    def last_node_events(self, node: NodeName, limit: int) -> tuple[Recorded, ...]:
+        """The last events about a node itself, in order, at most ``limit``."""
+        newest = select(_events.seq).where(_events.node == node).order_by(_events.seq.desc()).limit(limit)
+        with self._connected() as connection:
+            first = min(connection.scalars(newest), default=None)
+        return () if first is None else self.node_events(node, first - 1, limit=limit)
+
     def last_seq(self) -> int:
         """The seq of the newest event; 0 if there is none."""
         with self._connected() as connection:
@@ -213,10 +221,12 @@ def _attempt_span(row: Row[Any], uses: Uses) -> AttemptSpan:
 
 
 def _node_span(row: Row[Any]) -> NodeSpan:
+    devices = DEVICES.decode(row.devices)
     return NodeSpan(
         node=row.node,
-        devices=DEVICES.decode(row.devices),
+        devices=devices,
         is_up=row.is_up,
         start_us=row.start_us,
         end_us=row.end_us,
+        out=out_of(OUTAGES.decode(row.outages), devices),
     )

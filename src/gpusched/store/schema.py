@@ -93,6 +93,7 @@ node_spans = Table(
     Column("end_us", Int64),  # NULL: until now
     Column("is_up", Boolean, nullable=False),
     Column("devices", Text, nullable=False),
+    Column("outages", Text, nullable=False, server_default="[]"),  # what is out of service
 )
 Index("ix_node_spans_node_seq", node_spans.c.node, node_spans.c.seq)
 Index("ix_node_spans_end_us", node_spans.c.end_us)

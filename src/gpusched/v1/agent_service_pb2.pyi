@@ -276,14 +276,16 @@ class RankToken(_message.Message):
     def __init__(self, global_rank: _Optional[int] = ..., token: _Optional[str] = ...) -> None: ...
 
 class RankTokens(_message.Message):
-    __slots__ = ("job_id", "epoch", "tokens")
+    __slots__ = ("job_id", "epoch", "tokens", "owner")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
     job_id: int
     epoch: int
     tokens: _containers.RepeatedCompositeFieldContainer[RankToken]
-    def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., tokens: _Optional[_Iterable[_Union[RankToken, _Mapping]]] = ...) -> None: ...
+    owner: _job_pb2.Identity
+    def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., tokens: _Optional[_Iterable[_Union[RankToken, _Mapping]]] = ..., owner: _Optional[_Union[_job_pb2.Identity, _Mapping]] = ...) -> None: ...
 
 class ConnectResponse(_message.Message):
     __slots__ = ("welcome", "command", "report_taken", "log_request", "log_cancel", "log_credit", "lease_renewed", "certificate_given", "rank_tokens")

@@ -42,6 +42,7 @@ class EndReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     END_REASON_REQUEUED: _ClassVar[EndReason]
     END_REASON_DRAINED: _ClassVar[EndReason]
     END_REASON_STALLED: _ClassVar[EndReason]
+    END_REASON_UNDERUSED: _ClassVar[EndReason]
     END_REASON_NODE_UNHEALTHY: _ClassVar[EndReason]
     END_REASON_PROLOG_FAILED: _ClassVar[EndReason]
 
@@ -68,6 +69,12 @@ class RestartOn(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RESTART_ON_UNSPECIFIED: _ClassVar[RestartOn]
     RESTART_ON_INFRASTRUCTURE: _ClassVar[RestartOn]
     RESTART_ON_ANY: _ClassVar[RestartOn]
+
+class OnUnderuse(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ON_UNDERUSE_UNSPECIFIED: _ClassVar[OnUnderuse]
+    ON_UNDERUSE_NOTIFY: _ClassVar[OnUnderuse]
+    ON_UNDERUSE_END: _ClassVar[OnUnderuse]
 
 class ActivationKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -108,6 +115,7 @@ END_REASON_CANCELLED: EndReason
 END_REASON_REQUEUED: EndReason
 END_REASON_DRAINED: EndReason
 END_REASON_STALLED: EndReason
+END_REASON_UNDERUSED: EndReason
 END_REASON_NODE_UNHEALTHY: EndReason
 END_REASON_PROLOG_FAILED: EndReason
 LAUNCHER_UNSPECIFIED: Launcher
@@ -122,6 +130,9 @@ STALL_ACTION_REQUEUE: StallAction
 RESTART_ON_UNSPECIFIED: RestartOn
 RESTART_ON_INFRASTRUCTURE: RestartOn
 RESTART_ON_ANY: RestartOn
+ON_UNDERUSE_UNSPECIFIED: OnUnderuse
+ON_UNDERUSE_NOTIFY: OnUnderuse
+ON_UNDERUSE_END: OnUnderuse
 ACTIVATION_KIND_UNSPECIFIED: ActivationKind
 ACTIVATION_KIND_VENV: ActivationKind
 ACTIVATION_KIND_CONDA: ActivationKind
@@ -139,6 +150,16 @@ class Identity(_message.Message):
     uid: int
     gid: int
     def __init__(self, user: _Optional[str] = ..., uid: _Optional[int] = ..., gid: _Optional[int] = ...) -> None: ...
+
+class UtilizationPolicy(_message.Message):
+    __slots__ = ("min_percent", "window_s", "action")
+    MIN_PERCENT_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_S_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    min_percent: int
+    window_s: int
+    action: OnUnderuse
+    def __init__(self, min_percent: _Optional[int] = ..., window_s: _Optional[int] = ..., action: _Optional[_Union[OnUnderuse, str]] = ...) -> None: ...
 
 class StallPolicy(_message.Message):
     __slots__ = ("after_s", "action")
@@ -189,7 +210,7 @@ class EnvVar(_message.Message):
     def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
 
 class JobSpec(_message.Message):
-    __slots__ = ("name", "command", "script", "workdir", "nodes", "gpus_per_node", "tasks_per_node", "cpus_per_task", "memory_bytes", "gpu_model", "gpu_memory_bytes", "time_limit_s", "account", "partition", "qos", "nice", "env", "activation", "setup", "container", "launcher", "signal", "kill_wait_s", "requeue", "nodelist", "exclude", "hold", "log_cap_bytes", "comment", "topology_required", "topology_preferred", "segment", "spread", "on_disconnect", "gpu_milli", "mig_profile", "disk_bytes", "gres", "licenses", "stall", "restart_on", "restarts_max")
+    __slots__ = ("name", "command", "script", "workdir", "nodes", "gpus_per_node", "tasks_per_node", "cpus_per_task", "memory_bytes", "gpu_model", "gpu_memory_bytes", "time_limit_s", "account", "partition", "qos", "nice", "env", "activation", "setup", "container", "launcher", "signal", "kill_wait_s", "requeue", "nodelist", "exclude", "hold", "log_cap_bytes", "comment", "topology_required", "topology_preferred", "segment", "spread", "on_disconnect", "gpu_milli", "mig_profile", "disk_bytes", "gres", "licenses", "stall", "restart_on", "restarts_max", "utilization", "components")
     NAME_FIELD_NUMBER: _ClassVar[int]
     COMMAND_FIELD_NUMBER: _ClassVar[int]
     SCRIPT_FIELD_NUMBER: _ClassVar[int]
@@ -232,6 +253,8 @@ class JobSpec(_message.Message):
     STALL_FIELD_NUMBER: _ClassVar[int]
     RESTART_ON_FIELD_NUMBER: _ClassVar[int]
     RESTARTS_MAX_FIELD_NUMBER: _ClassVar[int]
+    UTILIZATION_FIELD_NUMBER: _ClassVar[int]
+    COMPONENTS_FIELD_NUMBER: _ClassVar[int]
     name: str
     command: _containers.RepeatedScalarFieldContainer[str]
     script: str
@@ -274,7 +297,29 @@ class JobSpec(_message.Message):
     stall: StallPolicy
     restart_on: RestartOn
     restarts_max: int
-    def __init__(self, name: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., script: _Optional[str] = ..., workdir: _Optional[str] = ..., nodes: _Optional[int] = ..., gpus_per_node: _Optional[int] = ..., tasks_per_node: _Optional[int] = ..., cpus_per_task: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., gpu_model: _Optional[str] = ..., gpu_memory_bytes: _Optional[int] = ..., time_limit_s: _Optional[int] = ..., account: _Optional[str] = ..., partition: _Optional[str] = ..., qos: _Optional[str] = ..., nice: _Optional[int] = ..., env: _Optional[_Iterable[_Union[EnvVar, _Mapping]]] = ..., activation: _Optional[_Union[Activation, _Mapping]] = ..., setup: _Optional[_Iterable[str]] = ..., container: _Optional[str] = ..., launcher: _Optional[_Union[Launcher, str]] = ..., signal: _Optional[_Union[WarningSignal, _Mapping]] = ..., kill_wait_s: _Optional[int] = ..., requeue: _Optional[bool] = ..., nodelist: _Optional[_Iterable[str]] = ..., exclude: _Optional[_Iterable[str]] = ..., hold: _Optional[bool] = ..., log_cap_bytes: _Optional[int] = ..., comment: _Optional[str] = ..., topology_required: _Optional[str] = ..., topology_preferred: _Optional[str] = ..., segment: _Optional[_Union[Segment, _Mapping]] = ..., spread: _Optional[_Union[Spread, str]] = ..., on_disconnect: _Optional[_Union[OnDisconnect, str]] = ..., gpu_milli: _Optional[int] = ..., mig_profile: _Optional[str] = ..., disk_bytes: _Optional[int] = ..., gres: _Optional[_Iterable[_Union[Amount, _Mapping]]] = ..., licenses: _Optional[_Iterable[_Union[Amount, _Mapping]]] = ..., stall: _Optional[_Union[StallPolicy, _Mapping]] = ..., restart_on: _Optional[_Union[RestartOn, str]] = ..., restarts_max: _Optional[int] = ...) -> None: ...
+    utilization: UtilizationPolicy
+    components: _containers.RepeatedCompositeFieldContainer[Component]
+    def __init__(self, name: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., script: _Optional[str] = ..., workdir: _Optional[str] = ..., nodes: _Optional[int] = ..., gpus_per_node: _Optional[int] = ..., tasks_per_node: _Optional[int] = ..., cpus_per_task: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., gpu_model: _Optional[str] = ..., gpu_memory_bytes: _Optional[int] = ..., time_limit_s: _Optional[int] = ..., account: _Optional[str] = ..., partition: _Optional[str] = ..., qos: _Optional[str] = ..., nice: _Optional[int] = ..., env: _Optional[_Iterable[_Union[EnvVar, _Mapping]]] = ..., activation: _Optional[_Union[Activation, _Mapping]] = ..., setup: _Optional[_Iterable[str]] = ..., container: _Optional[str] = ..., launcher: _Optional[_Union[Launcher, str]] = ..., signal: _Optional[_Union[WarningSignal, _Mapping]] = ..., kill_wait_s: _Optional[int] = ..., requeue: _Optional[bool] = ..., nodelist: _Optional[_Iterable[str]] = ..., exclude: _Optional[_Iterable[str]] = ..., hold: _Optional[bool] = ..., log_cap_bytes: _Optional[int] = ..., comment: _Optional[str] = ..., topology_required: _Optional[str] = ..., topology_preferred: _Optional[str] = ..., segment: _Optional[_Union[Segment, _Mapping]] = ..., spread: _Optional[_Union[Spread, str]] = ..., on_disconnect: _Optional[_Union[OnDisconnect, str]] = ..., gpu_milli: _Optional[int] = ..., mig_profile: _Optional[str] = ..., disk_bytes: _Optional[int] = ..., gres: _Optional[_Iterable[_Union[Amount, _Mapping]]] = ..., licenses: _Optional[_Iterable[_Union[Amount, _Mapping]]] = ..., stall: _Optional[_Union[StallPolicy, _Mapping]] = ..., restart_on: _Optional[_Union[RestartOn, str]] = ..., restarts_max: _Optional[int] = ..., utilization: _Optional[_Union[UtilizationPolicy, _Mapping]] = ..., components: _Optional[_Iterable[_Union[Component, _Mapping]]] = ...) -> None: ...
+
+class Component(_message.Message):
+    __slots__ = ("name", "nodes", "gpus_per_node", "tasks_per_node", "cpus_per_task", "memory_bytes", "gpu_model", "command")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    GPUS_PER_NODE_FIELD_NUMBER: _ClassVar[int]
+    TASKS_PER_NODE_FIELD_NUMBER: _ClassVar[int]
+    CPUS_PER_TASK_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    GPU_MODEL_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    nodes: int
+    gpus_per_node: int
+    tasks_per_node: int
+    cpus_per_task: int
+    memory_bytes: int
+    gpu_model: str
+    command: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., nodes: _Optional[int] = ..., gpus_per_node: _Optional[int] = ..., tasks_per_node: _Optional[int] = ..., cpus_per_task: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., gpu_model: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GrantedDevice(_message.Message):
     __slots__ = ("uuid", "model", "declared", "milli")
@@ -339,7 +384,7 @@ class Stall(_message.Message):
     def __init__(self, global_rank: _Optional[int] = ..., node: _Optional[str] = ..., noticed_at_us: _Optional[int] = ..., evidence: _Optional[str] = ...) -> None: ...
 
 class Attempt(_message.Message):
-    __slots__ = ("epoch", "allocation", "nodes_started", "nodes_ended", "running_at_us", "stop_reason", "stop_detail", "stop_by", "exit_code", "stall")
+    __slots__ = ("epoch", "allocation", "nodes_started", "nodes_ended", "running_at_us", "stop_reason", "stop_detail", "stop_by", "exit_code", "stall", "underused")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     ALLOCATION_FIELD_NUMBER: _ClassVar[int]
     NODES_STARTED_FIELD_NUMBER: _ClassVar[int]
@@ -350,6 +395,7 @@ class Attempt(_message.Message):
     STOP_BY_FIELD_NUMBER: _ClassVar[int]
     EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
     STALL_FIELD_NUMBER: _ClassVar[int]
+    UNDERUSED_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     allocation: Allocation
     nodes_started: _containers.RepeatedScalarFieldContainer[str]
@@ -360,7 +406,8 @@ class Attempt(_message.Message):
     stop_by: str
     exit_code: int
     stall: Stall
-    def __init__(self, epoch: _Optional[int] = ..., allocation: _Optional[_Union[Allocation, _Mapping]] = ..., nodes_started: _Optional[_Iterable[str]] = ..., nodes_ended: _Optional[_Iterable[str]] = ..., running_at_us: _Optional[int] = ..., stop_reason: _Optional[_Union[EndReason, str]] = ..., stop_detail: _Optional[str] = ..., stop_by: _Optional[str] = ..., exit_code: _Optional[int] = ..., stall: _Optional[_Union[Stall, _Mapping]] = ...) -> None: ...
+    underused: str
+    def __init__(self, epoch: _Optional[int] = ..., allocation: _Optional[_Union[Allocation, _Mapping]] = ..., nodes_started: _Optional[_Iterable[str]] = ..., nodes_ended: _Optional[_Iterable[str]] = ..., running_at_us: _Optional[int] = ..., stop_reason: _Optional[_Union[EndReason, str]] = ..., stop_detail: _Optional[str] = ..., stop_by: _Optional[str] = ..., exit_code: _Optional[int] = ..., stall: _Optional[_Union[Stall, _Mapping]] = ..., underused: _Optional[str] = ...) -> None: ...
 
 class DeviceUse(_message.Message):
     __slots__ = ("uuid", "busy_s", "energy_j", "memory_peak_bytes")

@@ -22,48 +22,57 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from gpusched.v1 import event_pb2 as gpusched_dot_v1_dot_event__pb2
 from gpusched.v1 import node_pb2 as gpusched_dot_v1_dot_node__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1egpusched/v1/node_service.proto\x12\x0bgpusched.v1\x1a\x16gpusched/v1/node.proto\"\x12\n\x10ListNodesRequest\"5\n\x11ListNodesResponse\x12 \n\x05nodes\x18\x01 \x03(\x0b\x32\x11.gpusched.v1.Node\"\x1e\n\x0eGetNodeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\"2\n\x0fGetNodeResponse\x12\x1f\n\x04node\x18\x01 \x01(\x0b\x32\x11.gpusched.v1.Node\"E\n\x11\x43ordonNodeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x14\n\x12\x43ordonNodeResponse\"l\n\x10\x44rainNodeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x17\n\ndeadline_s\x18\x04 \x01(\x03H\x00\x88\x01\x01\x42\r\n\x0b_deadline_s\"\x13\n\x11\x44rainNodeResponse\"5\n\x11ResumeNodeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\"\x14\n\x12ResumeNodeResponse\"0\n\x12GetTopologyRequest\x12\x11\n\x04node\x18\x01 \x01(\tH\x00\x88\x01\x01\x42\x07\n\x05_node\"<\n\x13GetTopologyResponse\x12%\n\x05nodes\x18\x01 \x03(\x0b\x32\x16.gpusched.v1.NodeFacts\"\x12\n\x10GetFabricRequest\"u\n\x11GetFabricResponse\x12*\n\x06levels\x18\x01 \x03(\x0b\x32\x1a.gpusched.v1.TopologyLevel\x12$\n\x05nodes\x18\x02 \x03(\x0b\x32\x15.gpusched.v1.NodePath\x12\x0e\n\x06labels\x18\x03 \x03(\t\"M\n\rTopologyLevel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1b\n\x0e\x62\x61ndwidth_mb_s\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x11\n\x0f_bandwidth_mb_s\"&\n\x08NodePath\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x03(\t2\xa7\x04\n\x0bNodeService\x12J\n\tListNodes\x12\x1d.gpusched.v1.ListNodesRequest\x1a\x1e.gpusched.v1.ListNodesResponse\x12\x44\n\x07GetNode\x12\x1b.gpusched.v1.GetNodeRequest\x1a\x1c.gpusched.v1.GetNodeResponse\x12M\n\nCordonNode\x12\x1e.gpusched.v1.CordonNodeRequest\x1a\x1f.gpusched.v1.CordonNodeResponse\x12J\n\tDrainNode\x12\x1d.gpusched.v1.DrainNodeRequest\x1a\x1e.gpusched.v1.DrainNodeResponse\x12M\n\nResumeNode\x12\x1e.gpusched.v1.ResumeNodeRequest\x1a\x1f.gpusched.v1.ResumeNodeResponse\x12P\n\x0bGetTopology\x12\x1f.gpusched.v1.GetTopologyRequest\x1a .gpusched.v1.GetTopologyResponse\x12J\n\tGetFabric\x12\x1d.gpusched.v1.GetFabricRequest\x1a\x1e.gpusched.v1.GetFabricResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1egpusched/v1/node_service.proto\x12\x0bgpusched.v1\x1a\x17gpusched/v1/event.proto\x1a\x16gpusched/v1/node.proto\"\x12\n\x10ListNodesRequest\"5\n\x11ListNodesResponse\x12 \n\x05nodes\x18\x01 \x03(\x0b\x32\x11.gpusched.v1.Node\"\x1e\n\x0eGetNodeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\"2\n\x0fGetNodeResponse\x12\x1f\n\x04node\x18\x01 \x01(\x0b\x32\x11.gpusched.v1.Node\"E\n\x11\x43ordonNodeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x14\n\x12\x43ordonNodeResponse\"l\n\x10\x44rainNodeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x17\n\ndeadline_s\x18\x04 \x01(\x03H\x00\x88\x01\x01\x42\r\n\x0b_deadline_s\"\x13\n\x11\x44rainNodeResponse\"5\n\x11ResumeNodeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\"\x14\n\x12ResumeNodeResponse\")\n\x13ResetBreakerRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x16\n\x14ResetBreakerResponse\"4\n\x15ListNodeEventsRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x03\"<\n\x16ListNodeEventsResponse\x12\"\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x12.gpusched.v1.Event\"0\n\x12GetTopologyRequest\x12\x11\n\x04node\x18\x01 \x01(\tH\x00\x88\x01\x01\x42\x07\n\x05_node\"<\n\x13GetTopologyResponse\x12%\n\x05nodes\x18\x01 \x03(\x0b\x32\x16.gpusched.v1.NodeFacts\"\x12\n\x10GetFabricRequest\"u\n\x11GetFabricResponse\x12*\n\x06levels\x18\x01 \x03(\x0b\x32\x1a.gpusched.v1.TopologyLevel\x12$\n\x05nodes\x18\x02 \x03(\x0b\x32\x15.gpusched.v1.NodePath\x12\x0e\n\x06labels\x18\x03 \x03(\t\"M\n\rTopologyLevel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1b\n\x0e\x62\x61ndwidth_mb_s\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x11\n\x0f_bandwidth_mb_s\"&\n\x08NodePath\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x03(\t2\xd7\x05\n\x0bNodeService\x12J\n\tListNodes\x12\x1d.gpusched.v1.ListNodesRequest\x1a\x1e.gpusched.v1.ListNodesResponse\x12\x44\n\x07GetNode\x12\x1b.gpusched.v1.GetNodeRequest\x1a\x1c.gpusched.v1.GetNodeResponse\x12M\n\nCordonNode\x12\x1e.gpusched.v1.CordonNodeRequest\x1a\x1f.gpusched.v1.CordonNodeResponse\x12J\n\tDrainNode\x12\x1d.gpusched.v1.DrainNodeRequest\x1a\x1e.gpusched.v1.DrainNodeResponse\x12M\n\nResumeNode\x12\x1e.gpusched.v1.ResumeNodeRequest\x1a\x1f.gpusched.v1.ResumeNodeResponse\x12S\n\x0cResetBreaker\x12 .gpusched.v1.ResetBreakerRequest\x1a!.gpusched.v1.ResetBreakerResponse\x12Y\n\x0eListNodeEvents\x12\".gpusched.v1.ListNodeEventsRequest\x1a#.gpusched.v1.ListNodeEventsResponse\x12P\n\x0bGetTopology\x12\x1f.gpusched.v1.GetTopologyRequest\x1a .gpusched.v1.GetTopologyResponse\x12J\n\tGetFabric\x12\x1d.gpusched.v1.GetFabricRequest\x1a\x1e.gpusched.v1.GetFabricResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gpusched.v1.node_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LISTNODESREQUEST']._serialized_start=71
-  _globals['_LISTNODESREQUEST']._serialized_end=89
-  _globals['_LISTNODESRESPONSE']._serialized_start=91
-  _globals['_LISTNODESRESPONSE']._serialized_end=144
-  _globals['_GETNODEREQUEST']._serialized_start=146
-  _globals['_GETNODEREQUEST']._serialized_end=176
-  _globals['_GETNODERESPONSE']._serialized_start=178
-  _globals['_GETNODERESPONSE']._serialized_end=228
-  _globals['_CORDONNODEREQUEST']._serialized_start=230
-  _globals['_CORDONNODEREQUEST']._serialized_end=299
-  _globals['_CORDONNODERESPONSE']._serialized_start=301
-  _globals['_CORDONNODERESPONSE']._serialized_end=321
-  _globals['_DRAINNODEREQUEST']._serialized_start=323
-  _globals['_DRAINNODEREQUEST']._serialized_end=431
-  _globals['_DRAINNODERESPONSE']._serialized_start=433
-  _globals['_DRAINNODERESPONSE']._serialized_end=452
-  _globals['_RESUMENODEREQUEST']._serialized_start=454
-  _globals['_RESUMENODEREQUEST']._serialized_end=507
-  _globals['_RESUMENODERESPONSE']._serialized_start=509
-  _globals['_RESUMENODERESPONSE']._serialized_end=529
-  _globals['_GETTOPOLOGYREQUEST']._serialized_start=531
-  _globals['_GETTOPOLOGYREQUEST']._serialized_end=579
-  _globals['_GETTOPOLOGYRESPONSE']._serialized_start=581
-  _globals['_GETTOPOLOGYRESPONSE']._serialized_end=641
-  _globals['_GETFABRICREQUEST']._serialized_start=643
-  _globals['_GETFABRICREQUEST']._serialized_end=661
-  _globals['_GETFABRICRESPONSE']._serialized_start=663
-  _globals['_GETFABRICRESPONSE']._serialized_end=780
-  _globals['_TOPOLOGYLEVEL']._serialized_start=782
-  _globals['_TOPOLOGYLEVEL']._serialized_end=859
-  _globals['_NODEPATH']._serialized_start=861
-  _globals['_NODEPATH']._serialized_end=899
-  _globals['_NODESERVICE']._serialized_start=902
-  _globals['_NODESERVICE']._serialized_end=1453
+  _globals['_LISTNODESREQUEST']._serialized_start=96
+  _globals['_LISTNODESREQUEST']._serialized_end=114
+  _globals['_LISTNODESRESPONSE']._serialized_start=116
+  _globals['_LISTNODESRESPONSE']._serialized_end=169
+  _globals['_GETNODEREQUEST']._serialized_start=171
+  _globals['_GETNODEREQUEST']._serialized_end=201
+  _globals['_GETNODERESPONSE']._serialized_start=203
+  _globals['_GETNODERESPONSE']._serialized_end=253
+  _globals['_CORDONNODEREQUEST']._serialized_start=255
+  _globals['_CORDONNODEREQUEST']._serialized_end=324
+  _globals['_CORDONNODERESPONSE']._serialized_start=326
+  _globals['_CORDONNODERESPONSE']._serialized_end=346
+  _globals['_DRAINNODEREQUEST']._serialized_start=348
+  _globals['_DRAINNODEREQUEST']._serialized_end=456
+  _globals['_DRAINNODERESPONSE']._serialized_start=458
+  _globals['_DRAINNODERESPONSE']._serialized_end=477
+  _globals['_RESUMENODEREQUEST']._serialized_start=479
+  _globals['_RESUMENODEREQUEST']._serialized_end=532
+  _globals['_RESUMENODERESPONSE']._serialized_start=534
+  _globals['_RESUMENODERESPONSE']._serialized_end=554
+  _globals['_RESETBREAKERREQUEST']._serialized_start=556
+  _globals['_RESETBREAKERREQUEST']._serialized_end=597
+  _globals['_RESETBREAKERRESPONSE']._serialized_start=599
+  _globals['_RESETBREAKERRESPONSE']._serialized_end=621
+  _globals['_LISTNODEEVENTSREQUEST']._serialized_start=623
+  _globals['_LISTNODEEVENTSREQUEST']._serialized_end=675
+  _globals['_LISTNODEEVENTSRESPONSE']._serialized_start=677
+  _globals['_LISTNODEEVENTSRESPONSE']._serialized_end=737
+  _globals['_GETTOPOLOGYREQUEST']._serialized_start=739
+  _globals['_GETTOPOLOGYREQUEST']._serialized_end=787
+  _globals['_GETTOPOLOGYRESPONSE']._serialized_start=789
+  _globals['_GETTOPOLOGYRESPONSE']._serialized_end=849
+  _globals['_GETFABRICREQUEST']._serialized_start=851
+  _globals['_GETFABRICREQUEST']._serialized_end=869
+  _globals['_GETFABRICRESPONSE']._serialized_start=871
+  _globals['_GETFABRICRESPONSE']._serialized_end=988
+  _globals['_TOPOLOGYLEVEL']._serialized_start=990
+  _globals['_TOPOLOGYLEVEL']._serialized_end=1067
+  _globals['_NODEPATH']._serialized_start=1069
+  _globals['_NODEPATH']._serialized_end=1107
+  _globals['_NODESERVICE']._serialized_start=1110
+  _globals['_NODESERVICE']._serialized_end=1837
 # @@protoc_insertion_point(module_scope)

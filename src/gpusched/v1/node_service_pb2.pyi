@@ -1,3 +1,4 @@
+from gpusched.v1 import event_pb2 as _event_pb2
 from gpusched.v1 import node_pb2 as _node_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -70,6 +71,30 @@ class ResumeNodeRequest(_message.Message):
 class ResumeNodeResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class ResetBreakerRequest(_message.Message):
+    __slots__ = ("request_id",)
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    def __init__(self, request_id: _Optional[str] = ...) -> None: ...
+
+class ResetBreakerResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListNodeEventsRequest(_message.Message):
+    __slots__ = ("node", "limit")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    limit: int
+    def __init__(self, node: _Optional[str] = ..., limit: _Optional[int] = ...) -> None: ...
+
+class ListNodeEventsResponse(_message.Message):
+    __slots__ = ("events",)
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    events: _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]
+    def __init__(self, events: _Optional[_Iterable[_Union[_event_pb2.Event, _Mapping]]] = ...) -> None: ...
 
 class GetTopologyRequest(_message.Message):
     __slots__ = ("node",)

@@ -60,6 +60,16 @@ class NodeServiceStub:
                 request_serializer=gpusched_dot_v1_dot_node__service__pb2.ResumeNodeRequest.SerializeToString,
                 response_deserializer=gpusched_dot_v1_dot_node__service__pb2.ResumeNodeResponse.FromString,
                 _registered_method=True)
+        self.ResetBreaker = channel.unary_unary(
+                '/gpusched.v1.NodeService/ResetBreaker',
+                request_serializer=gpusched_dot_v1_dot_node__service__pb2.ResetBreakerRequest.SerializeToString,
+                response_deserializer=gpusched_dot_v1_dot_node__service__pb2.ResetBreakerResponse.FromString,
+                _registered_method=True)
+        self.ListNodeEvents = channel.unary_unary(
+                '/gpusched.v1.NodeService/ListNodeEvents',
+                request_serializer=gpusched_dot_v1_dot_node__service__pb2.ListNodeEventsRequest.SerializeToString,
+                response_deserializer=gpusched_dot_v1_dot_node__service__pb2.ListNodeEventsResponse.FromString,
+                _registered_method=True)
         self.GetTopology = channel.unary_unary(
                 '/gpusched.v1.NodeService/GetTopology',
                 request_serializer=gpusched_dot_v1_dot_node__service__pb2.GetTopologyRequest.SerializeToString,
@@ -106,6 +116,18 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ResetBreaker(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListNodeEvents(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetTopology(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -145,6 +167,16 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.ResumeNode,
                     request_deserializer=gpusched_dot_v1_dot_node__service__pb2.ResumeNodeRequest.FromString,
                     response_serializer=gpusched_dot_v1_dot_node__service__pb2.ResumeNodeResponse.SerializeToString,
+            ),
+            'ResetBreaker': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResetBreaker,
+                    request_deserializer=gpusched_dot_v1_dot_node__service__pb2.ResetBreakerRequest.FromString,
+                    response_serializer=gpusched_dot_v1_dot_node__service__pb2.ResetBreakerResponse.SerializeToString,
+            ),
+            'ListNodeEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListNodeEvents,
+                    request_deserializer=gpusched_dot_v1_dot_node__service__pb2.ListNodeEventsRequest.FromString,
+                    response_serializer=gpusched_dot_v1_dot_node__service__pb2.ListNodeEventsResponse.SerializeToString,
             ),
             'GetTopology': grpc.unary_unary_rpc_method_handler(
                     servicer.GetTopology,
@@ -293,6 +325,60 @@ class NodeService:
             '/gpusched.v1.NodeService/ResumeNode',
             gpusched_dot_v1_dot_node__service__pb2.ResumeNodeRequest.SerializeToString,
             gpusched_dot_v1_dot_node__service__pb2.ResumeNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResetBreaker(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gpusched.v1.NodeService/ResetBreaker',
+            gpusched_dot_v1_dot_node__service__pb2.ResetBreakerRequest.SerializeToString,
+            gpusched_dot_v1_dot_node__service__pb2.ResetBreakerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListNodeEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gpusched.v1.NodeService/ListNodeEvents',
+            gpusched_dot_v1_dot_node__service__pb2.ListNodeEventsRequest.SerializeToString,
+            gpusched_dot_v1_dot_node__service__pb2.ListNodeEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

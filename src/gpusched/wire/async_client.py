@@ -170,6 +170,14 @@ class AsyncNodes:
         """Open for work again."""
         await self._transport.unary(calls.resume_node(node, request_id))
 
+    async def reset_breaker(self, *, request_id: RequestId | None = None) -> None:
+        """Let policy take nodes out of service again."""
+        await self._transport.unary(calls.reset_breaker(request_id))
+
+    async def events(self, node: NodeName, limit: int = 100) -> tuple[Recorded, ...]:
+        """What happened to a node itself, oldest first: the last ``limit`` events."""
+        return await self._transport.unary(calls.list_node_events(node, limit))
+
     async def topology(self, node: NodeName | None = None) -> tuple[NodeFacts, ...]:
         """Devices and how they are connected, of one node or of all."""
         return await self._transport.unary(calls.get_topology(node))

@@ -252,6 +252,22 @@ def resume_node(node: NodeName, request_id: RequestId | None) -> Unary[None]:
     return Unary(_node("ResumeNode"), request, _nothing)
 
 
+def reset_breaker(request_id: RequestId | None) -> Unary[None]:
+    """Let policy take nodes out of service again."""
+    request = _request(node_pb.ResetBreakerRequest, request_id=_chosen(request_id))
+    return Unary(_node("ResetBreaker"), request, _nothing)
+
+
+def list_node_events(node: NodeName, limit: int) -> Unary[tuple[Recorded, ...]]:
+    """Read the last events of a node."""
+    request = _request(node_pb.ListNodeEventsRequest, node=node, limit=limit)
+    return Unary(
+        _node("ListNodeEvents"),
+        request,
+        lambda reply: tuple(map(convert.RECORDED.from_proto, reply.events)),
+    )
+
+
 def get_topology(node: NodeName | None) -> Unary[tuple[NodeFacts, ...]]:
     """Read how devices are connected, of one node or all."""
     request = _request(node_pb.GetTopologyRequest, node=node)

@@ -216,6 +216,14 @@ class Nodes:
         """Open for work again."""
         self._transport.unary(calls.resume_node(node, request_id))
 
+    def reset_breaker(self, *, request_id: RequestId | None = None) -> None:
+        """Let policy take nodes out of service again."""
+        self._transport.unary(calls.reset_breaker(request_id))
+
+    def events(self, node: NodeName, limit: int = 100) -> tuple[Recorded, ...]:
+        """What happened to a node itself, oldest first: the last ``limit`` events."""
+        return self._transport.unary(calls.list_node_events(node, limit))
+
     def topology(self, node: NodeName | None = None) -> tuple[NodeFacts, ...]:
         """Devices and how they are connected, of one node or of all."""
         return self._transport.unary(calls.get_topology(node))

@@ -26,6 +26,11 @@ class Heads:
     def __len__(self) -> int:
         return len(self._addresses)
 
+    @property
+    def text(self) -> str:
+        """All addresses, as ``parse_addresses`` reads them."""
+        return ",".join(address.text for address in self._addresses)
+
     def move_on(self, asked: Address, error: GpuschedError) -> None:
         """After ``asked`` gave ``error`` turn to the leader that it names, else to the next in order."""
         if self.current != asked or not isinstance(error, HeadUnavailable | StoreUnavailable | NotLeading):

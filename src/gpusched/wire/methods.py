@@ -60,6 +60,8 @@ ROLES: dict[str, frozenset[Role]] = {
     "/gpusched.v1.NodeService/CordonNode": OPERATORS,
     "/gpusched.v1.NodeService/DrainNode": OPERATORS,
     "/gpusched.v1.NodeService/ResumeNode": OPERATORS,
+    "/gpusched.v1.NodeService/ResetBreaker": OPERATORS,
+    "/gpusched.v1.NodeService/ListNodeEvents": OPERATORS,
     "/gpusched.v1.AgentService/Connect": AGENTS,
     "/gpusched.v1.MemberService/CreateJoinToken": OPERATORS,
     "/gpusched.v1.MemberService/RevokeNode": OPERATORS,

@@ -152,6 +152,18 @@ class NodeService:
         await self._nodes.resume(who, RequestId(request.request_id), NodeName(request.node))
         return node_pb.ResumeNodeResponse()
 
+    async def ResetBreaker(
+        self, who: Principal, request: node_pb.ResetBreakerRequest
+    ) -> node_pb.ResetBreakerResponse:
+        await self._nodes.reset_breaker(who, RequestId(request.request_id))
+        return node_pb.ResetBreakerResponse()
+
+    async def ListNodeEvents(
+        self, who: Principal, request: node_pb.ListNodeEventsRequest
+    ) -> node_pb.ListNodeEventsResponse:
+        events = await self._nodes.events(who, NodeName(request.node), request.limit)
+        return node_pb.ListNodeEventsResponse(events=map(convert.RECORDED.to_proto, events))
+
     async def GetTopology(
         self, who: Principal, request: node_pb.GetTopologyRequest
     ) -> node_pb.GetTopologyResponse:

@@ -15,5 +15,6 @@ NO_TLS_1_2 = "ECDHE-PSK-AES256-CBC-SHA"
 
 def require_tls_1_3() -> None:
     """Make this process serve TLS 1.3 alone. gRPC reads the list when it is imported: call this before."""
-    assert "grpc" not in sys.modules, "gRPC has read its list of cipher suites already"
+    if "grpc" in sys.modules:
+        raise RuntimeError("gRPC has read its list of cipher suites already")
     os.environ["GRPC_SSL_CIPHER_SUITES"] = NO_TLS_1_2

@@ -44,10 +44,18 @@ OBJECTS = ("own", "foreign", "missing")
 # Reads that show a foreign job without its secrets, and what everybody may know of the cluster.
 OPEN_TO_USERS = {
     *("GetJob", "ListJobs", "WatchJob", "ExplainJob", "PlanJob", "SubmitJob", "SubmitJobs"),
-    *("ListNodes", "GetNode", "GetTopology", "GetFabric", "GetUsage", "GetCost"),
+    *("ListNodes", "GetNode", "GetTopology", "GetFabric", "GetUsage", "GetCost", "GetFailures"),
 }
 OF_ONES_OWN = {"CancelJob", "HoldJob", "ReleaseJob", "RequeueJob", "StreamLogs", "PlanDefrag"}
-OF_OPERATORS = {"CordonNode", "DrainNode", "ResumeNode", "CreateJoinToken", "RevokeNode"}
+OF_OPERATORS = {
+    "CordonNode",
+    "DrainNode",
+    "ResumeNode",
+    "ResetBreaker",
+    "ListNodeEvents",
+    "CreateJoinToken",
+    "RevokeNode",
+}
 PUBLIC = {"GetTrust", "JoinNode"}
 REFUSED = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
 

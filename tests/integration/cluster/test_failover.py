@@ -125,3 +125,13 @@ def test_output_is_followed_over_a_failover_without_a_byte_lost_or_repeated(
         (tmp_path / "gate").touch()
         reading.join(60)
     assert said == ["".join(f"{i}\n" for i in range(1, 40_001))]
+
+
+def test_of_heads_that_are_started_at_once_one_leads(postgres_url: str) -> None:
+    with running_pair(postgres_url, at_once=True) as pair:
+        assert [is_serving(head) for head in pair.heads].count(True) == 1
+        with pair.client() as client:
+            assert client.jobs.submit(shell("true", hold=True)) == 1
+        pair.leader().stop()
+        with pair.client() as client:
+            assert client.jobs.submit(shell("true", hold=True)) == 2

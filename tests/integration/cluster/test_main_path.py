@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -14,8 +15,9 @@ from gpusched.domain.errors import InfeasibleRequest, NotFound, RequestIdReused,
 from gpusched.domain.events import JobEnded, TasksStarted
 from gpusched.domain.ids import NodeName, RequestId
 from gpusched.domain.job import JobFilter
-from gpusched.domain.job_spec import JobSpec, WarningSignal
+from gpusched.domain.job_spec import Component, JobSpec, WarningSignal
 from gpusched.domain.job_state import EndReason, JobState, PendingReason
+from gpusched.domain.launch_plan import NOTES_WORD
 from gpusched.domain.node import Schedulability
 from gpusched.domain.usage import GroupBy, UsageClass
 from gpusched.wire.client import Client
@@ -29,14 +31,17 @@ def test_every_rank_gets_exactly_the_environment_that_is_shown(client: Client) -
     view = client.jobs.wait(job_id)
     assert view.job.state is JobState.COMPLETED
     assert view.plan is not None
-    # From the node's own user database; and the secret by which a dead shim's processes are found.
+    # From the node's own user database; the secret by which a dead shim's processes are found; the head.
     node_fills = {"HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "GPUSCHED_CONTAINMENT"}
+    node_fills |= {"GPUSCHED_ADDRESS", "GPUSCHED_RANK_TOKEN_FILE"}
     for part in view.plan.nodes:
         for task in part.tasks:
             lines = output(client, job_id, task.global_rank).splitlines()
             got = dict(line.split("=", 1) for line in lines if "=" in line)
             shown = dict(task.env)
-            assert shown.items() <= got.items()
+            said = {name: value for name, value in shown.items() if not value.startswith(NOTES_WORD)}
+            assert said.items() <= got.items()
+            assert shown.keys() <= got.keys()
             assert got.keys() - shown.keys() <= node_fills
             assert got["GREETING"] == "hello"
             assert got["WORLD_SIZE"] == "4"
@@ -167,6 +172,19 @@ def test_a_gang_gets_the_room_that_a_defragmentation_plan_promises(client: Clien
     for job_id in (first, third):
         client.jobs.cancel(job_id)
         client.jobs.wait(job_id)
+
+
+def test_a_gang_of_unlike_components_runs_as_one_job(client: Client) -> None:
+    trainer = Component(name="trainer", gpus_per_node=2, tasks_per_node=2)
+    server = Component(name="server", command=("/bin/bash", "-c", "echo serves as $RANK of $WORLD_SIZE"))
+    spec = shell("echo trains as $RANK on $LOCAL_RANK", nodes=2, components=(trainer, server))
+    job_id = client.jobs.submit(spec)
+    job = client.jobs.wait(job_id).job
+    assert (job.state, job.spec.components) == (JobState.COMPLETED, (trainer, server))
+    said = [output(client, job_id, rank) for rank in range(3)]
+    assert said == ["trains as 0 on 0\n", "trains as 1 on 1\n", "serves as 2 of 3\n"]
+    with pytest.raises(InfeasibleRequest, match="component trainer: "):
+        client.jobs.submit(replace(spec, components=(replace(trainer, gpus_per_node=64), server)))
 
 
 def test_requeue_runs_a_second_attempt_with_its_own_epoch(client: Client) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from cluster import facts
 from gpusched_cli import COMMAND, Ran, gpusched
 from live import output, shell
 
+import gpusched as gpusched_package
 from benchmarks.cluster import tail, temporary_home, until
 from gpusched.agent.membership import IdentityFolder, Wish
 from gpusched.cli.exit_codes import ExitCode
@@ -27,6 +29,7 @@ from gpusched.wire.agent_link import connect_member
 from gpusched.wire.client import Client
 from gpusched.wire.joining import ask_trust
 
+SOURCE = Path(gpusched_package.__file__).parents[1]
 CONFIG = """
 cluster = "lab"
 [listen]
@@ -34,6 +37,26 @@ tcp = "127.0.0.1:0"
 agents = "127.0.0.1:0"
 [identity]
 certificate_lifetime_s = {lifetime_s}
+"""
+
+
+# A rank looks at its own job over TLS, at another one, and tries to act as its owner.
+CALLS_BACK = f"""
+PYTHONPATH={SOURCE} exec {sys.executable} - <<'END'
+import os
+from pathlib import Path
+from gpusched.domain.errors import NotPermitted
+from gpusched.wire.client import Client
+token = Path(os.environ["GPUSCHED_RANK_TOKEN_FILE"]).read_text()
+own = int(os.environ["GPUSCHED_JOB_ID"])
+with Client(token=token) as client:
+    for call in (lambda: client.jobs.get(own).job.state.value, lambda: client.jobs.get(own + 1),
+                 lambda: client.jobs.cancel(own)):
+        try:
+            print(call())
+        except NotPermitted as refused:
+            print(type(refused).__name__)
+END
 """
 
 
@@ -126,6 +149,10 @@ def test_a_node_joins_runs_a_job_and_comes_back_without_a_token(cluster: Cluster
         with member(cluster, tmp_path, "n1", token=token):
             until_up(client, "n1")
             assert output(client, client.jobs.submit(shell("echo hello"))) == "hello\n"
+            assert (
+                output(client, client.jobs.submit(shell(CALLS_BACK)))
+                == "RUNNING\nNotPermitted\nNotPermitted\n"
+            )
         with member(cluster, tmp_path, "n1"):
             job_id = client.jobs.submit(shell("echo again"))
             assert client.jobs.wait(job_id).job.state is JobState.COMPLETED
@@ -135,7 +162,19 @@ def test_a_node_joins_runs_a_job_and_comes_back_without_a_token(cluster: Cluster
         "node.pem": 0o600,
         "trusted.pem": 0o600,
     }
-    assert token not in (cluster.home / "head.log").read_text() + (tmp_path / "agent.log").read_text()
+    assert secrets_in(cluster.home, tmp_path, token) == []
+
+
+def secrets_in(head_home: Path, agent_home: Path, join_token: str) -> list[tuple[str, bytes]]:
+    """Tokens and keys in logs, in the database, and in files that others can read."""
+    marks = (join_token.encode(), b"eyJ", b"PRIVATE KEY")  # eyJ begins every JWT
+    told = [head_home / "head.log", agent_home / "agent.log", *head_home.glob("gpusched.db*")]
+    shown = [path for home in (head_home, agent_home) for path in home.rglob("*") if is_shown(path)]
+    return [(path.name, mark) for path in (*told, *shown) for mark in marks if mark in path.read_bytes()]
+
+
+def is_shown(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink() and bool(path.stat().st_mode & 0o077)
 
 
 def test_a_token_is_good_once_and_for_its_node(cluster: Cluster, tmp_path: Path) -> None:

@@ -529,4 +529,5 @@ async def test_of_two_agents_of_one_name_the_older_is_told_why_it_is_cut_off() -
             with pytest.raises(WrongState, match="another agent has connected as node n7"):
                 await anext(hears[older])
             await newer.send(Heartbeat(5, NodeSample(node=node, sampled_at_us=1)))
-            assert await anext(hears[newer]) == LeaseRenewed(5)
+            renewed = await anext(hears[newer])
+            assert isinstance(renewed, LeaseRenewed) and renewed.seq == 5

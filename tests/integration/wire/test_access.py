@@ -74,6 +74,8 @@ def test_the_roles_are_those_that_people_expect():
         "CordonNode",
         "DrainNode",
         "ResumeNode",
+        "ResetBreaker",
+        "ListNodeEvents",
         "CreateJoinToken",
         "RevokeNode",
     }

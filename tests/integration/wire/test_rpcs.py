@@ -70,6 +70,8 @@ CALLS = [
     ("DrainNode", lambda c: c.nodes.drain(N1, "fan", request_id=R), ("drain", R, N1, "fan", None), None),
     ("DrainNode", lambda c: c.nodes.drain(N1, "fan", 0, request_id=R), ("drain", R, N1, "fan", 0), None),
     ("ResumeNode", lambda c: c.nodes.resume(N1, request_id=R), ("resume", R, N1), None),
+    ("ResetBreaker", lambda c: c.nodes.reset_breaker(request_id=R), ("reset_breaker", R), None),
+    ("ListNodeEvents", lambda c: c.nodes.events(N1, 9), ("node_events", N1, 9), fake.NODE_EVENTS),
     ("GetTopology", lambda c: c.nodes.topology(), ("list_nodes",), (fake.FACTS,)),
     ("GetTopology", lambda c: c.nodes.topology(N1), ("get_node", N1), (fake.FACTS,)),
     ("GetFabric", lambda c: c.nodes.fabric(), ("fabric",), fake.FABRIC),

@@ -109,9 +109,31 @@ def test_ours_packs_a_mix_it_was_not_tuned_on_better_than_fgd():
         ("nodes.csv", NODES.replace("n1", "n0"), "two nodes have one name"),
         ("nodes.csv", NODES + "n2,8000,1024,1,A\n", "node_order: not a permutation of 0..2"),
         ("small_7.npz", "nothing", "small_7.npz: not an archive"),
+        ("pods.csv", PODS.splitlines()[0] + "\n", "pods.csv: no pods"),
+        ("pods.csv", PODS.replace("p0", "p\N{PILE OF POO}"), "pods.csv: not a CSV file in UTF-8"),
+        ("nodes.csv", NODES.replace("1024,2", "1024,0").replace("1024,1", "1024,0"), "no node with a GPU"),
     ],
 )
 def test_a_malformed_trace_is_refused_with_its_place(files, capsys, file, text, says):
-    (files / file).write_text(text)
+    (files / file).write_text(text, encoding="utf-16" if "\N{PILE OF POO}" in text else "utf-8")
     assert main(words(files)) == 2
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("pod", "says"), [([], "not a list of arrivals"), ([0, 2], "index 2"), ([-1], "index -1")]
+)
+def test_an_order_of_pods_that_do_not_exist_is_refused(files, capsys, pod, says):
+    np.savez(files / "small_7.npz", pod=np.array(pod, dtype=np.int64), node_order=[1, 0])
+    assert main(words(files)) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_a_missing_file_or_trace_is_one_clear_line(files, capsys):
+    (files / "nodes.csv").unlink()
+    assert main(words(files)) == 2
+    assert main(["--traces", str(files), "--trace", "nosuch"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert "nodes.csv" in lines[0]
+    assert "nosuch_*.npz" in lines[1]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.jct.__main__ import POLICIES
+from benchmarks.jct.__main__ import main as jct
 from benchmarks.jct.orders import Fifo, ShortestRemaining
 from benchmarks.jct.replay import Policy, Pool, Replayed, Work, replay
 
@@ -85,3 +89,53 @@ def test_on_one_server_srtf_is_no_worse_than_any_other(jobs: list[tuple[int, int
     work = work_of(*((at, service, 8) for at, service in sorted(jobs)))
     means = {name: played(work, make(work)).jct_s(work).mean() for name, make in POLICIES.items()}
     assert means["srtf"] <= min(means.values()) * (1 + 1e-9)
+
+
+PHILLY = "job_id,timestamp,duration,num_gpus\na,2017-09-21T00:00:00,100,4\nb,2017-09-21T00:00:10,50,8\n"
+
+
+def run_jct(monkeypatch: pytest.MonkeyPatch, trace: Path, *more: str) -> int:
+    words = ["--format", "philly", "--trace", str(trace), "--nodes", "1", "--gpus-per-node", "8"]
+    monkeypatch.setattr("sys.argv", ["jct", *words, "--json", *more])
+    return jct()
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_with_json_one_object_is_all_that_is_printed(
+    policy: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trace, out = tmp_path / "t.csv", tmp_path / "out.csv"
+    trace.write_text(PHILLY)
+    assert run_jct(monkeypatch, trace, "--policy", policy, "--out", str(out)) == 0
+    told = json.loads(capsys.readouterr().out)
+    named = {"trace", "policy", "jobs", "avg_jct_s", "makespan_s", "p99_jct_s", "wall_s"}
+    assert named <= told.keys()
+    assert (told["policy"], told["jobs"]) == (policy, 2)
+    assert out.read_text().splitlines()[0] == "job_id,start,end"
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "said"),
+    [
+        (PHILLY.replace("100", "soon"), (), "t.csv:2: duration"),
+        (PHILLY.replace("100", "nan"), (), "t.csv:2: duration"),
+        (PHILLY.replace(",8\n", ",16\n"), (), "job b needs 16 GPUs"),
+        (PHILLY.splitlines()[0] + "\n", (), "holds no job"),
+        ("", (), "lacks the column"),
+        (PHILLY, ("--out", "/proc/nowhere/out.csv"), "No such file"),
+    ],
+)
+def test_what_cannot_be_replayed_is_one_message_and_code_2(
+    text: str,
+    more: tuple[str, ...],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    trace = tmp_path / "t.csv"
+    trace.write_text(text)
+    assert run_jct(monkeypatch, trace, "--policy", "ours", *more) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert said in told.err and len(told.err.splitlines()) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from fakes.cli_head import NOW_US
+from fakes.cli_head import NOW_US, sick_views
 
 from gpusched.cli.screen import Table, clean
 
@@ -28,6 +28,30 @@ READS = {
     "top": ("top", "--once"),
     "dry_run": ("submit", "--dry-run", "--", "python", "train.py"),
 }
+
+
+HEALTH_READS = {
+    "health_list": ("health", "list"),
+    "health_history": ("health", "history", "n1"),
+    "health_lemons": ("health", "lemons"),
+    "node_show_sick": ("node", "show", "n1"),
+}
+
+
+@pytest.mark.parametrize("name", HEALTH_READS)
+def test_what_is_sick_is_shown(name, cli, head, matches_golden):
+    head.nodes.views = sick_views()
+    said = cli(*HEALTH_READS[name])
+    assert said.code == 0, said.err
+    matches_golden(f"{name}.txt", said.out)
+    told = cli(*HEALTH_READS[name], "--json")
+    json.loads(told.out)
+    matches_golden(f"{name}.json", told.out)
+
+
+def test_resetting_the_breaker_asks_the_head(cli, head):
+    assert cli("health", "reset-breaker").code == 0
+    assert head.nodes.asked == [("reset_breaker",)]
 
 
 @pytest.mark.parametrize("name", READS)

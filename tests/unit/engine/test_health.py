@@ -364,3 +364,19 @@ def test_a_device_that_is_out_makes_a_job_wait_and_not_infeasible() -> None:
     (small,) = clinic.submit(spec(gpus_per_node=3))
     clinic.cycle()
     assert clinic.job(small).state is JobState.CONFIGURING  # who cannot start blocks nobody
+
+
+def test_of_equal_nodes_the_one_that_failed_least_is_taken() -> None:
+    clinic = Clinic(nodes=3)
+    for name in ("n1", "n1", "n2"):
+        clinic.tell(NodeName(name), DISK)
+        clinic.tell(NodeName(name))
+        clinic.repaired(node=NodeName(name))
+    job_id = clinic.run(gpus_per_node=1)
+    assert clinic.job(job_id).attempt.node_names == (NodeName("n3"),)
+    (wide,) = clinic.submit(spec(gpus_per_node=4, nodes=2))  # a lemon is better than nothing
+    clinic.cycle()
+    assert clinic.job(wide).attempt.node_names == (
+        NodeName("n1"),
+        NodeName("n2"),
+    )

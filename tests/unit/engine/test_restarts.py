@@ -5,11 +5,14 @@ from __future__ import annotations
 import pytest
 from cluster import ALICE, SECOND_US, Cluster, facts, failed, spec
 
+from gpusched.domain.errors import InfeasibleRequest
 from gpusched.domain.events import JobHeld, JobReleased
-from gpusched.domain.ids import JobId
+from gpusched.domain.ids import JobId, NodeName
 from gpusched.domain.job_spec import RestartOn
 from gpusched.domain.job_state import EndReason, JobState
-from gpusched.engine.inputs import CancelJob, DelayPassed, HoldJob, ReleaseJob
+from gpusched.domain.partition import Partition, Partitions
+from gpusched.engine.core import EngineSettings
+from gpusched.engine.inputs import CancelJob, DelayPassed, HoldJob, NodeSilent, ReleaseJob
 from gpusched.engine.restarts import DELAY_MAX_S, FORGIVEN_AFTER_S, restart_delay_s
 
 J1 = JobId(1)
@@ -158,3 +161,33 @@ def test_a_rank_that_fails_restarts_the_whole_gang(cluster: Cluster) -> None:
     attempt = cluster.job(1).attempt
     assert attempt is not None
     assert (attempt.epoch, len(attempt.node_names)) == (2, 2)
+
+
+@pytest.fixture
+def with_spare() -> Cluster:
+    """Three nodes, of which n3 is a spare."""
+    partition = Partition(name="main", spares=(NodeName("n3"),))
+    made = Cluster(EngineSettings(partitions=Partitions((partition,))))
+    made.join(facts("n1"), facts("n2"), facts("n3"))
+    return made
+
+
+def test_a_spare_takes_no_first_attempt_and_every_restart(with_spare: Cluster) -> None:
+    with_spare.submit(spec(requeue=True, nodes=2, gpus_per_node=4))
+    with_spare.submit(spec(gpus_per_node=4))
+    with_spare.cycle()
+    first = with_spare.job(1).attempt
+    assert first is not None and first.node_names == ("n1", "n2")
+    assert with_spare.job(2).state is JobState.PENDING
+    with_spare.start_all(1)
+    with_spare.step(facts_=[NodeSilent(NodeName("n2"), 60.0)])
+    with_spare.end_all(1, exit_code=1, cause=EndReason.NODE_FAIL)
+    with_spare.cycle()
+    again = with_spare.job(1).attempt
+    assert again is not None and set(again.node_names) == {"n1", "n3"}
+    assert with_spare.job(2).state is JobState.PENDING
+
+
+def test_a_job_that_would_need_a_spare_from_the_start_is_refused(with_spare: Cluster) -> None:
+    with pytest.raises(InfeasibleRequest):
+        with_spare.submit(spec(nodes=3))

@@ -14,16 +14,19 @@ from gpusched.domain.events import (
     NodeJoined,
     NodeLost,
     NodeReturned,
+    OutageBegan,
+    OutagesEnded,
     Recorded,
     TasksEnded,
     TasksStarted,
 )
+from gpusched.domain.health import Condition, Cure, HealthAction, Outage, Signal
 from gpusched.domain.identity import Identity
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import EndReason
 from gpusched.domain.node import Device, NodeFacts
 from gpusched.domain.telemetry import NodeUse
-from gpusched.engine.accounting import fold_spans
+from gpusched.engine.accounting import device_intervals, fold_spans
 
 
 def log(*events: tuple[int, Event]) -> list[Recorded]:
@@ -156,3 +159,35 @@ def test_a_nodes_span_ends_where_its_devices_or_its_reachability_change() -> Non
 def test_a_log_that_lacks_a_beginning_is_refused(event: Event, words: str) -> None:
     with pytest.raises(LogCorrupt, match=words):
         fold_spans(log((1, event)))
+
+
+def test_a_device_that_is_out_is_down_unless_a_job_holds_it():
+    def out(condition_device: str) -> Outage:
+        condition = Condition(signal=Signal.REMAP_PENDING, detail="", devices=(condition_device,))
+        return Outage(
+            condition=condition, action=HealthAction.RESET, cure=Cure.RESET, devices=(condition_device,)
+        )
+
+    recorded = log(
+        (0, joined("a", 2)),
+        (0, submitted(1)),
+        (10, allocated(1, 1, 10, "a")),
+        (10, TasksStarted(job_id=1, epoch=1, node="a", pids=(1,))),
+        (20, OutageBegan(node="a", outage=out("a-g0"))),
+        (20, OutageBegan(node="a", outage=out("a-g1"))),
+        (30, ended("a", 20.0)),
+        (30, AttemptEnded(job_id=1, epoch=1, reason=EndReason.COMPLETED, detail=None, exit_code=0)),
+        (40, OutagesEnded(node="a", outages=(out("a-g0"),), by="gpusched")),
+    )
+    found = [
+        (interval.device, interval.usage_class.value, interval.start_us, interval.end_us)
+        for interval in device_intervals(*fold_spans(recorded), 0, 50)
+    ]
+    assert found == [
+        ("a-g0", "unallocated", 0, 10),
+        ("a-g0", "productive", 10, 30),
+        ("a-g0", "down", 30, 40),
+        ("a-g0", "unallocated", 40, 50),
+        ("a-g1", "unallocated", 0, 20),
+        ("a-g1", "down", 20, 50),
+    ]

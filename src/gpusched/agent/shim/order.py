@@ -24,6 +24,7 @@ class Order:
     cgroup_parent: str | None  # where to make the attempt's control group
     launch: NodeLaunch
     lease: LeaseTerm | None = None  # the ranks end with it; None: they outlive every lease
+    callback: Callback | None = None  # how ranks reach the head
 
     @property
     def cgroup_name(self) -> str:
@@ -35,6 +36,23 @@ class Order:
         """The folder in which its ranks leave word: nobody can guess its name, nor the token from it."""
         name = hashlib.sha256(self.token.encode()).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"gpusched-notes-{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Callback:
+    """How ranks reach the head: its addresses, their tokens' files up to the rank, the CA's file."""
+
+    address: str
+    token_prefix: str
+    ca_file: str | None
+
+    def env(self, global_rank: int) -> dict[str, str]:
+        """For one rank; the token itself stands in a file that only its owner reads."""
+        found = {
+            "GPUSCHED_ADDRESS": self.address,
+            "GPUSCHED_RANK_TOKEN_FILE": f"{self.token_prefix}.{global_rank}",
+        }
+        return found if self.ca_file is None else {**found, "GPUSCHED_CA_FILE": self.ca_file}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +78,13 @@ def read_order(path: Path) -> Order:
         OSError: It cannot be read.
     """
     plain = json.loads(path.read_bytes())
-    lease = plain.get("lease")
+    lease, callback = plain.get("lease"), plain.get("callback")
     return Order(
         **{
             **plain,
             "launch": _launch(plain["launch"]),
             "lease": None if lease is None else LeaseTerm(**lease),
+            "callback": None if callback is None else Callback(**callback),
         }
     )
 

@@ -6,12 +6,14 @@ import ctypes
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
+HELD = frozenset({b"CapPrm:", b"CapEff:", b"CapAmb:"})
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -27,6 +29,17 @@ def prctl(option: int, argument: int | bytes) -> None:
     if _libc.prctl(option, value, zero, zero, zero) != 0:
         errno = ctypes.get_errno()
         raise OSError(errno, f"prctl({option}): {os.strerror(errno)}")
+
+
+def holds_capabilities() -> bool:
+    """Whether this process can do anything that only root may, now or after an exec (capabilities(7)).
+
+    Raises:
+        OSError: ``/proc`` cannot be read.
+    """
+    # As bytes: a process that became another user may not be able to import a codec any more.
+    fields = Path("/proc/self/status").read_bytes().split()
+    return any(int(mask, 16) for name, mask in pairwise(fields) if name in HELD)
 
 
 @dataclass(frozen=True, slots=True)

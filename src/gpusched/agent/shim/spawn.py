@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from gpusched.agent.shim.notes import filled_in
-from gpusched.agent.shim.proc import PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG, prctl
+from gpusched.agent.shim.order import Callback
+from gpusched.agent.shim.proc import PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG, holds_capabilities, prctl
 from gpusched.domain.identity import Identity
 from gpusched.domain.launch_plan import TaskLaunch
 
@@ -40,6 +41,7 @@ class Setting:
     cgroup_entrance: str | None
     notes: str | None  # the folder in which ranks leave word
     extra_env: tuple[tuple[str, str], ...]
+    callback: Callback | None = None  # how a rank reaches the head, where its job does not say it
 
     def argv(self, task: TaskLaunch) -> list[str]:
         """The task's argv with the script's path filled in."""
@@ -47,8 +49,9 @@ class Setting:
         return [word if script is None else word.replace(SCRIPT_WORD, script) for word in task.argv]
 
     def env(self, task: TaskLaunch) -> dict[str, str]:
-        """The task's environment and our mark in it."""
-        return filled_in((*task.env, *self.extra_env), self.notes)
+        """The task's environment, how to reach the head, and our mark in it."""
+        reaching = {} if self.callback is None else self.callback.env(task.global_rank)
+        return reaching | filled_in((*task.env, *self.extra_env), self.notes)
 
 
 def groups_to_take(owner: Identity, node: str) -> tuple[int, ...] | None:
@@ -247,6 +250,10 @@ def drop_privileges(owner: Identity, groups: tuple[int, ...]) -> None:
     prctl(PR_SET_NO_NEW_PRIVS, 1)
     if os.getresuid() != (owner.uid,) * 3 or os.getresgid() != (owner.gid,) * 3:
         raise OSError(errno.EPERM, "the change of user did not take")
+    if set(os.getgroups()) != set(groups):
+        raise OSError(errno.EPERM, "the change of groups did not take")
+    if holds_capabilities():
+        raise OSError(errno.EPERM, "capabilities of root are left")
     try:
         os.setuid(0)
     except OSError:

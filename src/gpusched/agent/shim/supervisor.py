@@ -153,6 +153,7 @@ class Supervisor:
             cgroup_entrance=None if self._cgroup is None else str(self._cgroup.entrance),
             notes=None if notes is None else str(notes),
             extra_env=((TOKEN_VARIABLE, self._order.token),),
+            callback=self._order.callback,
         )
 
     def _open_script(self, *, must_lend: bool) -> tuple[str | None, int | None]:
