@@ -6,7 +6,7 @@ A result file says what was measured, where and on which commit::
      "figures": [{"what": "durable accepts, 8 clients", "value": 1234.5, "unit": "jobs/s",
                   "budget": ">= 1000"}]}
 
-``budget`` may be absent. Files without ``figures`` are left alone: a benchmark may keep raw data beside.
+Figures without a ``budget`` explain others and stay in the files. So do files without ``figures``: raw data.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ BLOCK = re.compile(r"(<!-- figures: .*? -->\n).*?(<!-- end of figures -->)", re.
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """The figures of all results as one Markdown table, in the order of the files."""
+    """The figures that have a budget, of all results, as one Markdown table in the order of the files."""
     rows = [
-        f"| {figure['what']} | {figure['value']:,.4g} {figure['unit']} | {figure.get('budget', '')} "
+        f"| {figure['what']} | {figure['value']:,.4g} {figure['unit']} | {figure['budget']} "
         f"| {result['machine']} | `{result['commit'][:7]}` |"
         for result in results
         for figure in result.get("figures", ())
+        if "budget" in figure
     ]
     if not rows:
         return "None yet.\n"

@@ -17,6 +17,7 @@ from simulation.virtual import Process
 
 from gpusched.agent.archive import Retention
 from gpusched.agent.attempt_dir import attempt_dir, attempts_folder, parse_attempt_id
+from gpusched.agent.health.picture import Picture
 from gpusched.agent.metering import Meters
 from gpusched.agent.outbox import Outbox
 from gpusched.agent.runner import Runner
@@ -26,7 +27,8 @@ from gpusched.agent.shim.files import AttemptDir
 from gpusched.agent.vitals import Vitals
 from gpusched.domain.commands import RepairNode
 from gpusched.domain.errors import GpuschedError, HeadUnavailable
-from gpusched.domain.events import AgentReport, HealthReport
+from gpusched.domain.events import AgentReport, HealthReport, RepairEnded
+from gpusched.domain.health import HealthObserved
 from gpusched.domain.ids import AttemptId, DeviceUuid
 from gpusched.domain.launch_plan import NodeLaunch
 from gpusched.domain.link import FromAgent, FromHead
@@ -82,17 +84,36 @@ class NoMeters:
         return fact
 
 
-class NoHealth:
-    """A machine that is never sick."""
+class SimulatedHealth:
+    """The real picture of a machine that may be sick; what is ordered done about it works at once."""
+
+    def __init__(self, machine: Machine, tell: Callable[[HealthReport], None]) -> None:
+        self._machine, self._tell = machine, tell
+        self._picture = Picture(
+            machine.name,
+            machine.boot_id,
+            sources=("machine",),
+            now_us=lambda: round(asyncio.get_running_loop().time() * 1e6),
+            tell=tell,
+        )
+
+    def look(self) -> None:
+        """See how the machine is."""
+        self._picture.put("machine", self._machine.sick)
 
     def acknowledge(self, fact: HealthReport) -> None:
-        pass
+        if isinstance(fact, HealthObserved):
+            self._picture.acknowledge(fact)
 
     def compare_clocks(self, head_us: int | None, sent_us: int, received_us: int) -> None:
         pass
 
     async def repair(self, order: RepairNode) -> None:
-        pass
+        kept = [c for c in self._machine.sick if not set(c.devices) & set(order.reset)]
+        self._machine.sick[:] = kept
+        self.look()
+        failures = tuple(condition.detail for condition in self._picture.conditions)
+        self._tell(RepairEnded(node=order.node, number=order.number, failures=failures))
 
     async def prolog(self, launch: NodeLaunch) -> str | None:
         return None
@@ -139,6 +160,7 @@ class AgentModel:
         self._machine, self._network = machine, network
         self._on_failure = on_failure
         self._outbox = Outbox()
+        self.health = SimulatedHealth(machine, self._outbox.put)
         self._seen = Seen(machine.home / "seen.json")
         self.connection: Connection | None = None
 
@@ -165,10 +187,15 @@ class AgentModel:
         if self.runner is not None and self.process.is_alive:
             self.runner.lease.close()
 
+    async def see_machine(self) -> None:
+        """Notice at once how the machine is."""
+        self.health.look()
+
     async def _main(self) -> None:
         try:
             runner = self.runner = SimulatedRunner(self._machine, self.process)
             await runner.start()
+            self.health.look()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._collect_reports(runner))
                 tasks.create_task(self._stay_connected(runner))
@@ -204,7 +231,7 @@ class AgentModel:
                 outbox=self._outbox,
                 meters=meters,
                 vitals=vitals,
-                health=NoHealth(),
+                health=self.health,
                 seen=self._seen,
             )
             await session.run()

@@ -41,6 +41,7 @@ from gpusched.agent.shim.lease import read_lease
 from gpusched.agent.shim.order import Order, StopOrder, read_stop_order
 from gpusched.agent.shim.record import Phase, RankRecord, Record, RecordFile
 from gpusched.domain.errors import NodeUnavailable
+from gpusched.domain.health import Condition
 from gpusched.domain.ids import AttemptId, DeviceUuid, NodeName
 from gpusched.domain.job_state import EndReason
 from gpusched.domain.launch_plan import NodeLaunch
@@ -96,6 +97,7 @@ class Machine:
         self.has_faults = True
         self.boots = 1
         self.is_disk_full = False
+        self.sick: list[Condition] = []
         self._clock_rate = 1 + random.uniform(-CLOCK_DRIFT, CLOCK_DRIFT)
         self._booted_s = asyncio.get_running_loop().time()
         self.lives: list[Live] = []
@@ -145,6 +147,7 @@ class Machine:
         for live in self.lives:
             live.end(KILLED)
         self.boots += 1
+        self.sick.clear()
         self._booted_s = asyncio.get_running_loop().time()
         self.watch = None
 

@@ -39,6 +39,7 @@ class Options:
     clock_jump_s: float | None
     drain_s: float | None
     replay_s: float | None
+    sick_s: float | None  # a node, or a device of it
     # probabilities
     rpc_loss: float  # of a request, and of an answer
     commit_refused: float
@@ -88,6 +89,7 @@ class Options:
             fork_twice=chance(0.3),
             fork_refused=chance(0.1),
             has_standby=random.random() < 0.5,
+            sick_s=sometimes(15, 90),
         )
 
     def __str__(self) -> str:

@@ -30,6 +30,7 @@ from simulation.virtual import VirtualLoop
 from gpusched.domain.commands import Command
 from gpusched.domain.errors import Broken
 from gpusched.domain.events import Event, Recorded
+from gpusched.domain.health import Condition, Signal
 from gpusched.domain.ids import JobId, NodeName
 from gpusched.domain.partition import Partitions
 from gpusched.engine.core import Engine, EngineSettings
@@ -61,6 +62,9 @@ class Outcome:
         return "\n".join([*lines, *(f"  !! {problem}" for problem in self.problems)])
 
 
+SICKNESSES = (Signal.ECC_UNCORRECTED, Signal.REMAP_PENDING, Signal.DISK_FULL, Signal.MOUNT_MISSING)
+
+
 class World:
     """Everything that a seed brings to life. Use it from inside its loop."""
 
@@ -77,6 +81,7 @@ class World:
         self._seed = seed
         self._dice = self._stream("world")
         self._failover_dice = self._stream("failover")
+        self._health_dice = self._stream("health")
         self.network = Network(self._stream("network"), options.latency_s)
         self.clock = HeadClock()
         self.disk: Disk = SqliteDisk(folder / "head.db") if options.is_sqlite else ModelStore()
@@ -310,6 +315,7 @@ class World:
             (given.disk_full_s, self._fill_disk),
             (given.clock_jump_s, self._set_clock),
             (given.replay_s, self._replay),
+            (given.sick_s, self._sicken),
         )
         for mean_s, fault in kinds:
             if mean_s is not None:
@@ -392,12 +398,33 @@ class World:
             self.tell(f"{name} is sent command {queued.seq} again: {_brief(queued.command)}")
             connections[-1].replay(queued)
 
+    def _sicken(self) -> None:
+        """A device or the whole node is not well for a time; a reset or a reboot may cure it before."""
+        dice, machine = self._health_dice, self.machines[self._some()]
+        signal = dice.choice(SICKNESSES)
+        is_device = signal in (Signal.ECC_UNCORRECTED, Signal.REMAP_PENDING)
+        devices = (dice.choice(machine.facts().devices).uuid,) if is_device else ()
+        self.tell(f"{machine.name} is sick: {signal} {' '.join(devices)}")
+        machine.sick.append(Condition(signal=signal, detail="simulated", devices=devices))
+        self._look_at(machine)
+        asyncio.get_running_loop().call_later(dice.uniform(1, 60), self._cure, machine)
+
+    def _cure(self, machine: Machine) -> None:
+        machine.sick.clear()
+        self._look_at(machine)
+
+    def _look_at(self, machine: Machine) -> None:
+        agent = self.agents.get(machine.name)
+        if agent is not None and agent.process.is_alive:
+            agent.process.spawn(agent.see_machine())
+
     def heal(self) -> None:
         """No more faults; what is broken stays so for as long as was drawn."""
         self.tell("no more faults")
         self.has_faults = False
         for machine in self.machines.values():
             machine.has_faults = False
+            self._cure(machine)
         if self.store is not None:
             self.store.has_faults = False
 

@@ -13,7 +13,7 @@ import pytest
 from gpusched.cli.main import root
 
 ROOT = Path(__file__).parents[2]
-PAGES = (ROOT / "README.md", ROOT / "docs/guide.md")
+PAGES = (ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "docs/operations").glob("*.md"))
 COMMAND_LINE = re.compile(r"^ {4}(gpusched [^#\n]*?)(?: &)?(?: +#.*)?$", re.MULTILINE)
 LINES = sorted({line for page in PAGES for line in COMMAND_LINE.findall(page.read_text(encoding="utf-8"))})
 PROCESSES = {"up", "head", "agent", "token"}  # found through entry points, so only where installed

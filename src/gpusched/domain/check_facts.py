@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from gpusched.domain.check_spec import (
+from gpusched.domain.errors import InvalidSpec, Violation
+from gpusched.domain.hostlist import NODE_NAME
+from gpusched.domain.node import Device, NodeFacts
+from gpusched.domain.spec_limits import (
     COUNT_MAX,
     COUNTERS_MAX,
     CPUS_PER_TASK_MAX,
@@ -17,9 +20,6 @@ from gpusched.domain.check_spec import (
     MEMORY_BYTES_MAX,
     MIG_PROFILE,
 )
-from gpusched.domain.errors import InvalidSpec, Violation
-from gpusched.domain.hostlist import NODE_NAME
-from gpusched.domain.node import Device, NodeFacts
 
 CPU_ID_MAX = CPUS_PER_TASK_MAX - 1
 NUMA_NODE_MAX = 1023  # Linux: MAX_NUMNODES is 1024 at most

@@ -98,7 +98,7 @@ class RequestColumns:
         kind_of = self._kind[rows]
         counts = np.zeros(len(kind_of), dtype=np.int64)
         kinds = list(self._kinds)
-        for number in np.unique(kind_of).tolist():
+        for number in np.flatnonzero(np.bincount(kind_of)).tolist():
             kind, group = kinds[number], kind_of == number
             allowed = fit_empty(room.inventory, whereabouts(kind))[nodes]
             if kind.counters:

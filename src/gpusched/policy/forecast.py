@@ -112,8 +112,10 @@ class ForecastMemo:
         """Look ahead from what runs; a job without a time limit is not in it."""
         self._follow(inventory, {entry.job_id: entry for entry in running if entry.ends_by_us is not None})
         ends_us = np.array([end_us for end_us, _ in self._order], dtype=np.int64)
-        at_us, count = np.unique(np.maximum(ends_us, now_us), return_counts=True)
-        return _Ends(at_us, count.cumsum(), self._held)
+        at_us = np.maximum(ends_us, now_us)  # ascending still
+        is_last = np.append(at_us[1:] != at_us[:-1], True)[: len(at_us)]  # of those that end together
+        stops = np.flatnonzero(is_last) + 1
+        return _Ends(at_us[stops - 1], stops, self._held)
 
     def _follow(self, inventory: Inventory, entries: dict[JobId, RunningEntry]) -> None:
         if inventory is not self._inventory:

@@ -319,6 +319,8 @@ def test_a_home_that_cannot_be_is_refused(other_home: Path) -> None:
 def test_a_home_that_may_not_be_written_is_refused(other_home: Path) -> None:
     # Imports come first: the interpreter may lie where only its owner may look.
     program = (
+        "from gpusched.wire.tls_version import require_tls_1_3\n"
+        "require_tls_1_3()\n"
         "import gpusched.daemon.commands, gpusched.daemon.head, gpusched.cli.screen, sys, os\n"
         "from gpusched.cli.main import main\n"
         f"os.getuid() or os.setuid({NOBODY})\n"

@@ -14,6 +14,7 @@ from gpusched.agent.attempt_dir import attempt_dir, attempts_folder, read_order,
 from gpusched.agent.runner import Runner
 from gpusched.agent.shim.containment import TOKEN_VARIABLE, Cgroup, kill_leftovers
 from gpusched.agent.shim.files import AttemptDir
+from gpusched.agent.shim.notes import remove_notes
 from gpusched.agent.shim.proc import is_same_process, process_table
 from gpusched.agent.shim.record import Record
 from gpusched.domain.events import AgentReport, TasksEnded, TasksStarted
@@ -178,3 +179,4 @@ def end_everything(home: Path) -> None:
                 pass
             if cgroup is not None:
                 cgroup.remove()
+            remove_notes(order.notes)

@@ -114,23 +114,12 @@ class HealthMonitor:
         self._picture.put(HELD, self._held.look(sample, self._in_use(), time.monotonic()))
 
     def compare_clocks(self, head_us: int | None, sent_us: int, received_us: int) -> None:
-        """Judge this clock by the head's, as far as the round trip allows.
-
-        The head read its clock somewhere between our sending and our receiving, so it may be off by
-        anything up to half the round trip from what the middle suggests (RFC 5905, clock filter).
-
-        Args:
-            head_us: The head's wall clock; None if it does not tell.
-            sent_us: Ours when the heartbeat was sent.
-            received_us: Ours when the answer came.
-        """
+        """Judge this wall clock by the head's (``certain_skew_s``)."""
         conditions: tuple[Condition, ...] = ()
-        if head_us is not None and received_us >= sent_us:
-            apart_s = abs(head_us - (sent_us + received_us) / 2) / 1e6
-            certain_s = apart_s - (received_us - sent_us) / 2e6
-            if certain_s > self._settings.clock_skew_max_s:
-                detail = f"{certain_s:.1f} s or more apart from the head's"
-                conditions = (Condition(signal=Signal.CLOCK_SKEW, detail=detail),)
+        skew_s = 0.0 if head_us is None else certain_skew_s(head_us, sent_us, received_us)
+        if skew_s > self._settings.clock_skew_max_s:
+            detail = f"{skew_s:.1f} s or more apart from the head's"
+            conditions = (Condition(signal=Signal.CLOCK_SKEW, detail=detail),)
         self._picture.put(CLOCK, conditions)
 
     async def prolog(self, launch: NodeLaunch) -> str | None:
@@ -257,6 +246,23 @@ class HealthMonitor:
     def _see_xid(self, code: int, devices: tuple[DeviceUuid, ...], words: str) -> None:
         log.warning("Xid %d on %s: %s", code, ", ".join(devices) or "an unknown device", words)
         self._picture.see(Condition(signal=Signal.XID, code=code, devices=devices, detail=words[:WORDS_MAX]))
+
+
+def certain_skew_s(head_us: int, sent_us: int, received_us: int) -> float:
+    """How far two wall clocks are apart at least, whatever the messages took; 0 if nothing is certain.
+
+    The head read its clock somewhere between our sending and our receiving, so it may be off by
+    anything up to half the round trip from what the middle suggests (RFC 5905, clock filter).
+
+    Args:
+        head_us: The head's clock.
+        sent_us: Ours when the heartbeat was sent.
+        received_us: Ours when the answer came; a clock that was set back in between tells nothing.
+    """
+    if received_us < sent_us:
+        return 0.0
+    apart_us = abs(head_us - (sent_us + received_us) / 2) - (received_us - sent_us) / 2
+    return max(0.0, apart_us / 1e6)
 
 
 def _card(device: Device) -> str:

@@ -8,8 +8,9 @@ from dataclasses import replace
 from gpusched.domain.health import Condition, HealthObserved, Sighting
 from gpusched.domain.ids import NodeName
 
-REPEAT_AFTER_US = 60_000_000
-"""The same seen again within a minute is told once: a broken program can raise hundreds of Xids a second."""
+WINDOW_US = 60_000_000
+TOLD_MAX = 5
+"""Of one thing, so many sightings a minute are told: a broken program can raise hundreds of Xids a second."""
 SIGHTINGS_MAX = 64
 
 
@@ -32,7 +33,7 @@ class Picture:
         self._silent = set(sources)
         self._held: dict[str, tuple[Condition, ...]] = {}
         self._sightings: list[Sighting] = []
-        self._seen_us: dict[object, int] = {}
+        self._told_us: dict[object, list[int]] = {}
         self._last_us = 0
 
     @property
@@ -56,10 +57,10 @@ class Picture:
     def see(self, condition: Condition) -> None:
         """Take what was seen at this instant."""
         now_us = self._now_us()
-        last_us = self._seen_us.get(condition.key)
-        if last_us is not None and now_us - last_us < REPEAT_AFTER_US:
+        told = [at_us for at_us in self._told_us.get(condition.key, ()) if now_us - at_us < WINDOW_US]
+        if len(told) >= TOLD_MAX:
             return
-        self._seen_us[condition.key] = now_us
+        self._told_us[condition.key] = [*told, now_us]
         self._last_us = max(now_us, self._last_us + 1)
         self._sightings = [
             *self._sightings[1 - SIGHTINGS_MAX :],
