@@ -192,7 +192,8 @@ class World:
                 return f"{name} holds attempts"
             if engine.outbox_of(name):
                 return f"{name} has not taken its orders"
-        return None
+        # Memory is ahead of the log while a commit is under way: the verdict compares the two.
+        return None if engine.state.last_seq == len(self.written) else "the head has not committed all"
 
     # ── heads and agents ─────────────────────────────────────────────────────────────────
 
