@@ -158,7 +158,7 @@ class World:
                 await operator.let_go(job_id)
             await asyncio.sleep(10)
         # What an agent could not note on a full disk it settles with the head on its next stream.
-        while any(machine.is_disk_full for machine in self.machines.values()):
+        while any(machine.is_disk_full for machine in self.machines.values()):  # noqa: ASYNC110
             await asyncio.sleep(1)
         for name in self.machines:
             for connection in self.network.of(name):
