@@ -232,15 +232,10 @@ def launch_without_a_lease() -> AbstractContextManager[None]:
     return planted(Runner, "_lease_for", lambda self, launch: None)
 
 
-def send_withdrawn_launches() -> AbstractContextManager[None]:
-    """After an outage the outbox goes out before the facts that waited are taken."""
-    right = Loop._recover
-
-    async def recover(self: Any, error: Any) -> None:
-        await right(self, error)
-        self._resend_all()
-
-    return planted(Loop, "_recover", recover)
+def keep_withdrawn_launches() -> AbstractContextManager[None]:
+    """A launch that waits for a node whose lease is over goes out when the node is back."""
+    right = facts._lease_ended
+    return planted(facts, "_lease_ended", lambda tx, fact, launches: right(tx, fact, {}))
 
 
 def write_without_the_lead() -> AbstractContextManager[None]:
@@ -270,6 +265,6 @@ MUTATIONS: dict[str, Callable[[], AbstractContextManager[None]]] = _named(
     drop_the_outbox,
     replace_too_early,
     launch_without_a_lease,
-    send_withdrawn_launches,
+    keep_withdrawn_launches,
     write_without_the_lead,
 )
