@@ -9,10 +9,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from gpusched.domain.check_spec import IDENTIFIER, MIG_PROFILE
 from gpusched.domain.errors import InvalidSpec, Violation
 from gpusched.domain.ids import DeviceUuid, NodeName
 from gpusched.domain.node import Device, PeerLink
+from gpusched.domain.spec_limits import IDENTIFIER, MIG_PROFILE
 
 GIB = 1024**3
 DEVICES_MAX = 64  # per node; the largest NVLink servers hold 16

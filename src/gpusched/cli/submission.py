@@ -16,8 +16,8 @@ from gpusched.cli.jobfile import spec_of
 from gpusched.cli.options import draft_of, per_node
 from gpusched.cli.screen import note
 from gpusched.cli.textfile import checked_script, read_file
-from gpusched.domain.check_spec import NAME_LENGTH_MAX
 from gpusched.domain.job_spec import Activation, ActivationKind, JobSpec
+from gpusched.domain.spec_limits import NAME_LENGTH_MAX
 
 _YAML_SUFFIXES = {".yaml", ".yml"}
 

@@ -18,12 +18,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from gpusched.daemon.slurm_topology import read_slurm_topology
 from gpusched.daemon.xid_table import ALONE, read_xids
-from gpusched.domain.check_spec import COUNT_MAX
 from gpusched.domain.errors import ConfigInvalid, InvalidSpec
 from gpusched.domain.health import Breaker, HealthRules, Signal
 from gpusched.domain.hostlist import expand_hostlist
 from gpusched.domain.ids import NodeName
 from gpusched.domain.partition import Partition, Partitions
+from gpusched.domain.spec_limits import COUNT_MAX
 from gpusched.domain.topology import (
     Topology,
     TopologyDomain,

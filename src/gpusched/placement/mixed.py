@@ -5,7 +5,7 @@ fits is Hall's condition: every set of components finds, among the nodes that su
 as many as they need together (P. Hall, "On Representatives of Subsets", 1935). A greedy choice that takes
 no node that would break it always ends with the whole gang placed (the sets of nodes that can be matched
 are a matroid), so what exists is found without a search. With C components and N nodes the condition
-costs O(2^C · N); C is at most ``check_spec.COMPONENTS_MAX``.
+costs O(2^C · N); C is at most ``spec_limits.COMPONENTS_MAX``.
 """
 
 from __future__ import annotations

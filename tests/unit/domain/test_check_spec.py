@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from gpusched.domain.check_spec import RESERVED_ENV, check_spec, require_valid
+from gpusched.domain.check_spec import check_spec, require_valid
 from gpusched.domain.errors import InvalidSpec
 from gpusched.domain.job_spec import Activation, ActivationKind, JobSpec, Launcher, WarningSignal
 from gpusched.domain.partition import Partition, Partitions
+from gpusched.domain.spec_limits import RESERVED_ENV
 
 GOOD = JobSpec(name="digits", command=("python", "train.py"), workdir="/home/ada")
 CLUSTER = Partitions((Partition(name="main"), Partition(name="short", time_limit_max_s=3600)))
