@@ -188,7 +188,7 @@ class World:
         if engine is None:
             return "no head"
         for name, agent in self.agents.items():
-            if agent.runner is None or agent.runner.held_attempts():
+            if agent.runner is None or agent.runner.attempts.unsettled():
                 return f"{name} holds attempts"
             if engine.outbox_of(name):
                 return f"{name} has not taken its orders"
