@@ -34,7 +34,7 @@ from gpusched.domain.health import Condition, Signal
 from gpusched.domain.ids import JobId, NodeName
 from gpusched.domain.partition import Partitions
 from gpusched.engine.core import Engine, EngineSettings
-from gpusched.engine.state import fold
+from gpusched.engine.fold import fold
 
 SETTLE_MAX_S = 3600.0
 SQLITE_SHARE = 0.06
