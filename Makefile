@@ -36,8 +36,8 @@ sim: $(READY) ## simulate faults: SEED=7 replays one seed with its trace, SEEDS=
 torture: $(READY) ## kill, cut off, fill up and set back what runs; hours in full, TRIALS="heads agents" runs some
 	@PYTHONPATH=tests $(BIN)/python -m torture $(TRIALS)
 
-fuzz: $(READY) ## a hundred thousand requests that nobody would send, and connections that say nothing
-	@PYTHONPATH=tests $(BIN)/python -m fuzz.rpcs --out benchmarks/results/fuzz.json
+fuzz: $(READY) ## bad input of every kind: requests, payloads, giants, swapped files; TRIALS="swaps" runs some
+	@PYTHONPATH=tests $(BIN)/python -m fuzz $(TRIALS)
 
 audit: $(READY) ## bandit on the source, pip-audit on what is installed (asks PyPI for advisories)
 	$(BIN)/bandit -q -ll -c pyproject.toml -r src

@@ -19,7 +19,12 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = {ROOT / "README.md": RESULTS, ROOT / "docs" / "reliability.md": RESULTS / "torture"}
+DOCS = ROOT / "docs"
+PAGES = {
+    ROOT / "README.md": RESULTS,
+    DOCS / "reliability.md": RESULTS / "torture",
+    DOCS / "operations" / "security.md": RESULTS / "fuzz",
+}
 BLOCK = re.compile(r"(<!-- figures: .*? -->\n).*?(<!-- end of figures -->)", re.DOTALL)
 
 

@@ -87,23 +87,23 @@ def spoilt(good: Message, rng: Random) -> bytes:
     data = good.SerializeToString()
     if field.message_type is not None and not field.is_repeated and rng.random() < 0.8:
         inner = rng.choice(field.message_type.fields)
-        return data + _field(field.number, BYTES, _sized(_value(inner, rng, 1)))
+        return data + field_of(field.number, BYTES, sized(_value(inner, rng, 1)))
     return data + _value(field, rng, 0)
 
 
 def _value(field: FieldDescriptor, rng: Random, depth: int) -> bytes:
     if rng.random() < 0.01:  # of another type than declared
-        return _field(field.number, VARINT, _varint(rng.choice(NUMBERS)))
+        return field_of(field.number, VARINT, varint(rng.choice(NUMBERS)))
     if field.type == FieldDescriptor.TYPE_MESSAGE:
         inner = b"" if depth >= DEPTH_MAX else drawn(field.message_type, rng, depth + 1)
-        return _field(field.number, BYTES, _sized(inner))
+        return field_of(field.number, BYTES, sized(inner))
     if field.type in VARINT_TYPES:
-        return _field(field.number, VARINT, _varint(_number(field, rng)))
+        return field_of(field.number, VARINT, varint(_number(field, rng)))
     if field.type == FieldDescriptor.TYPE_DOUBLE:
-        return _field(field.number, FIXED64, struct.pack("<d", rng.choice(DOUBLES)))
+        return field_of(field.number, FIXED64, struct.pack("<d", rng.choice(DOUBLES)))
     if field.type == FieldDescriptor.TYPE_FLOAT:
-        return _field(field.number, FIXED32, struct.pack("<f", rng.choice((0.0, 1.5, float("nan")))))
-    return _field(field.number, BYTES, _sized(_text(rng)))
+        return field_of(field.number, FIXED32, struct.pack("<f", rng.choice((0.0, 1.5, float("nan")))))
+    return field_of(field.number, BYTES, sized(_text(rng)))
 
 
 def _number(field: FieldDescriptor, rng: Random) -> int:
@@ -125,7 +125,7 @@ def _text(rng: Random) -> bytes:
 
 def _unknown(rng: Random) -> bytes:
     number = rng.choice((1_000, 18_999, 536_870_911))
-    return _field(number, BYTES, _sized(rng.randbytes(rng.randrange(40))))
+    return field_of(number, BYTES, sized(rng.randbytes(rng.randrange(40))))
 
 
 def _damaged(data: bytes, rng: Random) -> bytes:
@@ -135,15 +135,18 @@ def _damaged(data: bytes, rng: Random) -> bytes:
     return data[:place] if rng.random() < 0.5 else data[:place] + rng.randbytes(1) + data[place + 1 :]
 
 
-def _field(number: int, kind: int, payload: bytes) -> bytes:
-    return _varint(number << 3 | kind) + payload
+def field_of(number: int, kind: int, payload: bytes) -> bytes:
+    """One field on the wire, of a wire type."""
+    return varint(number << 3 | kind) + payload
 
 
-def _sized(data: bytes) -> bytes:
-    return _varint(len(data)) + data
+def sized(data: bytes) -> bytes:
+    """With its length before it."""
+    return varint(len(data)) + data
 
 
-def _varint(number: int) -> bytes:
+def varint(number: int) -> bytes:
+    """A number as the wire has it: seven bits a byte."""
     out = bytearray()
     while number > 127:
         out.append(number & 127 | 128)

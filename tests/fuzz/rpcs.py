@@ -1,4 +1,4 @@
-"""S2, S3: a running head under requests that nobody would send, and under connections that say nothing.
+"""S2: a running head under requests that nobody would send, and under connections that talk nonsense.
 
 What must hold: the head lives, nothing ends in INTERNAL or a traceback, its memory does not grow with what
 it is sent, somebody else's requests are answered meanwhile, and the log loads again afterwards.
@@ -7,13 +7,11 @@ it is sent, somebody else's requests are answered meanwhile, and the log loads a
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import sys
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -23,27 +21,26 @@ import grpc.aio
 import psutil
 from cluster import facts
 from fuzz.messages import drawn, spoilt
+from fuzz.target import (
+    WITHOUT_RATE_LIMIT,
+    good_request,
+    node_token,
+    operator_token,
+    port_of,
+    somebody_else,
+    target_of,
+    user_token,
+)
 
 from benchmarks.cluster import Head, running_head, temporary_home
 from benchmarks.report import SEED, Figure, Measured, at_least, at_most, percentile, run_benchmark, say
-from gpusched.api.auth import TokenAuthority
-from gpusched.api.token_keys import TokenKeys
-from gpusched.daemon.clock import SystemClock
 from gpusched.domain.ids import NodeName
-from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.link import Hello
-from gpusched.wire.async_client import AsyncClient
-from gpusched.wire.convert import FROM_AGENT, JOB_SPEC
+from gpusched.wire.convert import FROM_AGENT
 from gpusched.wire.methods import METHODS, Method
 
-CONFIG = """
-[limits]
-requests_per_s = 1000000
-request_burst = 1000000
-"""
 IN_FLIGHT = 24
 MESSAGES_OF_A_STREAM = 20
-OTHER_PAUSE_S = 0.02
 HEADERS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
@@ -52,13 +49,11 @@ class Sizes:
     """How much of each."""
 
     messages: int
-    idle_connections: int
     garbage_connections: int
-    large_messages: int
 
 
-FULL = Sizes(messages=100_000, idle_connections=1_000, garbage_connections=5_000, large_messages=20)
-QUICK = Sizes(messages=1_500, idle_connections=100, garbage_connections=200, large_messages=3)
+FULL = Sizes(messages=100_000, garbage_connections=5_000)
+QUICK = Sizes(messages=1_500, garbage_connections=200)
 
 
 @dataclass(slots=True)
@@ -77,11 +72,10 @@ class Told:
 def measure(sizes: Sizes) -> Measured:
     """Measure a head under fuzz."""
     with temporary_home() as home:
-        head = Head(home, CONFIG, tcp="127.0.0.1:0")
+        head = Head(home, WITHOUT_RATE_LIMIT, tcp="127.0.0.1:0")
         with running_head(head):
             process = psutil.Process(head.pid)
-            authority = TokenAuthority(TokenKeys(home / "token.key"), "gpusched", frozenset(), SystemClock())
-            found = asyncio.run(_Trial(head, process, authority, sizes).run())
+            found = asyncio.run(_Trial(head, process, sizes).run())
             is_alive = process.is_running() and process.status() != psutil.STATUS_ZOMBIE
             log = (home / "head.log").read_text(errors="replace")
             head.kill()
@@ -108,32 +102,21 @@ def measure(sizes: Sizes) -> Measured:
 
 
 class _Trial:
-    def __init__(self, head: Head, process: psutil.Process, authority: TokenAuthority, sizes: Sizes) -> None:
+    def __init__(self, head: Head, process: psutil.Process, sizes: Sizes) -> None:
         self._head, self._process, self._sizes = head, process, sizes
-        self._tokens = (
-            authority.issue(os.geteuid(), 0).token,
-            authority.issue(54_321, 54_321).token,
-            authority.issue(0, 0, node=NodeName("n1")).token,
-            None,
-        )
+        home = head.home
+        self._tokens = (operator_token(home), user_token(home), node_token(home, NodeName("n1")), None)
         self._told = Told(Counter(), [])
-        self._target = f"unix:{head.home / 'head.sock'}"
+        self._target = target_of(head)
         self._next = iter(range(1 << 62))
 
     async def run(self) -> tuple[Told, Sequence[float], int]:
         """Answers, how long another's requests took, by how much memory grew."""
         await self._fuzz(min(self._sizes.messages // 20, 2_000))  # what is loaded on first use is no growth
         before = self._process.memory_info().rss
-        waits_s: list[float] = []
-        asking = asyncio.create_task(self._ask_as_somebody_else(waits_s))
-        try:
-            with _connections(_port(self._process), self._sizes):
-                await self._fuzz(self._sizes.messages)
-                await self._send_large()
-        finally:
-            asking.cancel()
-            with suppress(asyncio.CancelledError):
-                await asking
+        async with somebody_else(self._head) as waits_s:
+            _talk_nonsense(port_of(self._process), self._sizes.garbage_connections)
+            await self._fuzz(self._sizes.messages)
         return self._told, waits_s, self._process.memory_info().rss - before
 
     async def _fuzz(self, messages: int) -> None:
@@ -175,26 +158,6 @@ class _Trial:
             code = grpc.StatusCode.CANCELLED
         self._told.note(code, f"{method.name} {seed}")
 
-    async def _send_large(self) -> None:
-        """Beyond the bound of a message, with a token that holds and without one."""
-        options = (("grpc.max_send_message_length", -1),)
-        path = "/gpusched.v1.JobService/SubmitJobs"
-        for count in range(self._sizes.large_messages):
-            async with grpc.aio.insecure_channel(self._target, options=options) as channel:
-                token = self._tokens[0] if count % 2 else "forged"
-                call = channel.unary_unary(path)(
-                    bytes(64 << 20), metadata=(("authorization", f"Bearer {token}"),), timeout=60
-                )
-                self._told.note(await call.code(), f"large {count}")
-
-    async def _ask_as_somebody_else(self, waits_s: list[float]) -> None:
-        async with AsyncClient(f"unix://{self._head.home / 'head.sock'}", token=self._tokens[1]) as client:
-            while True:
-                began = time.monotonic()
-                await client.nodes.list()
-                waits_s.append(time.monotonic() - began)
-                await asyncio.sleep(OTHER_PAUSE_S)
-
 
 async def _requests(method: Method, rng: Random) -> AsyncIterator[bytes]:
     if method.takes_stream:
@@ -203,53 +166,16 @@ async def _requests(method: Method, rng: Random) -> AsyncIterator[bytes]:
         for _ in range(rng.randrange(MESSAGES_OF_A_STREAM)):
             yield drawn(method.request.DESCRIPTOR, rng)
         return
-    good = _good(method)
+    good = good_request(method)
     yield spoilt(good, rng) if rng.random() < 0.5 else drawn(method.request.DESCRIPTOR, rng)
 
 
-def _good(method: Method) -> Any:
-    """A request that is taken: a held job, job 1, node n1."""
-    request, fields = method.request(), method.request.DESCRIPTOR.fields_by_name
-    spec = JOB_SPEC.to_proto(JobSpec(name="good", command=("true",), workdir="/", hold=True))
-    for name, value in (("request_id", "fuzz"), ("job_id", 1), ("node", "n1"), ("reason", "fuzz")):
-        if name in fields and fields[name].message_type is None:
-            setattr(request, name, value)
-    if "spec" in fields:
-        request.spec.CopyFrom(spec)
-    if "specs" in fields:
-        request.specs.append(spec)
-    return request
-
-
-def _port(process: psutil.Process) -> int:
-    return next(each.laddr.port for each in process.net_connections("tcp") if each.status == "LISTEN")
-
-
-class _connections:
-    """Connections that say nothing, half of something, or nonsense; open until the block is left."""
-
-    def __init__(self, port: int, sizes: Sizes) -> None:
-        self._port, self._sizes = port, sizes
-        self._held = ExitStack()
-
-    def __enter__(self) -> None:
-        rng = Random(SEED)
-        for number in range(self._sizes.idle_connections):
-            self._open(HEADERS[: rng.randrange(len(HEADERS) + 1)] if number % 2 else b"")
-        for _ in range(self._sizes.garbage_connections):
-            with (
-                socket.create_connection(("127.0.0.1", self._port), timeout=10) as connection,
-                suppress(OSError),
-            ):
-                connection.sendall(rng.choice((b"", HEADERS)) + rng.randbytes(rng.randrange(400)))
-
-    def _open(self, said: bytes) -> None:
-        connection = self._held.enter_context(socket.create_connection(("127.0.0.1", self._port), timeout=10))
-        connection.sendall(said)
-
-    def __exit__(self, *_: object) -> None:
-        self._held.close()
+def _talk_nonsense(port: int, connections: int) -> None:
+    rng = Random(SEED)
+    for _ in range(connections):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection, suppress(OSError):
+            connection.sendall(rng.choice((b"", HEADERS)) + rng.randbytes(rng.randrange(400)))
 
 
 if __name__ == "__main__":
-    sys.exit(run_benchmark("fuzz", measure, full=FULL, quick=QUICK))
+    sys.exit(run_benchmark("fuzz.rpcs", measure, full=FULL, quick=QUICK))

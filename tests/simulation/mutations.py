@@ -218,8 +218,14 @@ def drop_the_outbox() -> AbstractContextManager[None]:
 
 
 def replace_too_early() -> AbstractContextManager[None]:
-    """The head does not wait until a silent node's lease is over."""
-    return planted(liveness, "lease_over_us", lambda lease_us: 0)
+    """The head takes a node for silent, and its lease for over, after half of it."""
+    right = liveness.Liveness.__init__
+
+    def init(self: Any, silence_max_us: int, started_us: int) -> None:
+        right(self, silence_max_us // 2, started_us)
+        self._lease_over_us = 0
+
+    return planted(liveness.Liveness, "__init__", init)
 
 
 def launch_without_a_lease() -> AbstractContextManager[None]:

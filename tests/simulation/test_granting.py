@@ -39,6 +39,7 @@ class Agent:
             channels,
             Latest(),
             Everybody(),
+            issue=lambda node, attempt_id: None,
             cluster="c",
             heartbeat_interval_s=1.0,
             lease_s=15.0,

@@ -34,7 +34,7 @@ from gpusched.domain.health import Condition, Signal
 from gpusched.domain.ids import JobId, NodeName
 from gpusched.domain.partition import Partitions
 from gpusched.engine.core import Engine, EngineSettings
-from gpusched.engine.state import fold
+from gpusched.engine.fold import fold
 
 SETTLE_MAX_S = 3600.0
 SQLITE_SHARE = 0.06
@@ -158,6 +158,8 @@ class World:
                 await operator.let_go(job_id)
             await asyncio.sleep(10)
         # What an agent could not note on a full disk it settles with the head on its next stream.
+        while any(machine.is_disk_full for machine in self.machines.values()):  # noqa: ASYNC110
+            await asyncio.sleep(1)
         for name in self.machines:
             for connection in self.network.of(name):
                 connection.reset()
@@ -192,7 +194,8 @@ class World:
                 return f"{name} holds attempts"
             if engine.outbox_of(name):
                 return f"{name} has not taken its orders"
-        return None
+        # Memory is ahead of the log while a commit is under way: the verdict compares the two.
+        return None if engine.state.last_seq == len(self.written) else "the head has not committed all"
 
     # ── heads and agents ─────────────────────────────────────────────────────────────────
 

@@ -88,10 +88,7 @@ def last_lines(files: AttemptDir, global_rank: int, count_max: int) -> tuple[str
 
 def _stacks_of(files: AttemptDir, global_rank: int, node: NodeName, query: LogQuery) -> LogChunk:
     """All that is kept of one rank; empty if its stacks were never taken."""
-    try:
-        data = files.rank_stacks(global_rank).read_bytes()
-    except FileNotFoundError:
-        data = b""
+    data = _read_own(files.rank_stacks(global_rank))
     return LogChunk(global_rank=global_rank, node=node, offset=0, data=data, is_last=True, epoch=query.epoch)
 
 
@@ -177,7 +174,7 @@ def _offset_at(folder: Path, since_us: int) -> int:
     for start in _segments(folder):
         end = start + _size(folder, start)
         try:
-            rows = segment_path(folder, start).with_suffix(".times").read_bytes()
+            rows = _read_own(segment_path(folder, start).with_suffix(".times"))
         except OSError:
             continue
         usable = len(rows) // TIME_ROW.size * TIME_ROW.size
@@ -225,16 +222,30 @@ def _size(folder: Path, start: int) -> int:
 
 
 def _read_at(folder: Path, start: int, skip: int, length: int) -> bytes:
+    return _read_own(segment_path(folder, start), skip, length)
+
+
+def _read_own(path: Path, skip: int = 0, length: int | None = None) -> bytes:
+    """A file, or a part of it, that the agent or a shim wrote; empty if there is none.
+
+    Raises:
+        OSError: Something else lies in its place.
+    """
     # O_NONBLOCK: a FIFO in its place must not hold the agent up, and it is no output either.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     try:
-        fd = os.open(segment_path(folder, start), flags)
+        fd = os.open(path, flags)
     except FileNotFoundError:  # rotated away
         return b""
     try:
         found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink > 1:
-            raise OSError(errno.EPERM, f"{segment_path(folder, start)} is not the output that was written")
-        return os.pread(fd, length, skip)
+        # Asked by its name too: a file behind a hard link that is gone again has one name left, its own.
+        named = path.lstat()
+        is_regular = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
+        if not (is_regular and found.st_nlink == named.st_nlink == 1 and os.path.samestat(found, named)):
+            raise OSError(errno.EPERM, f"{path} is not what was written there")
+        return os.pread(fd, found.st_size if length is None else length, skip)
+    except FileNotFoundError:  # rotated away meanwhile
+        return b""
     finally:
         os.close(fd)

@@ -86,6 +86,8 @@ class AgentApi:
         loop: The engine's.
         bare_metal: The agents' channels.
         latest: Takes samples.
+        members: Who may hold a stream.
+        issue: Makes the tokens of ranks.
         cluster: Its name, for the welcome.
         heartbeat_interval_s: How often agents report.
         lease_s: What the answer to a heartbeat is worth.

@@ -50,6 +50,8 @@ def _check_host(facts: NodeFacts) -> _Check:
         ("interface", facts.interface),
         ("kernel", facts.kernel),
     )
+    for name, value in facts.labels:
+        yield from _words(("labels", name), ("labels", value))
     yield from _cpus("cpu_ids", facts.cpu_ids)
     for place, cpu_ids in enumerate(facts.numa_cpu_ids[: NUMA_NODE_MAX + 1]):
         yield from _cpus(f"numa_cpu_ids[{place}]", cpu_ids)
@@ -93,6 +95,7 @@ def _check_device(device: Device) -> _Check:
         yield from _number("numa_node", device.numa_node, 0, NUMA_NODE_MAX)
     yield from _cpus("cpu_ids", device.cpu_ids)
     for link in device.peers:
+        yield from _words(("peers.peer", link.peer))
         yield from _number("peers.nvlinks", link.nvlinks, 0, GPUS_PER_NODE_MAX)
         yield from _number("peers.bandwidth_mb_s", link.bandwidth_mb_s, 0, LINK_MB_S_MAX)
 

@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError, Message
 from gpusched.domain.errors import InvalidSpec, NotPermitted, Violation
 from gpusched.domain.identity import Principal
 from gpusched.wire.auth_interceptor import CALLER
+from gpusched.wire.bounds import require_short_lists
 from gpusched.wire.methods import JOB_FIELD, Method, methods_of
 from gpusched.wire.status import abort_with
 
@@ -60,14 +61,16 @@ def _parsed(method: Method, raw: bytes) -> Message:
     """The request that ``raw`` holds.
 
     Raises:
-        InvalidSpec: It holds none: not protobuf, of another type, or a text that is not UTF-8.
+        InvalidSpec: It holds none: not protobuf, of another type, a text that is not UTF-8, too long a list.
     """
     try:
-        return method.request.FromString(raw)
+        request = method.request.FromString(raw)
     except DecodeError as error:
         raise InvalidSpec(
             (Violation("request", f"is no {method.request.DESCRIPTOR.name}: {error}"),)
         ) from error
+    require_short_lists(request)
+    return request
 
 
 async def _all_parsed(method: Method, raws: AsyncIterator[bytes]) -> AsyncIterator[Message]:

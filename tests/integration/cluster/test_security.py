@@ -445,6 +445,7 @@ LIES: dict[str, NodeFacts] = {
     "a CPU below zero": replace(facts("n7"), cpu_ids=(-1,)),
     "a device twice": replace(facts("n7"), devices=facts("n7").devices[:1] * 2),
     "a NUL in a model": replace(facts("n7", model="H100\0")),
+    "a label that steers a terminal": replace(facts("n7"), labels=(("rack", "\x1b[2J"),)),
     "an address on two lines": replace(facts("n7"), address="a\nb"),
     "too many devices": facts("n7", gpus=5000),
 }

@@ -1,0 +1,5 @@
+"""The trials by bad input, each a module here with ``measure``, ``FULL`` and ``QUICK``."""
+
+from __future__ import annotations
+
+TRIALS = ("rpcs", "injection", "exhaustion", "swaps")
