@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from gpusched.domain.allocation import Allocation, GrantedDevice, NodeAllocation
 from gpusched.domain.events import (
@@ -35,6 +36,9 @@ from gpusched.domain.telemetry import DeviceUse, NodeUse
 from gpusched.engine.ports import Batch, RequestRecord
 from gpusched.engine.state import ClusterState
 from gpusched.engine.transaction import Transaction
+from gpusched.launch.plan import make_launch_plan
+
+PLAN_LAUNCH = partial(make_launch_plan, cluster="test")
 
 ADA = Identity("ada", 1000, 1000)
 NODES = (NodeName("n0"), NodeName("n1"), NodeName("n2"))
@@ -110,7 +114,7 @@ class History:
         acknowledged: tuple[int, ...] = (),
     ) -> Batch:
         """As ``batch``; each fact is asked for after the one before has been applied."""
-        tx = Transaction(self.state, self.now_us, "test", self.last_command_seq)
+        tx = Transaction(self.state, self.now_us, PLAN_LAUNCH, self.last_command_seq)
         for fact in facts:
             tx.record(fact)
         for record in requests:

@@ -7,8 +7,9 @@ simulator feeds it in virtual time.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from gpusched.domain.commands import LaunchTasks, Queued
 from gpusched.domain.errors import Rejected, RequestIdReused
@@ -18,16 +19,19 @@ from gpusched.domain.history import Mark
 from gpusched.domain.identity import Principal
 from gpusched.domain.ids import AttemptId, JobId, NodeName, RequestId
 from gpusched.domain.job_state import PendingReason
+from gpusched.domain.launch_plan import LaunchPlan
 from gpusched.domain.partition import Partitions
 from gpusched.domain.topology import Topology
 from gpusched.engine.commit import commit_plan
 from gpusched.engine.facts import take
 from gpusched.engine.inputs import CommandAcknowledged, Fact, LeaseEnded, NodeConnected, Request
+from gpusched.engine.lifecycle import PlanLaunch
 from gpusched.engine.past import past_of
 from gpusched.engine.ports import Batch, Loaded, RequestRecord
 from gpusched.engine.requests import decide
 from gpusched.engine.state import ClusterState
 from gpusched.engine.transaction import Transaction
+from gpusched.launch.plan import make_launch_plan
 from gpusched.policy.backfill import make_plan
 from gpusched.policy.memo import CycleMemo
 from gpusched.policy.order import OrderSettings, arrange
@@ -74,8 +78,15 @@ class EngineSettings:
 class Engine:
     """The whole of the state, and the three ways to step it: ``handle``, ``cycle``, ``committed``."""
 
-    def __init__(self, loaded: Loaded, settings: EngineSettings) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        settings: EngineSettings,
+        *,
+        plan_launch: Callable[..., LaunchPlan] = make_launch_plan,
+    ) -> None:
         self.settings = settings
+        self._plan_launch: PlanLaunch = partial(plan_launch, cluster=settings.cluster)
         self.state = ClusterState.of(
             settings.partitions,
             topology=settings.topology,
@@ -194,7 +205,7 @@ class Engine:
         return replace(fact, attempts=tuple(sorted({*fact.attempts, *self._launches_for(fact)})))
 
     def _transaction(self, now_us: int) -> Transaction:
-        return Transaction(self.state, now_us, self.settings.cluster, self._last_command_seq)
+        return Transaction(self.state, now_us, self._plan_launch, self._last_command_seq)
 
     def _is_foreign(self, fact: Fact) -> bool:
         """An acknowledgement of a command that was another node's."""

@@ -6,6 +6,9 @@ Both are idempotent: called twice with the same state and event they return the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from gpusched.domain.allocation import Allocation
 from gpusched.domain.commands import Command, DumpStacks, LaunchTasks, StopTasks
 from gpusched.domain.events import (
     AttemptEnded,
@@ -22,25 +25,27 @@ from gpusched.domain.events import (
     TaskFailed,
     TasksEnded,
 )
-from gpusched.domain.ids import NodeName
+from gpusched.domain.identity import Identity
+from gpusched.domain.ids import Epoch, JobId, NodeName
 from gpusched.domain.job import Attempt, Job, TaskExit
-from gpusched.domain.job_spec import OnUnderuse, StallAction
+from gpusched.domain.job_spec import JobSpec, OnUnderuse, StallAction
 from gpusched.domain.job_state import INFRASTRUCTURE_REASONS, EndReason, terminal_state
+from gpusched.domain.launch_plan import LaunchPlan
 from gpusched.domain.node import Schedulability
 from gpusched.engine.health import health_consequences, repair_order, repairs
 from gpusched.engine.restarts import next_try
 from gpusched.engine.state import ClusterState
-from gpusched.launch.plan import make_launch_plan
+
+PlanLaunch = Callable[[JobId, Epoch, JobSpec, Identity, Allocation], LaunchPlan]
+"""``make_launch_plan`` for one cluster."""
 
 
-def react(state: ClusterState, event: Event, cluster: str) -> tuple[Command, ...]:
+def react(state: ClusterState, event: Event, plan_launch: PlanLaunch) -> tuple[Command, ...]:
     """The orders that an applied event calls for."""
     match event:
         case JobAllocated():
             job = state.jobs[event.job_id]
-            plan = make_launch_plan(
-                job.job_id, event.epoch, job.spec, job.owner, event.allocation, cluster=cluster
-            )
+            plan = plan_launch(job.job_id, event.epoch, job.spec, job.owner, event.allocation)
             return tuple(
                 LaunchTasks(job_id=job.job_id, epoch=event.epoch, node=part.node, launch=part)
                 for part in plan.nodes

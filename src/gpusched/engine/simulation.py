@@ -14,6 +14,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from gpusched.domain.commands import LaunchTasks, Queued
 from gpusched.domain.errors import Rejected
@@ -29,6 +30,7 @@ from gpusched.engine.core import Engine, EngineSettings, Tick
 from gpusched.engine.inputs import CommandAcknowledged, Fact, NodeConnected, Reported, Submit
 from gpusched.engine.ports import Loaded
 from gpusched.engine.state import ClusterState
+from gpusched.launch.plan import make_launch_plan
 
 _SECOND_US = 1_000_000
 
@@ -118,7 +120,9 @@ class _World:
         happenings: Sequence[Happening],
     ) -> None:
         empty = Loaded(jobs=(), nodes=(), outbox=(), last_seq=0, last_command_seq=0, next_job_id=JobId(1))
-        self._engine = Engine(empty, settings)
+        # Nothing is started, so no rank needs its variables.
+        plan_launch = partial(make_launch_plan, environment=lambda context, task: ())
+        self._engine = Engine(empty, settings, plan_launch=plan_launch)
         self._jobs = [SimulatedJob(arrival=arrival) for arrival in sorted(arrivals, key=lambda a: a.at_us)]
         self._by_id: dict[JobId, SimulatedJob] = {}
         self._seq = self._cycles = self._ended = 0

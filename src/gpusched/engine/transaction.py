@@ -10,7 +10,7 @@ from gpusched.domain.ids import JobId, NodeName
 from gpusched.domain.job import Job
 from gpusched.domain.node import Node
 from gpusched.engine.fold import apply
-from gpusched.engine.lifecycle import consequences, react
+from gpusched.engine.lifecycle import PlanLaunch, consequences, react
 from gpusched.engine.past import PastRun
 from gpusched.engine.ports import Batch, RequestRecord
 from gpusched.engine.state import ClusterState
@@ -23,11 +23,13 @@ class Transaction:
     thrown away: load again.
     """
 
-    def __init__(self, state: ClusterState, now_us: int, cluster: str, last_command_seq: int) -> None:
+    def __init__(
+        self, state: ClusterState, now_us: int, plan_launch: PlanLaunch, last_command_seq: int
+    ) -> None:
         self.state = state
         self.now_us = now_us
         self.last_command_seq = last_command_seq
-        self._cluster = cluster
+        self._plan_launch = plan_launch
         self.runs: list[PastRun] = []  # attempts that ended
         self._events: list[Recorded] = []
         self._queued: list[Queued] = []
@@ -50,7 +52,7 @@ class Transaction:
                     self.runs.append(PastRun.of(subject, self.now_us))
             else:
                 self._nodes[subject.name] = subject
-            for command in react(self.state, fact, self._cluster):
+            for command in react(self.state, fact, self._plan_launch):
                 self.order(command)
             # What follows comes before what else was decided earlier, so that each decision sees the last.
             waiting.extendleft(reversed(consequences(self.state, fact)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from gpusched.domain.allocation import Allocation
@@ -16,9 +17,18 @@ from gpusched.launch.environ import task_environment
 from gpusched.launch.ranks import Task, number_tasks
 from gpusched.launch.script import task_argv
 
+MakeEnvironment = Callable[[AttemptContext, Task], tuple[tuple[str, str], ...]]
+
 
 def make_launch_plan(
-    job_id: JobId, epoch: Epoch, spec: JobSpec, owner: Identity, allocation: Allocation, *, cluster: str
+    job_id: JobId,
+    epoch: Epoch,
+    spec: JobSpec,
+    owner: Identity,
+    allocation: Allocation,
+    *,
+    cluster: str,
+    environment: MakeEnvironment = task_environment,
 ) -> LaunchPlan:
     """Say what each node starts for one attempt. Equal inputs give equal plans, whenever made.
 
@@ -29,6 +39,7 @@ def make_launch_plan(
         owner: Whom the ranks run as.
         allocation: What was granted; its order of nodes is the order of ranks.
         cluster: The cluster's name.
+        environment: Gives each task its variables; where nothing will be started there may be none.
 
     Returns:
         The nodes in rank order, each with its tasks in rank order: ``tasks_per_node`` of them,
@@ -54,10 +65,14 @@ def make_launch_plan(
         nodelist=fold_hostlist(part.node for part in allocation.nodes),
     )
     numbered = zip(spec.parts_by_node, number_tasks(spec, allocation), strict=True)
-    return LaunchPlan(tuple(_node_launch(replace(context, spec=part), tasks) for part, tasks in numbered))
+    return LaunchPlan(
+        tuple(_node_launch(replace(context, spec=part), tasks, environment) for part, tasks in numbered)
+    )
 
 
-def _node_launch(context: AttemptContext, tasks: tuple[Task, ...]) -> NodeLaunch:
+def _node_launch(
+    context: AttemptContext, tasks: tuple[Task, ...], environment: MakeEnvironment
+) -> NodeLaunch:
     spec, part = context.spec, tasks[0].part
     return NodeLaunch(
         job_id=context.job_id,
@@ -66,7 +81,7 @@ def _node_launch(context: AttemptContext, tasks: tuple[Task, ...]) -> NodeLaunch
         node_rank=tasks[0].node_rank,
         owner=context.owner,
         workdir=spec.workdir,
-        tasks=tuple(_task_launch(context, task) for task in tasks),
+        tasks=tuple(_task_launch(context, task, environment(context, task)) for task in tasks),
         devices=tuple(device.uuid for device in part.devices),
         script=spec.script,
         time_limit_s=spec.time_limit_s,
@@ -78,8 +93,7 @@ def _node_launch(context: AttemptContext, tasks: tuple[Task, ...]) -> NodeLaunch
     )
 
 
-def _task_launch(context: AttemptContext, task: Task) -> TaskLaunch:
-    env = task_environment(context, task)
+def _task_launch(context: AttemptContext, task: Task, env: tuple[tuple[str, str], ...]) -> TaskLaunch:
     return TaskLaunch(
         global_rank=task.global_rank,
         local_rank=task.local_rank,

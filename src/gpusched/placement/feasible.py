@@ -18,7 +18,7 @@ from gpusched.placement.describe import (
     in_words,
     island_in_words,
 )
-from gpusched.placement.fit import fit_fitted
+from gpusched.placement.fit import fit_empty, fit_fitted
 from gpusched.placement.gang import check_mixed
 from gpusched.placement.inventory import Inventory
 from gpusched.placement.islands import largest_island
@@ -44,9 +44,11 @@ def check_feasible(snapshot: ClusterSnapshot, spec: JobSpec) -> None:
     if spec.components:
         _check_components(snapshot, spec)
         return
-    large_enough = _fitting(inventory, request)
-    if large_enough < spec.nodes:
-        raise InfeasibleRequest(_say(inventory, request, spec.nodes, large_enough))
+    # Those that are up and open are remembered for equal requests, and usually enough already.
+    if np.count_nonzero(fit_empty(inventory, request)) < spec.nodes:
+        large_enough = _fitting(inventory, request)
+        if large_enough < spec.nodes:
+            raise InfeasibleRequest(_say(inventory, request, spec.nodes, large_enough))
     check_licenses(inventory, spec)
     if spec.has_topology_wishes:
         check_room(inventory, spec)

@@ -109,7 +109,7 @@ def matching_gpus(inventory: Inventory, request: NodeRequest, by_class: IntColum
     Returns:
         (N,) devices.
     """
-    counts: IntColumn = by_class[inventory.matching_classes(request)[:-1]].sum(axis=0)
+    counts: IntColumn = inventory.matching_classes(request)[:-1] @ by_class
     return counts
 
 

@@ -18,7 +18,7 @@ is at its quota (``quota.AccountGate``): they wait for their own account and are
 
 Cost: O(Q) for a queue of Q, a few numpy operations (``memo``), and one O(N) placement for each job up to the
 head and for each later one that enough nodes have room for; a request that was refused, and any larger
-gang of the same, is not tried again in the cycle. One forecast, for the head.
+gang of the same, is not tried again in the cycle. One forecast, for the head, once a job behind it has room.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from gpusched.domain.ids import JobId
-from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import PendingReason
 from gpusched.placement.fit import fit_empty
 from gpusched.placement.gang import could_fit
@@ -39,7 +39,7 @@ from gpusched.placement.placement import Placement
 from gpusched.placement.request import NodeRequest, node_request
 from gpusched.placement.snapshot import ClusterSnapshot
 from gpusched.policy.forecast import forecast_start
-from gpusched.policy.head import Head, ends_by, take, try_place
+from gpusched.policy.head import Head, HeadForecast, ends_by, take, try_place
 from gpusched.policy.memo import CycleMemo
 from gpusched.policy.plan import Plan, QueueEntry, RunningEntry, Start
 from gpusched.policy.quota import AccountGate, Quotas
@@ -131,11 +131,9 @@ class _Cycle:
         seen, head_at = self._start_in_order()
         if head_at is None:
             return self._plan(seen, {}, {})
-        head = self._make_head(self.queue[head_at].spec)
+        head = self._make_head(self.queue[head_at])
         seen = self._backfill(head, head_at + 1)
-        head_id = self.queue[head_at].job_id
-        forecasts = {} if head.forecast is None else {head_id: head.forecast.start_us}
-        return self._plan(seen, {head_id: PendingReason.RESOURCES}, forecasts)
+        return self._plan(seen, {head.job_id: PendingReason.RESOURCES}, HeadForecast(head))
 
     def _start_in_order(self) -> tuple[int, int | None]:
         """Return how many entries were seen, and which of them is the head."""
@@ -151,10 +149,15 @@ class _Cycle:
             self._start(position, placement)
         return len(self.queue), None
 
-    def _make_head(self, spec: JobSpec) -> Head:
-        self.gate.charge(spec)  # kept for it: what starts before it leaves its account room for it
-        forecast = forecast_start(self.now, spec, self.running, self.now_us, memo=self.memo.forecast)
-        return Head(spec, forecast, fit_empty(self.now.inventory, node_request(spec)))
+    def _make_head(self, entry: QueueEntry) -> Head:
+        self.gate.charge(entry.spec)  # kept for it: what starts before it leaves its account room for it
+        usable = fit_empty(self.now.inventory, node_request(entry.spec))
+        # Nothing starts behind the head before this was asked for (``_worth_trying``), so ``now`` and
+        # ``running`` are still as they are here.
+        forecast = partial(
+            forecast_start, self.now, entry.spec, self.running, self.now_us, memo=self.memo.forecast
+        )
+        return Head(entry, usable, forecast)
 
     def _backfill(self, head: Head, first: int) -> int:
         """Try the entries from ``first`` on; return how many entries of the queue were seen."""
@@ -193,6 +196,8 @@ class _Cycle:
         """Leave out entries that too few nodes have room for, now or beside the head."""
         enough = self.memo.count_now(self.now)[self.rows] >= self.nodes
         positions = positions[(enough & self.available & self._licensed())[positions]]
+        if not len(positions):
+            return deque()
         limits = (ends_by(self.queue[position].spec, self.now_us) for position in positions.tolist())
         allowed = np.fromiter((head.allows_until(limit) for limit in limits), dtype=bool)
         if not allowed.all():

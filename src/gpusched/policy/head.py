@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 
 import numpy as np
 
 from gpusched.domain.errors import Rejected
+from gpusched.domain.ids import JobId
 from gpusched.domain.job_spec import JobSpec
 from gpusched.placement.counts import Room
 from gpusched.placement.fit import fit_now
@@ -17,17 +19,31 @@ from gpusched.placement.placement import Counts, Placement
 from gpusched.placement.request import node_request
 from gpusched.placement.snapshot import ClusterSnapshot
 from gpusched.policy.forecast import Forecast
+from gpusched.policy.plan import QueueEntry
 
 _SECOND_US = 1_000_000
 
 
-@dataclass(slots=True)
 class Head:
-    """Says of a later job whether and where it may start. The forecast's snapshot holds those that did."""
+    """Says of a later job whether and where it may start."""
 
-    spec: JobSpec
-    forecast: Forecast | None
-    usable: BoolColumn  # (N,) nodes it could ever use
+    def __init__(
+        self, entry: QueueEntry, usable: BoolColumn, make_forecast: Callable[[], Forecast | None]
+    ) -> None:
+        """Nothing is forecast yet.
+
+        Args:
+            entry: The job.
+            usable: (N,) nodes it could ever use.
+            make_forecast: Says when it could start beside what was started before it, whenever called.
+        """
+        self.job_id, self.spec, self.usable = entry.job_id, entry.spec, usable
+        self._make_forecast = make_forecast
+
+    @cached_property
+    def forecast(self) -> Forecast | None:
+        """Its forecast, made when first asked for; the snapshot in it holds those that started behind it."""
+        return self._make_forecast()
 
     def allows_until(self, ends_by_us: int | None) -> bool:
         """Tell whether a job that ends by then may start anywhere."""
@@ -86,6 +102,27 @@ class Head:
         memory = later.memory_free[fitting] - request.memory_bytes
         room.memory[fitting] = np.minimum(room.memory[fitting], memory)
         return room, len(fitting) - self.spec.nodes
+
+
+class HeadForecast(Mapping[JobId, int]):
+    """The head's earliest start, microseconds, under its id; empty where it can't be said.
+
+    Most cycles find nothing that could start behind the head, and nobody asks: then it is never worked out.
+    """
+
+    def __init__(self, head: Head) -> None:
+        self._head = head
+
+    def __getitem__(self, job_id: JobId) -> int:
+        if job_id != self._head.job_id or self._head.forecast is None:
+            raise KeyError(job_id)
+        return self._head.forecast.start_us
+
+    def __iter__(self) -> Iterator[JobId]:
+        return iter(() if self._head.forecast is None else (self._head.job_id,))
+
+    def __len__(self) -> int:
+        return 0 if self._head.forecast is None else 1
 
 
 def _together(left: Counts, right: Counts) -> Counts:

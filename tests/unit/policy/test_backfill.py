@@ -6,6 +6,7 @@ from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import PendingReason
 from gpusched.placement.placement import NodePlacement
 from gpusched.policy.backfill import make_plan
+from gpusched.policy.memo import CycleMemo
 from gpusched.policy.plan import QueueEntry, RunningEntry
 
 SECOND_US = 1_000_000
@@ -39,6 +40,17 @@ def test_what_an_earlier_backfilled_job_took_elsewhere_is_not_promised_to_the_he
     assert started(plan) == {2: ("b2", "c")}
     assert plan.reasons == {1: PendingReason.RESOURCES, 3: PendingReason.PRIORITY}
     assert plan.forecasts == {1: 50 * SECOND_US}
+
+
+def test_the_head_is_forecast_only_when_somebody_asks_and_then_as_the_cluster_was():
+    snapshot, memo = snapshot_of(make_node("a", H100, H100)), CycleMemo()
+    running = [hold(snapshot, "a", 2, 50)]
+    plan = make_plan(snapshot, queue_of(*[{"gpus_per_node": 2}] * 2), running, 0, depth_max=9, memo=memo)
+    assert memo.forecast.last_start_us == 0  # nothing behind the head has room
+    snapshot.give_back(running.pop().nodes[0])
+    make_plan(snapshot, queue_of({"gpus_per_node": 2}), running, 20 * SECOND_US, depth_max=9, memo=memo)
+    assert plan.forecasts == {1: 50 * SECOND_US}
+    assert plan.forecasts.get(2) is None
 
 
 def test_requests_refused_before_cost_no_depth():
