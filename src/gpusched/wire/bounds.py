@@ -1,4 +1,4 @@
-"""How long the lists of a request may be: seen before anything is built from them."""
+"""How long the lists of a request may be: after protobuf has parsed them, before values are made of them."""
 
 from __future__ import annotations
 

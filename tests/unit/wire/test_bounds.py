@@ -1,4 +1,4 @@
-"""Lists longer than any that can be meant are refused before anything is built from them."""
+"""Lists longer than any that can be meant are refused before values are made of them."""
 
 from __future__ import annotations
 
