@@ -19,6 +19,7 @@ from gpusched.domain.ids import AttemptId, Epoch, JobId, NodeName
 from gpusched.domain.job_spec import JobSpec, RestartOn, StallAction, StallPolicy
 from gpusched.domain.job_state import EndReason, JobState
 from gpusched.engine.core import Engine
+from gpusched.engine.fold import fold
 from gpusched.engine.inputs import (
     CancelJob,
     DelayPassed,
@@ -36,7 +37,7 @@ from gpusched.engine.inputs import (
     Submit,
 )
 from gpusched.engine.ports import Loaded
-from gpusched.engine.state import ClusterState, fold
+from gpusched.engine.state import ClusterState
 
 NODES = ("n1", "n2", "n3")
 

@@ -13,9 +13,9 @@ from gpusched.domain.history import History as Terms
 from gpusched.domain.job import JobFilter
 from gpusched.domain.partition import Partitions
 from gpusched.engine.accounting import fold_spans
+from gpusched.engine.fold import fold
 from gpusched.engine.past import PastRun, Work
 from gpusched.engine.ports import Loaded
-from gpusched.engine.state import fold
 from gpusched.store.database import open_store
 from gpusched.store.reader import Reader
 

@@ -50,7 +50,11 @@ class SimulatedRunner(Runner):
         )
         self._machine = machine
         self._zygote = cast(Any, Zygote(machine))
-        self._watch = cast(Any, Watch(machine, process, on_change=self._changed, on_exit=self._exited))
+        follower = self._follower
+        follower._watch = cast(
+            Any, Watch(machine, process, on_change=follower._changed, on_exit=follower._exited)
+        )
+        follower._zygote = self._zygote
 
     async def start(self) -> None:
         # The archive's order is that of these times, and this computer's clock is not the seed's.

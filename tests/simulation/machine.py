@@ -26,6 +26,8 @@ from simulation.checkers import Execution, Loss
 from simulation.options import Options
 from simulation.virtual import WORLD, Process
 
+from gpusched.agent import follow as follow_module
+from gpusched.agent import held as held_module
 from gpusched.agent import runner as runner_module
 from gpusched.agent import session as session_module
 from gpusched.agent.attempt_dir import (
@@ -449,13 +451,14 @@ def _checked(write: Callable[..., None]) -> Callable[..., None]:
 def operating_system() -> Iterator[None]:
     """Put machines under the runner in place of this computer."""
     stands_for: dict[tuple[ModuleType, str], object] = {
-        (runner_module, "is_same_process"): _is_same_process,
-        (runner_module, "kill_leftovers"): _kill_leftovers,
-        (runner_module, "attempt_dir"): _attempt_dir,
+        (follow_module, "is_same_process"): _is_same_process,
+        (follow_module, "kill_leftovers"): _kill_leftovers,
+        (held_module, "attempt_dir"): _attempt_dir,
         (runner_module, "boot_id"): lambda: MACHINE.get().boot_id,
+        (follow_module, "boot_id"): lambda: MACHINE.get().boot_id,
         (runner_module, "write_order"): _checked(write_order),
         (runner_module, "write_stop_order"): _checked(write_stop_order),
-        (runner_module, "RecordFile"): CarefulRecordFile,
+        (follow_module, "RecordFile"): CarefulRecordFile,
         (lease_module, "boot_time_us"): _boot_time_us,
         (session_module, "boot_time_us"): _boot_time_us,
     }

@@ -17,6 +17,7 @@ from simulation.machine import Machine
 from gpusched.agent.attempt_dir import read_order
 from gpusched.agent.facts_of_attempt import tasks_ended
 from gpusched.agent.fence import Fence
+from gpusched.agent.follow import Follower
 from gpusched.agent.runner import Runner
 from gpusched.agent.session import Session
 from gpusched.agent.shim.record import Phase, Record, RecordFile
@@ -160,9 +161,9 @@ def acknowledge_before_durable() -> AbstractContextManager[None]:
 def lose_tombstones() -> AbstractContextManager[None]:
     """A stop for an attempt that never came leaves nothing behind: the launch may still come."""
 
-    async def refuse(self: Any, held: Any, reason: str) -> None:
-        over = Record(phase=Phase.ENDED, boot_id=self._boot_id, detail=reason)
-        self._let_go(held)
+    async def refuse(self: Any, held: Any, _cause: object, detail: str) -> None:
+        over = Record(phase=Phase.ENDED, boot_id=self._boot_id, detail=detail)
+        self.attempts.let_go(held)
         self.reports.put_nowait(tasks_ended(held.attempt_id, self._node, over, ()))
 
     return planted(Runner, "_refuse_for_good", refuse)
@@ -185,7 +186,7 @@ def claim_twice() -> AbstractContextManager[None]:
 
 def forget_old_launches() -> AbstractContextManager[None]:
     """An agent that comes back starts what it was ordered before a reboot."""
-    right = Runner._adopt
+    right = Follower.adopt
 
     async def adopt(self: Any, held: Any) -> None:
         boot_id = self._boot_id
@@ -198,7 +199,7 @@ def forget_old_launches() -> AbstractContextManager[None]:
         finally:
             self._boot_id = boot_id
 
-    return planted(Runner, "_adopt", adopt)
+    return planted(Follower, "adopt", adopt)
 
 
 def leave_orphans() -> AbstractContextManager[None]:

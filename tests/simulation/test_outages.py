@@ -167,7 +167,7 @@ def test_a_tombstone_that_found_no_room_is_made_when_there_is_room(tmp_path: Pat
         for _ in range(2):
             with pytest.raises(NodeUnavailable):
                 await runner.stop(JobId(1), Epoch(1), 0, "cancelled")
-        assert runner.held_attempts() == ()
+        assert runner.attempts.unsettled() == ()
         machine.is_disk_full = False
         await runner.stop(JobId(1), Epoch(1), 0, "cancelled")
         assert isinstance(runner.reports.get_nowait(), TasksEnded)
@@ -195,7 +195,7 @@ def test_the_death_of_one_of_two_forked_shims_leaves_the_other_its_attempt(tmp_p
         _, watched = machine.shims.values()
         machine.kill_shim(watched)
         await asyncio.sleep(20)
-        ended = [fact for fact in runner.unacknowledged() if isinstance(fact, TasksEnded)]
+        ended = [fact for fact in runner.attempts.unacknowledged() if isinstance(fact, TasksEnded)]
         assert [fact.cause for fact in ended] == [None]
         assert [live.exit_code for live in machine.lives] == [0]
         await runner.close()

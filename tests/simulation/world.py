@@ -34,7 +34,7 @@ from gpusched.domain.health import Condition, Signal
 from gpusched.domain.ids import JobId, NodeName
 from gpusched.domain.partition import Partitions
 from gpusched.engine.core import Engine, EngineSettings
-from gpusched.engine.state import fold
+from gpusched.engine.fold import fold
 
 SETTLE_MAX_S = 3600.0
 SQLITE_SHARE = 0.06
@@ -190,7 +190,7 @@ class World:
         if engine is None:
             return "no head"
         for name, agent in self.agents.items():
-            if agent.runner is None or agent.runner.held_attempts():
+            if agent.runner is None or agent.runner.attempts.unsettled():
                 return f"{name} holds attempts"
             if engine.outbox_of(name):
                 return f"{name} has not taken its orders"

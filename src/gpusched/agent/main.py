@@ -104,7 +104,7 @@ async def run_agent(settings: AgentSettings) -> None:
             devices,
             settings.health,
             meters=meters,
-            in_use=runner.devices_in_use,
+            in_use=runner.attempts.devices_in_use,
             tell=outbox.put,
         )
         agent = _Agent(
@@ -162,7 +162,7 @@ class _Agent:
         self._entrance = Entrance(settings.node, settings.home, settings.joining)
         self._outbox, self._health, self._rank_tokens = outbox, health, rank_tokens
         real = frozenset(device.uuid for device in devices if not device.declared)
-        self._vitals = Vitals(runner, real)
+        self._vitals = Vitals(runner.attempts, real)
         self._seen = Seen(settings.home / "seen.json")
 
     async def work(self) -> None:
@@ -176,12 +176,12 @@ class _Agent:
 
     async def end_attempts(self) -> None:
         """End every attempt and wait until the head has heard of it; whoever asked may kill us sooner."""
-        for attempt_id in self._runner.held_attempts():
+        for attempt_id in self._runner.attempts.unsettled():
             await self._runner.stop(
                 attempt_id.job_id, attempt_id.epoch, STOP_KILL_WAIT_S, "its agent was asked to stop"
             )
         # Once in an agent's life: no event is worth it.
-        while self._runner.held_attempts():  # noqa: ASYNC110
+        while self._runner.attempts.unsettled():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
     async def _collect_reports(self) -> None:

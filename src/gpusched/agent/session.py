@@ -123,7 +123,7 @@ class Session:
             CertificateRenewed: Open the next stream with the new certificate.
         """
         hello_us = boot_time_us()
-        await self._link.send(Hello(self._facts, self._runner.held_attempts(), self._seen.mark))
+        await self._link.send(Hello(self._facts, self._runner.attempts.unsettled(), self._seen.mark))
         async with asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(self._send_reports())]
             async for message in self._link:
@@ -155,7 +155,7 @@ class Session:
 
     async def _ask_rank_tokens(self) -> None:
         while True:
-            for attempt_id in self._runner.held_attempts():
+            for attempt_id in self._runner.attempts.unsettled():
                 await self._link.send(RankTokensWanted(attempt_id.job_id, attempt_id.epoch))
             await asyncio.sleep(RANK_TOKENS_EVERY_S)
 
@@ -168,7 +168,7 @@ class Session:
                     self._renewal.take(message)
             case RankTokens():
                 if self._rank_tokens is not None:
-                    self._rank_tokens.put(message, self._runner.held_attempts())
+                    self._rank_tokens.put(message, self._runner.attempts.unsettled())
             case LeaseRenewed():
                 self._seen.keep(message.mark)
                 sent = self._sent_us.pop(message.seq, None)
@@ -213,7 +213,7 @@ class Session:
         if not isinstance(command, LaunchTasks):
             return None
         attempt_id = AttemptId(command.job_id, command.epoch)
-        if attempt_id in self._runner.held_attempts():  # the order came before, and was carried out
+        if attempt_id in self._runner.attempts.unsettled():  # the order came before, and was carried out
             return None
         return await self._health.prolog(command.launch)
 

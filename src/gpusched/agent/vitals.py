@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class Running(Protocol):
-    """Who knows what runs (``Runner``)."""
+    """Who knows what runs (``HeldAttempts``)."""
 
     def running(self) -> tuple[AttemptDir, ...]: ...
 
@@ -36,12 +36,12 @@ class Vitals:
     """Looks at every rank of every attempt that runs, once per heartbeat.
 
     Args:
-        runner: Names the attempts.
+        attempts: Names those that run.
         real_devices: GPUs that NVML can speak of; of declared ones nothing is known.
     """
 
-    def __init__(self, runner: Running, real_devices: frozenset[DeviceUuid]) -> None:
-        self._runner = runner
+    def __init__(self, attempts: Running, real_devices: frozenset[DeviceUuid]) -> None:
+        self._attempts = attempts
         self._real = real_devices
         self._pulses = Pulses()
         self._orders: dict[AttemptId, Order] = {}
@@ -54,7 +54,7 @@ class Vitals:
         Looks again at each call, but never for more than a ``REST_FACTOR``-th of the time, whatever the
         number of ranks and of the machine's processes.
         """
-        running = self._runner.running()
+        running = self._attempts.running()
         if time.monotonic() >= self._rests_until_s:
             self._seen = await asyncio.to_thread(self._look, running, sample)
         return self._seen

@@ -9,7 +9,7 @@ import click
 
 from gpusched.cli.as_json import plain
 from gpusched.cli.draft import Draft
-from gpusched.cli.jobfile import spec_of
+from gpusched.cli.job_of_draft import spec_of
 from gpusched.cli.options import draft_of, job_options, per_node
 from gpusched.cli.screen import Table, print_json, print_line, print_table
 from gpusched.cli.session import JOB_ID, Session, json_option, pass_session

@@ -1,212 +1,52 @@
-"""The one door for jobs: a pydantic model that turns a draft into a ``JobSpec`` or says what is wrong.
+"""The fields of a job, as a pydantic model: one spelling, one meaning and one description for each.
 
-Options, ``#SBATCH`` directives and YAML all end here, so a field has one spelling and one meaning.
+Options, ``#SBATCH`` directives and YAML all end here (``job_of_draft.py``).
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable
-from enum import StrEnum
-from pathlib import Path as FilePath
-from typing import Annotated, Any, Self, TypeVar
+from collections.abc import Iterable
+from typing import Any, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    ValidationError,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gpusched.cli import quantities
-from gpusched.cli.draft import Draft, Path
-from gpusched.cli.options import did_you_mean
-from gpusched.cli.textfile import checked_script, read_file
-from gpusched.domain.check_spec import check_spec
-from gpusched.domain.errors import InvalidSpec, Violation
-from gpusched.domain.hostlist import expand_hostlist
-from gpusched.domain.ids import NodeName
+from gpusched.cli.jobfield import (
+    Command,
+    Count,
+    CountOrZero,
+    Counts,
+    Duration,
+    Env,
+    Flag,
+    Hosts,
+    LauncherName,
+    OnDisconnectName,
+    OnUnderuseName,
+    RestartOnName,
+    Seconds,
+    SegmentText,
+    Share,
+    Signal,
+    Size,
+    SpreadName,
+    StallActionName,
+    StallTime,
+    Texts,
+    TimeLimit,
+    Word,
+    Words,
+)
 from gpusched.domain.job_spec import (
     STALL_AFTER_S,
-    Activation,
     ActivationKind,
     Component,
-    JobSpec,
     Launcher,
-    OnDisconnect,
     OnUnderuse,
-    RestartOn,
-    Segment,
-    Spread,
     StallAction,
-    StallPolicy,
-    UtilizationPolicy,
     WarningSignal,
 )
 from gpusched.domain.node import WHOLE_MILLI
-
-_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-_TRUE, _FALSE = {"true", "yes", "on"}, {"false", "no", "off"}
-
-
-def _text(raw: object) -> str:
-    if not isinstance(raw, str):
-        raise ValueError(f"must be text, not {_kind(raw)}")
-    if "\0" in raw:
-        raise ValueError("holds a NUL character; remove it")
-    try:
-        raw.encode()
-    except UnicodeEncodeError:
-        raise ValueError("is not valid UTF-8") from None
-    return raw
-
-
-def _kind(raw: object) -> str:
-    return {list: "a list", dict: "a mapping", type(None): "empty"}.get(type(raw), type(raw).__name__)
-
-
-def _word(raw: object) -> str:
-    text = _text(raw).strip()
-    if not text:
-        raise ValueError("is empty; leave it out or say which")
-    return text
-
-
-def _flag(raw: object) -> bool:
-    word = _text(raw).strip().lower()
-    if word not in _TRUE | _FALSE:
-        raise ValueError(f"must be true or false, not {raw!r}")
-    return word in _TRUE
-
-
-def _texts(raw: object) -> tuple[str, ...]:
-    """A list of texts; one text is a list of one."""
-    items = raw if isinstance(raw, list) else [raw]
-    return tuple(_text(item) for item in items)
-
-
-def _command(raw: object) -> str | tuple[str, ...]:
-    given = _texts(raw)
-    if not given or not given[0].strip():
-        raise ValueError("is empty; give the command to run")
-    return given if isinstance(raw, list) else given[0]
-
-
-def _hosts(raw: object) -> tuple[NodeName, ...]:
-    try:
-        names = [name for text in _texts(raw) for name in expand_hostlist(text)]
-    except InvalidSpec as error:
-        raise ValueError("; ".join(violation.message for violation in error.violations)) from None
-    return tuple(dict.fromkeys(names))
-
-
-def _env(raw: object) -> tuple[tuple[str, str], ...]:
-    if not isinstance(raw, dict):
-        raise ValueError(f"must be a mapping of names to values, not {_kind(raw)}")
-    for name, value in raw.items():
-        if not _ENV_NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is not a variable's name: letters, digits and _, no digit first")
-        if value is None:
-            raise ValueError(f'{name} has no value; write {name}: "" for an empty one')
-    return tuple((name, _text(value)) for name, value in raw.items())
-
-
-E = TypeVar("E", bound=StrEnum)
-
-
-def _one_of(kind: type[E]) -> Callable[[object], E]:
-    def member(raw: object) -> E:
-        try:
-            return kind(_text(raw).strip().lower())
-        except ValueError:
-            raise ValueError(f"must be one of {', '.join(kind)}, not {raw!r}") from None
-
-    return member
-
-
-def _zero_or_more(raw: object) -> int:
-    return quantities.parse_count(_text(raw), at_least=0)
-
-
-def _of_text(parse: Callable[[str], Any]) -> Callable[[object], Any]:
-    return lambda raw: parse(_text(raw))
-
-
-def _schema(**schema: Any) -> WithJsonSchema:
-    return WithJsonSchema(schema)
-
-
-_SIZE_PATTERN = r"^[0-9]+([KMGTP](i?B)?)?$"
-_STRINGS = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
-_SCALAR_VALUE = {"type": ["string", "number", "boolean"]}
-
-Count = Annotated[int, PlainValidator(_of_text(quantities.parse_count)), _schema(type="integer", minimum=1)]
-CountOrZero = Annotated[int, PlainValidator(_zero_or_more), _schema(type="integer", minimum=0)]
-Size = Annotated[
-    int,
-    PlainValidator(_of_text(quantities.parse_size)),
-    _schema(type=["string", "integer"], pattern=_SIZE_PATTERN, examples=["80G", "512M"]),
-]
-TimeLimit = Annotated[
-    int | None,
-    PlainValidator(_of_text(quantities.parse_time_limit)),
-    _schema(type=["string", "integer"], examples=["30m", "12:00:00", "2-00"]),
-]
-Share = Annotated[
-    int,
-    PlainValidator(_of_text(quantities.parse_milli)),
-    _schema(type=["number", "string"], exclusiveMinimum=0, maximum=1, multipleOf=0.001, examples=[0.5]),
-]
-Counts = Annotated[
-    tuple[tuple[str, int], ...],
-    PlainValidator(lambda raw: quantities.parse_counts(",".join(_texts(raw)))),
-    _schema(**_STRINGS),
-]
-Seconds = Annotated[int, PlainValidator(_zero_or_more), _schema(type="integer", minimum=0)]
-Word = Annotated[str, PlainValidator(_word), _schema(type="string", minLength=1)]
-Words = Annotated[str, PlainValidator(_text), _schema(type="string")]
-Flag = Annotated[bool, PlainValidator(_flag), _schema(type="boolean")]
-Texts = Annotated[tuple[str, ...], PlainValidator(_texts), _schema(**_STRINGS)]
-Command = Annotated[str | tuple[str, ...], PlainValidator(_command), _schema(**_STRINGS)]
-Hosts = Annotated[tuple[NodeName, ...], PlainValidator(_hosts), _schema(**_STRINGS)]
-Env = Annotated[
-    tuple[tuple[str, str], ...],
-    PlainValidator(_env),
-    _schema(type="object", additionalProperties=_SCALAR_VALUE),
-]
-Signal = Annotated[
-    WarningSignal,
-    PlainValidator(_of_text(quantities.parse_signal)),
-    _schema(type="string", examples=["USR1@60"]),
-]
-SegmentText = Annotated[
-    Segment,
-    PlainValidator(_of_text(quantities.parse_segment)),
-    _schema(type="string", examples=["8 within rack"]),
-]
-SpreadName = Annotated[Spread, PlainValidator(_one_of(Spread)), _schema(enum=list(Spread))]
-OnDisconnectName = Annotated[
-    OnDisconnect, PlainValidator(_one_of(OnDisconnect)), _schema(enum=list(OnDisconnect))
-]
-StallTime = Annotated[
-    int | None,
-    PlainValidator(_of_text(quantities.parse_stall_time)),
-    _schema(type=["string", "integer"], examples=["10m", "30s", "never"]),
-]
-StallActionName = Annotated[
-    StallAction, PlainValidator(_one_of(StallAction)), _schema(enum=list(StallAction))
-]
-RestartOnName = Annotated[RestartOn, PlainValidator(_one_of(RestartOn)), _schema(enum=list(RestartOn))]
-Duration = Annotated[
-    int,
-    PlainValidator(_of_text(quantities.parse_duration)),
-    _schema(type=["string", "integer"], examples=["2h"]),
-]
-OnUnderuseName = Annotated[OnUnderuse, PlainValidator(_one_of(OnUnderuse)), _schema(enum=list(OnUnderuse))]
-LauncherName = Annotated[Launcher, PlainValidator(_one_of(Launcher)), _schema(enum=list(Launcher))]
 
 
 class ComponentFile(BaseModel):
@@ -335,149 +175,3 @@ def _and(names: Iterable[str]) -> str:
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of one document of a job file, for editors and checks."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **JobFile.model_json_schema()}
-
-
-def spec_of(draft: Draft, *, cwd: FilePath, name: str) -> JobSpec:
-    """Check a draft and build its ``JobSpec``.
-
-    Args:
-        draft: The fields as written. None means not given. ``script`` is text here when it
-            starts with ``#!`` (it was read from a script file already), else a path.
-        cwd: What relative paths start from, and the default working directory.
-        name: The job's name where the draft gives none.
-
-    Raises:
-        InvalidSpec: With one violation per wrong field, each naming where it was written.
-    """
-    given = {key: value for key, value in draft.values.items() if value is not None}
-    try:
-        model = JobFile.model_validate(given)
-    except ValidationError as error:
-        raise InvalidSpec(_violations(error, draft)) from None
-    command, script = _body(model, draft, cwd)
-    spec = JobSpec(
-        name=model.name or name,
-        command=command,
-        script=script,
-        workdir=str(_absolute(model.workdir or ".", cwd)),
-        nodes=_nodes(model),
-        gpus_per_node=model.gpus_per_node,
-        tasks_per_node=model.tasks_per_node,
-        cpus_per_task=model.cpus_per_task,
-        memory_bytes=model.mem or 0,
-        gpu_model=model.gpu_model,
-        gpu_memory_bytes=model.gpu_mem,
-        gpu_milli=model.gpu_fraction,
-        mig_profile=model.mig_profile,
-        disk_bytes=model.tmp or 0,
-        gres=model.gres,
-        licenses=model.licenses,
-        time_limit_s=model.time_limit,
-        account=model.account,
-        partition=model.partition,
-        qos=model.qos,
-        nice=model.nice,
-        env=model.env,
-        activation=_activation(model, cwd),
-        setup=model.setup,
-        container=model.container,
-        launcher=model.launcher,
-        signal=model.signal,
-        kill_wait_s=model.kill_wait,
-        requeue=model.requeue,
-        on_disconnect=model.on_disconnect,
-        restart_on=model.restart_on,
-        restarts_max=model.restarts_max,
-        stall=_stall(model),
-        utilization=_utilization(model),
-        nodelist=model.nodelist,
-        exclude=model.exclude,
-        hold=model.hold,
-        log_cap_bytes=model.log_cap,
-        comment=model.comment,
-        topology_required=model.topology_required,
-        topology_preferred=model.topology_preferred,
-        segment=model.segment,
-        spread=model.spread,
-        components=tuple(item.component() for item in model.components),
-    )
-    # The head checks the same; here the message can still say where the field was written.
-    found = check_spec(spec, None)
-    if found:
-        raise InvalidSpec(tuple(_placed(violation, draft) for violation in found))
-    return spec
-
-
-def _nodes(model: JobFile) -> int:
-    is_summed = bool(model.components) and "nodes" not in model.model_fields_set
-    return sum(item.nodes for item in model.components) if is_summed else model.nodes
-
-
-def _placed(violation: Violation, draft: Draft) -> Violation:
-    """The same with its place in front. The head says ``command[1]`` or ``env.PATH``."""
-    head, *rest = (part for part in re.split(r"[.\[\]]", violation.field) if part)
-    if head in {"command", "script"} and "run" in draft.values:
-        head = "run"
-    path: Path = (head, *(int(part) if part.isdigit() else part for part in rest))
-    place = draft.place_of(path)
-    return Violation(f"{place}: {violation.field}" if place == draft.origin else place, violation.message)
-
-
-def _violations(error: ValidationError, draft: Draft) -> tuple[Violation, ...]:
-    found = []
-    order = {name: i for i, name in enumerate(draft.values)}
-    faults = error.errors(include_url=False)
-    for fault in sorted(
-        faults, key=lambda fault: order.get(str(fault["loc"][0]) if fault["loc"] else "", -1)
-    ):
-        path = tuple(fault["loc"])
-        message = fault["msg"].removeprefix("Value error, ")
-        if fault["type"] == "extra_forbidden":
-            message = "unknown field" + did_you_mean(str(path[0]), JobFile.model_fields)
-        found.append(Violation(draft.place_of(path), message))
-    return tuple(found)
-
-
-def _body(model: JobFile, draft: Draft, cwd: FilePath) -> tuple[tuple[str, ...], str | None]:
-    """(argv, script text): one of them is empty."""
-    wanted = model.run if model.run is not None else model.command
-    if isinstance(wanted, tuple):
-        return wanted, None
-    if isinstance(wanted, str):
-        return (), wanted if wanted.startswith("#!") else f"#!/bin/bash\n{wanted.rstrip()}\n"
-    script = model.script or ""
-    return (), script if script.startswith("#!") else _script_at(script, draft, cwd)
-
-
-def _script_at(path: str, draft: Draft, cwd: FilePath) -> str:
-    return checked_script(read_file(_absolute(path, cwd), draft.place_of(("script",))), path)
-
-
-def _activation(model: JobFile, cwd: FilePath) -> Activation | None:
-    if model.venv is not None:
-        return Activation(ActivationKind.VENV, str(_absolute(model.venv, cwd)))
-    if model.uv is not None:
-        return Activation(ActivationKind.UV, str(_absolute(model.uv, cwd)))
-    if model.conda is not None:
-        target = str(_absolute(model.conda, cwd)) if "/" in model.conda else model.conda
-        return Activation(ActivationKind.CONDA, target)
-    return None
-
-
-def _utilization(model: JobFile) -> UtilizationPolicy | None:
-    if model.min_gpu_utilization is None:
-        return None
-    return UtilizationPolicy(model.min_gpu_utilization, model.utilization_window, model.on_low_utilization)
-
-
-def _stall(model: JobFile) -> StallPolicy | None:
-    if model.model_fields_set.isdisjoint({"stall_after", "on_stall"}):
-        return None
-    return StallPolicy(model.stall_after, model.on_stall)
-
-
-def _absolute(path: str, cwd: FilePath) -> FilePath:
-    try:
-        return cwd / FilePath(path).expanduser()
-    except RuntimeError:  # ~name of nobody
-        return cwd / path

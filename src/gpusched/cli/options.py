@@ -1,6 +1,6 @@
 """A job's options in sbatch's spelling: on the command line and, through the same table, in directives.
 
-The options only carry text; ``jobfile`` checks it. What Slurm says in totals (``--gpus``,
+The options only carry text; ``jobfield`` checks it. What Slurm says in totals (``--gpus``,
 ``--ntasks``, ``--gres``) is turned here into what each node gives.
 """
 

@@ -12,7 +12,7 @@ import click
 
 from gpusched.cli.directives import read_directives
 from gpusched.cli.draft import Draft, Raw, refuse
-from gpusched.cli.jobfile import spec_of
+from gpusched.cli.job_of_draft import spec_of
 from gpusched.cli.options import draft_of, per_node
 from gpusched.cli.screen import note
 from gpusched.cli.textfile import checked_script, read_file

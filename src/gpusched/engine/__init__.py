@@ -2,5 +2,5 @@
 
 May import domain, placement, launch, policy. Knows no grpc, no database, no clock: time is
 an argument, so the simulator runs exactly this. Read ``core.py`` first, then ``state.py``
-(the fold), ``lifecycle.py`` (what follows from an event) and ``loop.py`` (the tick).
+and ``fold.py`` (what an event changes), ``lifecycle.py`` (what follows from it) and ``loop.py`` (the tick).
 """

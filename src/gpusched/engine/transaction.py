@@ -9,10 +9,11 @@ from gpusched.domain.events import AttemptEnded, Event, Recorded
 from gpusched.domain.ids import JobId, NodeName
 from gpusched.domain.job import Job
 from gpusched.domain.node import Node
+from gpusched.engine.fold import apply
 from gpusched.engine.lifecycle import PlanLaunch, consequences, react
 from gpusched.engine.past import PastRun
 from gpusched.engine.ports import Batch, RequestRecord
-from gpusched.engine.state import ClusterState, apply
+from gpusched.engine.state import ClusterState
 
 
 class Transaction:

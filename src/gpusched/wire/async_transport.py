@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator
+from typing import TypeVar
 
 import grpc
 import grpc.aio
@@ -13,7 +13,7 @@ from gpusched.domain.errors import GpuschedError
 from gpusched.wire.address import Address
 from gpusched.wire.calls import Stream, Unary
 from gpusched.wire.channel import CHANNEL_OPTIONS, Persistence, Reach, Reaches, Tls, error_of
-from gpusched.wire.methods import Method
+from gpusched.wire.line import Line
 
 R = TypeVar("R")
 
@@ -25,25 +25,6 @@ def open_channel(address: Address, tls: Tls | None) -> grpc.aio.Channel:
     return grpc.aio.secure_channel(address.target, tls.credentials(), options=tls.options())
 
 
-class _Line:
-    """The channel to one head."""
-
-    def __init__(self, reach: Reach) -> None:
-        self.channel = open_channel(reach.address, reach.tls)
-        self._invokers: dict[str, Callable[..., Any]] = {}
-
-    def invoker(self, method: Method) -> Callable[..., Any]:
-        invoke = self._invokers.get(method.path)
-        if invoke is None:
-            make = self.channel.unary_stream if method.gives_stream else self.channel.unary_unary
-            invoke = self._invokers[method.path] = make(
-                method.path,
-                request_serializer=method.request.SerializeToString,
-                response_deserializer=method.reply.FromString,
-            )
-        return invoke
-
-
 class AsyncTransport:
     """Channels to the heads of one cluster, each opened when first used.
 
@@ -53,7 +34,7 @@ class AsyncTransport:
 
     def __init__(self, reaches: Reaches) -> None:
         self._reaches = reaches
-        self._lines: dict[Address, _Line] = {}
+        self._lines: dict[Address, Line[grpc.aio.Channel]] = {}
 
     async def unary(self, call: Unary[R]) -> R:
         """Send one request; return what its reply says.
@@ -111,7 +92,7 @@ class AsyncTransport:
             return persistence.metadata()
         return await asyncio.to_thread(persistence.metadata)
 
-    def _line(self, reach: Reach) -> _Line:
+    def _line(self, reach: Reach) -> Line[grpc.aio.Channel]:
         if reach.address not in self._lines:
-            self._lines[reach.address] = _Line(reach)
+            self._lines[reach.address] = Line(open_channel(reach.address, reach.tls))
         return self._lines[reach.address]

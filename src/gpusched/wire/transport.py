@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import TypeVar
 
 import grpc
 
@@ -12,7 +12,7 @@ from gpusched.domain.errors import GpuschedError
 from gpusched.wire.address import Address
 from gpusched.wire.calls import Stream, Unary
 from gpusched.wire.channel import CHANNEL_OPTIONS, Persistence, Reach, Reaches, error_of
-from gpusched.wire.methods import Method
+from gpusched.wire.line import Line
 
 R = TypeVar("R")
 
@@ -25,25 +25,6 @@ def open_channel(reach: Reach) -> grpc.Channel:
     return grpc.secure_channel(target, reach.tls.credentials(), options=reach.tls.options())
 
 
-class _Line:
-    """The channel to one head."""
-
-    def __init__(self, reach: Reach) -> None:
-        self.channel = open_channel(reach)
-        self._invokers: dict[str, Callable[..., Any]] = {}
-
-    def invoker(self, method: Method) -> Callable[..., Any]:
-        invoke = self._invokers.get(method.path)
-        if invoke is None:
-            make = self.channel.unary_stream if method.gives_stream else self.channel.unary_unary
-            invoke = self._invokers[method.path] = make(
-                method.path,
-                request_serializer=method.request.SerializeToString,
-                response_deserializer=method.reply.FromString,
-            )
-        return invoke
-
-
 class Transport:
     """Channels to the heads of one cluster, each opened when first used.
 
@@ -54,7 +35,7 @@ class Transport:
     def __init__(self, reaches: Reaches) -> None:
         self._reaches = reaches
         self._closed = threading.Event()
-        self._lines: dict[Address, _Line] = {}
+        self._lines: dict[Address, Line[grpc.Channel]] = {}
         self._opening = threading.Lock()
 
     def unary(self, call: Unary[R]) -> R:
@@ -112,8 +93,8 @@ class Transport:
         if self._closed.wait(persistence.delay_after(error)):
             raise error
 
-    def _line(self, reach: Reach) -> _Line:
+    def _line(self, reach: Reach) -> Line[grpc.Channel]:
         with self._opening:
             if reach.address not in self._lines:
-                self._lines[reach.address] = _Line(reach)
+                self._lines[reach.address] = Line(open_channel(reach))
             return self._lines[reach.address]

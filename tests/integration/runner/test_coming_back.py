@@ -71,7 +71,7 @@ async def test_a_job_outlives_its_agent_and_its_end_is_reported_by_the_next_one(
     await node.start()
     started = await node.report(TasksStarted)
     assert node.runner is not None
-    assert node.runner.held_attempts() == (AttemptId(JobId(1), Epoch(1)),)
+    assert node.runner.attempts.unsettled() == (AttemptId(JobId(1), Epoch(1)),)
     (home / "go").touch()
     ended = await node.report(TasksEnded)
     assert isinstance(ended, TasksEnded) and isinstance(started, TasksStarted)
@@ -92,7 +92,7 @@ async def test_what_ended_while_no_agent_was_there_is_reported_until_acknowledge
         await node.start()
         await node.report(TasksEnded)
         assert [type(fact) for fact in node.seen] == [TasksStarted, TaskFailed, TasksEnded]
-        assert node.runner is not None and node.runner.unacknowledged() == tuple(node.seen)
+        assert node.runner is not None and node.runner.attempts.unacknowledged() == tuple(node.seen)
         await node.stop()
     await node.start()
     for fact in node.seen:
@@ -101,7 +101,7 @@ async def test_what_ended_while_no_agent_was_there_is_reported_until_acknowledge
     await node.stop()
     runner = await node.start()
     assert runner.reports.empty()
-    assert runner.held_attempts() == ()
+    assert runner.attempts.unsettled() == ()
     await node.stop()
 
 
@@ -284,7 +284,7 @@ async def test_unacknowledged_attempts_are_never_removed(home: Path) -> None:
     await node.run(launch_of(task(0, "true")))
     await node.run(launch_of(task(0, "true"), job_id=2))
     assert node.runner is not None
-    assert len(node.runner.held_attempts()) == 2
+    assert len(node.runner.attempts.unsettled()) == 2
     assert all(AttemptDir(path).record.exists() for path in attempts_folder(home).iterdir())
     await node.stop()
 
@@ -295,7 +295,7 @@ async def test_an_order_that_cannot_be_made_durable_is_refused_and_can_be_repeat
     blocked.symlink_to("/proc/nowhere")
     with pytest.raises(NodeUnavailable, match=str(blocked)):
         await node.runner.launch(launch_of(shell("echo later")))
-    assert node.runner.held_attempts() == ()
+    assert node.runner.attempts.unsettled() == ()
     blocked.unlink()
     await node.run(launch_of(shell("echo later")))
     assert await node.output() == "later\n"

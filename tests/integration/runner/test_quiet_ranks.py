@@ -22,7 +22,7 @@ class Watch:
 
     def __init__(self, node: Node) -> None:
         assert node.runner is not None
-        self.vitals = Vitals(node.runner, frozenset())
+        self.vitals = Vitals(node.runner.attempts, frozenset())
 
     async def look(self, quiet_s: float) -> dict[int, QuietRank]:
         """The quiet ranks, by rank, once one of them has been quiet for so long."""
@@ -76,7 +76,7 @@ async def test_a_stopped_program_behind_a_shell_is_seen(node: Node) -> None:
 async def test_an_attempt_that_ended_is_not_looked_at_any_more(node: Node) -> None:
     assert node.runner is not None
     await node.run(launch_of(shell("true")))
-    assert await Vitals(node.runner, frozenset()).quiet(NOTHING_MEASURED) == ()
+    assert await Vitals(node.runner.attempts, frozenset()).quiet(NOTHING_MEASURED) == ()
 
 
 async def test_the_stacks_of_a_rank_name_its_processes_and_its_python_frames(node: Node) -> None:
@@ -88,7 +88,7 @@ async def test_the_stacks_of_a_rank_name_its_processes_and_its_python_frames(nod
     async with asyncio.timeout(PATIENCE_S):
         while await node.output() != "up\nup\n":  # noqa: ASYNC110 (the ranks write it)
             await asyncio.sleep(0.02)
-    (attempt_id,) = node.runner.held_attempts()
+    (attempt_id,) = node.runner.attempts.unsettled()
     await node.runner.dump_stacks(attempt_id)
     by_rank = {rank: node.files().rank_stacks(rank).read_text() for rank in (0, 1)}
     assert by_rank[0].startswith(f"rank 0 on {NODE}, attempt 1.1, at ")

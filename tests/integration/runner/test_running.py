@@ -91,7 +91,7 @@ async def test_a_failure_is_told_while_a_sibling_still_takes_its_time_to_stop(no
     (node.home / "go").touch()
     failed = await node.report(TaskFailed)
     assert isinstance(failed, TaskFailed) and failed.exit.global_rank == 1
-    assert node.runner.held_attempts()
+    assert node.runner.attempts.unsettled()
     await node.runner.stop(launch.job_id, launch.epoch, 0, "enough")
     await node.report(TasksEnded)
 
@@ -226,5 +226,5 @@ async def test_hundreds_of_attempts_at_once_all_end_once(node: Node) -> None:
         fact = await node.report(TasksEnded)
         ended.append(fact.job_id)
     assert sorted(ended) == list(range(1, 201))
-    assert node.runner.held_attempts() == ()
-    assert node.runner.unacknowledged() == ()
+    assert node.runner.attempts.unsettled() == ()
+    assert node.runner.attempts.unacknowledged() == ()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gpusched.cli.directives import read_directives
 from gpusched.cli.draft import Draft
-from gpusched.cli.jobfile import spec_of
+from gpusched.cli.job_of_draft import spec_of
 from gpusched.cli.options import per_node
 from gpusched.domain.errors import InvalidSpec
 from gpusched.domain.job_spec import JobSpec

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpusched.cli.draft import Draft
-from gpusched.cli.jobfile import JobFile, spec_of
+from gpusched.cli.job_of_draft import spec_of
+from gpusched.cli.jobfile import JobFile
 from gpusched.cli.yamlfile import read_drafts
 from gpusched.domain.errors import InvalidSpec
 from gpusched.domain.job_spec import Activation, ActivationKind, JobSpec, Launcher, WarningSignal

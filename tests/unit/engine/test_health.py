@@ -28,6 +28,7 @@ from gpusched.domain.ids import DeviceUuid, NodeName
 from gpusched.domain.job_state import EndReason, JobState
 from gpusched.domain.node import Schedulability
 from gpusched.engine.core import EngineSettings
+from gpusched.engine.fold import fold
 from gpusched.engine.inputs import (
     CordonNode,
     HealthDue,
@@ -36,7 +37,7 @@ from gpusched.engine.inputs import (
     ResetBreaker,
     ResumeNode,
 )
-from gpusched.engine.state import ClusterState, fold
+from gpusched.engine.state import ClusterState
 
 N1 = NodeName("n1")
 GPU = DeviceUuid("GPU-n1-0")

@@ -14,8 +14,8 @@ from gpusched.domain.errors import InfeasibleRequest
 from gpusched.domain.events import JobAllocated, Recorded
 from gpusched.domain.job_state import EndReason
 from gpusched.engine.core import EngineSettings
+from gpusched.engine.fold import fold
 from gpusched.engine.simulation import Arrival, Simulated, simulate
-from gpusched.engine.state import fold
 
 START_US = 1_700_000_000 * SECOND_US
 NODES = [facts("n1"), facts("n2"), facts("n3")]
