@@ -147,6 +147,11 @@ async def started(node: Node, launch: NodeLaunch, word: str = "ready") -> None:
     assert node.runner is not None
     await node.runner.launch(launch)
     await node.report(TasksStarted)
+    await said(node, launch, word)
+
+
+async def said(node: Node, launch: NodeLaunch, word: str) -> None:
+    """Wait until the first rank has written ``word``."""
     folder = node.files(launch.job_id, launch.epoch).rank_logs(launch.tasks[0].global_rank)
     await until(lambda: any(word.encode() in path.read_bytes() for path in folder.glob("*.log")), word)
 

@@ -17,6 +17,7 @@ from integration.runner.rig import (
     carriers,
     launch_of,
     python,
+    said,
     shell,
     started,
     task,
@@ -47,7 +48,7 @@ async def test_a_stop_order_ends_the_ranks_and_blames_none_of_them(node: Node) -
 
 
 async def test_a_rank_may_use_its_grace_to_end_well(node: Node) -> None:
-    await started(node, launch_of(shell("trap 'echo saved; exit 0' TERM; echo ready; sleep 600 & wait")))
+    await started(node, launch_of(shell("trap 'echo saved; exit 0' TERM; sleep 600 & echo ready; wait")))
     ended = await stopped(node, 600)
     assert ended.exits[0].exit_code == 0
     assert await node.output() == "ready\nsaved\n"
@@ -75,9 +76,11 @@ async def test_a_rank_that_ignores_sigterm_is_killed_after_the_wait(node: Node) 
 
 
 async def test_a_second_stop_order_can_shorten_the_wait_of_the_first(node: Node) -> None:
-    await started(node, launch_of(shell("trap '' TERM; echo ready; while :; do sleep 0.05; done")))
+    launch = launch_of(shell("trap 'echo deaf' TERM; echo ready; while :; do sleep 0.05; done"))
+    await started(node, launch)
     assert node.runner is not None
     await node.runner.stop(JOB, FIRST, 600, "gently")
+    await said(node, launch, "deaf")  # an order that replaces one not yet read is the only order
     ended = await stopped(node, 0)
     assert ended.exits[0].signal == signal.SIGKILL
     assert ended.detail == "gently"
