@@ -81,7 +81,7 @@ def test_a_lost_card_takes_the_node_and_its_jobs(ward, machine) -> None:
         here.until(lambda: here.client.jobs.get(job_id).job.state is JobState.RUNNING, "the job")
         change(here, machine.changed(7, error=GPU_IS_LOST))
         here.until(lambda: here.node().schedulability is Schedulability.DRAINED, "the drain")
-        assert here.client.jobs.get(job_id).job.state is JobState.FAILED
+        assert here.client.jobs.wait(job_id).job.state is JobState.FAILED
         assert signals(here) == {Signal.GPU_LOST}
         (outage,) = here.node().health.outages
         assert outage.cure.value == "reboot"
