@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -124,6 +125,8 @@ def run_scenario(scenario: Scenario, progress: Callable[[int], None] = lambda en
     arrivals = [job.arrival for job in scenario.jobs]
     span_us = arrivals[-1].at_us - arrivals[0].at_us
     series = Series(arrivals[0].at_us, max(1_000_000, span_us // _SAMPLES_WANTED))
+    # Jobs and events stay until the end: looking for garbage among them finds none and costs 3 %.
+    gc.set_threshold(200_000, 50, 50)
     simulated = simulate(
         scenario.nodes,
         arrivals,
