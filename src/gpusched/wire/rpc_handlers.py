@@ -17,7 +17,7 @@ from gpusched.domain.identity import Principal
 from gpusched.wire.auth_interceptor import CALLER
 from gpusched.wire.bounds import require_short_lists
 from gpusched.wire.methods import JOB_FIELD, Method, methods_of
-from gpusched.wire.status import abort_with
+from gpusched.wire.status import end_with
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -64,13 +64,12 @@ def _parsed(method: Method, raw: bytes) -> Message:
         InvalidSpec: It holds none: not protobuf, of another type, a text that is not UTF-8, too long a list.
     """
     try:
-        request = method.request.FromString(raw)
+        require_short_lists(method.request, raw)
+        return method.request.FromString(raw)
     except DecodeError as error:
         raise InvalidSpec(
             (Violation("request", f"is no {method.request.DESCRIPTOR.name}: {error}"),)
         ) from error
-    require_short_lists(request)
-    return request
 
 
 async def _all_parsed(method: Method, raws: AsyncIterator[bytes]) -> AsyncIterator[Message]:
@@ -86,7 +85,7 @@ def _unary(
             request = parse(raw)
             return await serve(_caller_about(request), request)
         except Exception as error:  # noqa: BLE001 - the top of an RPC: whatever it is, the caller gets a status
-            await abort_with(context, error)
+            end_with(context, error)
 
     return answer
 
@@ -103,7 +102,7 @@ def _stream(
                 async for reply in replies:
                     await context.write(reply)
         except Exception as error:  # noqa: BLE001 - the top of an RPC: whatever it is, the caller gets a status
-            await abort_with(context, error)
+            end_with(context, error)
 
     return answer
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import Any, NoReturn
+from typing import Any
 from uuid import uuid4
 
 import grpc
@@ -164,9 +164,13 @@ def _cut(text: str, bytes_max: int) -> str:
     return raw.decode() if len(raw) <= bytes_max else raw[: bytes_max - 3].decode("utf-8", "ignore") + "..."
 
 
-async def abort_with(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> NoReturn:
-    """End the RPC with the status of ``error``."""
+def end_with(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> None:
+    """Give the RPC the status of ``error``; its handler returns next.
+
+    Not ``context.abort``: gRPC and what it raises hold each other, and with them the request, until the
+    garbage collector comes by.
+    """
     status = to_status(error)
-    trailers = ((DETAILS_KEY, status.SerializeToString()),)
-    await context.abort(_BY_NUMBER[status.code], status.message, trailers)
-    raise AssertionError("abort returned")
+    context.set_code(_BY_NUMBER[status.code])
+    context.set_details(status.message)
+    context.set_trailing_metadata(((DETAILS_KEY, status.SerializeToString()),))
