@@ -88,7 +88,7 @@ class HeldAttempts:
 
     def newest_epoch(self, job_id: JobId) -> Epoch:
         """The newest attempt of a job that was ever held here; 0 if none was."""
-        return max((self._archive.highest_removed(job_id), *self._of_job.get(job_id, ())))
+        return max(self._archive.highest_removed(job_id), max(self._of_job.get(job_id, ()), default=Epoch(0)))
 
     def older_than(self, attempt_id: AttemptId) -> Held | None:
         """The attempt of the same job that is held and came last before this one; None if there is none."""

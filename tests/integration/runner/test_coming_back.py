@@ -262,7 +262,7 @@ async def test_an_agent_that_died_while_the_older_attempt_was_ending_still_waits
     runner = await node.start()
     async with stuck(node):
         launching = asyncio.create_task(runner.launch(launch_of(task(0, "true"), epoch=2)))
-        await until(lambda: node.files().stop_order.exists(), "the older attempt is told to end")
+        await until(node.files().stop_order.exists, "the older attempt is told to end")
         await node.stop()
         await asyncio.wait({launching})
         await node.start()
