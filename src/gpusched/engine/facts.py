@@ -47,6 +47,7 @@ from gpusched.engine.inputs import (
     Reported,
 )
 from gpusched.engine.observed import judge_waiting, take_health
+from gpusched.engine.state import ClusterState
 from gpusched.engine.transaction import Transaction
 
 
@@ -182,8 +183,18 @@ def _connected(tx: Transaction, hello: NodeConnected, launches: Mapping[AttemptI
     for attempt_id in sorted(held):
         if _current(tx, name, attempt_id) is None:
             _end_stray(tx, name, attempt_id)
-    for job_id in sorted(tx.state.jobs_on.get(name, ())):
-        _end_forgotten(tx, name, job_id, held | frozenset(launches))
+    for attempt_id in forgotten(tx.state, name, held | frozenset(launches)):
+        _end_forgotten(tx, name, attempt_id)
+
+
+def forgotten(state: ClusterState, node: NodeName, known: frozenset[AttemptId]) -> tuple[AttemptId, ...]:
+    """The attempts that run on a node by our books, and are none of those ``known`` there."""
+    jobs = (state.jobs[job_id] for job_id in sorted(state.jobs_on.get(node, ())))
+    return tuple(
+        AttemptId(job.job_id, job.attempt.epoch)
+        for job in jobs
+        if job.attempt is not None and job.attempt_id not in known and node not in job.attempt.nodes_ended
+    )
 
 
 def _note_ahead(tx: Transaction, node: NodeName, held: frozenset[AttemptId], seen: Mark) -> None:
@@ -216,20 +227,16 @@ def _end_stray(tx: Transaction, node: NodeName, attempt_id: AttemptId) -> None:
     )
 
 
-def _end_forgotten(tx: Transaction, node: NodeName, job_id: JobId, known: frozenset[AttemptId]) -> None:
+def _end_forgotten(tx: Transaction, node: NodeName, attempt_id: AttemptId) -> None:
     """An attempt runs here by our books, was launched, and the agent no longer knows it."""
-    job = tx.state.jobs[job_id]
-    assert job.attempt is not None and job.attempt_id is not None
-    if job.attempt_id in known or node in job.attempt.nodes_ended:
-        return
     tx.record(
         TasksEnded(
-            job_id=job_id,
-            epoch=job.attempt.epoch,
+            job_id=attempt_id.job_id,
+            epoch=attempt_id.epoch,
             node=node,
             exits=(),
             cause=EndReason.NODE_FAIL,
-            detail=f"{node} came back without any record of attempt {job.attempt_id}",
+            detail=f"{node} came back without any record of attempt {attempt_id}",
             use=NodeUse(wall_s=0.0),
         )
     )
