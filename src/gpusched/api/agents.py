@@ -11,7 +11,7 @@ from itertools import count
 from typing import Protocol
 
 from gpusched import __version__
-from gpusched.api.measured import kept_quiet, kept_report, kept_sample
+from gpusched.api.measured import is_usable, kept_quiet, kept_report, kept_sample
 from gpusched.api.versions import why_not_served
 from gpusched.backends.bare_metal import BareMetal, Channel
 from gpusched.domain.check_facts import require_facts
@@ -186,6 +186,7 @@ class AgentApi:
                     mark = self._loop.mark_for(node) if channel.is_greeted else None
                     channel.outgoing.put_nowait(LeaseRenewed(message.seq, self._loop.clock.now_us(), mark))
                 self._loop.heard_quiet(node, map(kept_quiet, message.quiet))
+                self._loop.heard_paces(node, filter(is_usable, message.paces))
                 if message.sample.node == node:
                     sample = kept_sample(message.sample)
                     self._latest.put(sample)

@@ -12,6 +12,7 @@ from gpusched.domain.events import (
     HealthReport,
     JobHeld,
     JobReleased,
+    JobSlowed,
     JobStalled,
     JobUnderused,
     NodeAhead,
@@ -19,6 +20,7 @@ from gpusched.domain.events import (
     NodeLost,
     NodeReconciled,
     NodeReturned,
+    SlownessEnded,
     StallEnded,
     TaskFailed,
     TasksEnded,
@@ -37,6 +39,8 @@ from gpusched.engine.inputs import (
     DrainDeadlinePassed,
     Fact,
     GangMoves,
+    GangRecovered,
+    GangSlowed,
     GangStalled,
     GpusUnderused,
     HealthDue,
@@ -69,6 +73,8 @@ def take(tx: Transaction, fact: Fact, launches: Mapping[AttemptId, int]) -> None
             _drain_now(tx, fact.node)
         case GangStalled() | GangMoves() | GpusUnderused():
             _gang(tx, fact)
+        case GangSlowed() | GangRecovered():
+            _pace(tx, fact)
         case DelayPassed():
             _delay_passed(tx, fact.job_id)
         case Reported():
@@ -136,6 +142,28 @@ def _gang(tx: Transaction, fact: GangStalled | GangMoves | GpusUnderused) -> Non
             node=fact.node,
             quiet_s=fact.quiet_s,
             evidence=fact.evidence,
+        )
+    )
+
+
+def _pace(tx: Transaction, fact: GangSlowed | GangRecovered) -> None:
+    attempt = _current_anywhere(tx, fact.attempt_id)
+    if attempt is None or attempt.stop_reason is not None:
+        return
+    known, job_id, epoch = attempt.slowness, fact.attempt_id.job_id, fact.attempt_id.epoch
+    if isinstance(fact, GangRecovered):
+        if known is not None:
+            tx.record(SlownessEnded(job_id=job_id, epoch=epoch))
+        return
+    if known is not None and known.global_rank == fact.global_rank:
+        return
+    tx.record(
+        JobSlowed(
+            job_id=job_id,
+            epoch=epoch,
+            evidence=fact.evidence,
+            global_rank=fact.global_rank,
+            node=fact.node,
         )
     )
 
