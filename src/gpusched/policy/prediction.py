@@ -1,4 +1,4 @@
-"""How long jobs may still run, learnt from those that came near them: for order and forecasts, never killing.
+"""How long jobs may still run, learnt from those that came near them: for order, never killing.
 
 Service time is cut into levels that double (``LEVEL_EDGES_S``). Who reaches a level either ends in it or
 passes it, so a level is a coin, and its chance of ending is learnt from the jobs that tossed it before;
@@ -59,23 +59,6 @@ def gittins_rank(chances: Floats, age_s: Floats) -> Floats:
     end, time_s = _futures(chances, age_s)
     rates = np.divide(end, time_s, out=np.zeros_like(end), where=time_s > 0)
     return np.asarray(rates.max(axis=1), dtype=np.float64)
-
-
-def remaining_s(chances: Floats, age_s: Floats, *, share: float = 0.5) -> Floats:
-    """Forecast the service still to come: ``share`` of alike jobs of this age need no more.
-
-    A quantile and not the mean, which the few longest jobs would rule. Arguments as in ``gittins_rank``.
-
-    Returns:
-        (n,) seconds.
-    """
-    left = np.cumsum(-np.log1p(-chances) * (1.0 - _done(age_s)), axis=1)
-    wanted = -np.log1p(-share)
-    ends_s = [
-        np.interp(wanted, (0.0, *row), (age, *np.maximum(LEVEL_EDGES_S[1:], age)))
-        for row, age in zip(left, age_s, strict=True)
-    ]
-    return np.array(ends_s) - age_s
 
 
 def _done(age_s: Floats) -> Floats:
