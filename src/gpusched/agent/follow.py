@@ -142,12 +142,12 @@ class Follower:
         if record is None:
             return
         id_, node = held.attempt_id, self._node
-        if TasksStarted not in held.facts:
+        if TasksStarted not in held.reported:
             self._report(held, tasks_started(id_, node, record))
-        if TaskFailed not in held.facts and record.failed_rank is not None:
+        if TaskFailed not in held.reported and record.failed_rank is not None:
             words = last_lines(held.files, record.failed_rank, LAST_LINES_MAX)
             self._report(held, task_failed(id_, node, record, words))
-        if TasksEnded not in held.facts and record.phase is Phase.ENDED:
+        if TasksEnded not in held.reported and record.phase is Phase.ENDED:
             devices = () if self._measure is None else self._measure(id_)
             held.ended.set()
             self._report(held, tasks_ended(id_, node, record, devices))
@@ -155,8 +155,7 @@ class Follower:
     def _report(self, held: Held, fact: AgentReport | None) -> None:
         if fact is None:
             return
-        held.facts[type(fact)] = fact
-        held.open_facts[type(fact)] = fact
+        held.reported.add(type(fact))
         self.reports.put_nowait(fact)
 
     def _follow(self, held: Held, record: Record) -> None:

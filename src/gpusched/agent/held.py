@@ -18,12 +18,11 @@ from gpusched.domain.ids import AttemptId, DeviceUuid, Epoch, JobId
 
 @dataclass(slots=True)
 class Held:
-    """An attempt that has a folder here. ``facts`` were reported, ``open_facts`` not yet acknowledged."""
+    """An attempt that has a folder here, and the kinds of facts about it that were reported."""
 
     attempt_id: AttemptId
     files: AttemptDir
-    facts: dict[type[AgentReport], AgentReport] = field(default_factory=dict)
-    open_facts: dict[type[AgentReport], AgentReport] = field(default_factory=dict)
+    reported: set[type[AgentReport]] = field(default_factory=set)
     accepting: asyncio.Task[None] | None = None
     dumping: asyncio.Task[None] | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -98,12 +97,10 @@ class HeldAttempts:
         held = self._held.get(AttemptId(fact.job_id, fact.epoch))
         if held is None or held.is_acknowledged:
             return
-        held.open_facts.pop(type(fact), None)
         if isinstance(fact, TasksEnded):
             held.files.acknowledged.touch(mode=0o600)
             held.is_acknowledged = True
-            held.facts.clear()
-            held.open_facts.clear()
+            held.reported.clear()
             self._archive.add(held.attempt_id, time.time())
             self._remove_expired()
 
@@ -116,16 +113,12 @@ class HeldAttempts:
         orders = (read_order(held.files) for held in self._held.values() if not held.ended.is_set())
         return frozenset(uuid for order in orders if order is not None for uuid in order.launch.devices)
 
-    def unacknowledged(self) -> tuple[AgentReport, ...]:
-        """Every fact reported and not acknowledged, of each attempt in order: repeat them to a new head."""
-        return tuple(fact for held in self._held.values() for fact in held.open_facts.values())
-
     def running(self) -> tuple[AttemptDir, ...]:
         """The folders of all attempts whose ranks run, as far as is known."""
         return tuple(
             held.files
             for held in self._held.values()
-            if TasksStarted in held.facts and not held.ended.is_set()
+            if TasksStarted in held.reported and not held.ended.is_set()
         )
 
     def _remove_expired(self) -> None:

@@ -169,7 +169,7 @@ class JobApi:
             )
         reason = self._pending_reason(job)
         message = diagnosis.message
-        if state.is_suspended:
+        if reason is PendingReason.SUSPENDED:
             message = f"nothing is started: the database went back in time, see `gpusched nodes`. {message}"
         elif job.is_held and job.held_until_us is not None:
             wait_s = max(0, job.held_until_us - self.loop.clock.now_us()) // 1_000_000
@@ -273,6 +273,8 @@ class JobApi:
         if job.is_held:
             return PendingReason.HELD if job.held_until_us is None else PendingReason.RESTART_DELAY
         engine = self.loop.engine
+        if engine.state.is_suspended:
+            return PendingReason.SUSPENDED
         is_next = engine.ahead_of(job.job_id) == 0  # and no cycle has looked at it yet, perhaps
         unseen = PendingReason.RESOURCES if is_next else PendingReason.PRIORITY
         return engine.outlook.reasons.get(job.job_id, unseen)

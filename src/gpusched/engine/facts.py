@@ -26,7 +26,7 @@ from gpusched.domain.events import (
     TasksEnded,
     TasksStarted,
 )
-from gpusched.domain.history import Ahead, Mark
+from gpusched.domain.history import IDS_UNSEEN, Ahead, Mark
 from gpusched.domain.ids import AttemptId, JobId, NodeName
 from gpusched.domain.job import Attempt, Job
 from gpusched.domain.job_state import EndReason, JobState
@@ -201,7 +201,7 @@ def _connected(tx: Transaction, hello: NodeConnected, launches: Mapping[AttemptI
     if repair is not None:  # an agent that died meanwhile has forgotten it
         tx.order(repair_order(name, repair))
     held = frozenset(hello.attempts)
-    if hello.mark is not None and not is_known:
+    if not is_known or any(_is_of_another_history(tx, name, each) for each in held):
         _note_ahead(tx, name, held, hello.mark)
         if not history.accepts_loss:
             return  # what it holds is not to be judged by a log that may have forgotten it
@@ -214,10 +214,24 @@ def _connected(tx: Transaction, hello: NodeConnected, launches: Mapping[AttemptI
         _end_forgotten(tx, name, job_id, held | frozenset(launches))
 
 
-def _note_ahead(tx: Transaction, node: NodeName, held: frozenset[AttemptId], seen: Mark) -> None:
+def _is_of_another_history(tx: Transaction, node: NodeName, attempt_id: AttemptId) -> bool:
+    """Whether the attempt was granted by a database that held more: here its turn has not come yet."""
+    if not tx.state.history.terms:
+        return False
+    ahead = tx.state.nodes[node].ahead
+    if ahead is not None and attempt_id in ahead.attempts:
+        return True  # ids that were skipped because of it make it no more known than it was
+    job = tx.state.jobs.get(attempt_id.job_id)
+    if job is None:
+        return attempt_id.job_id >= tx.state.next_job_id
+    return attempt_id.epoch >= job.next_epoch
+
+
+def _note_ahead(tx: Transaction, node: NodeName, held: frozenset[AttemptId], seen: Mark | None) -> None:
     """The node has seen what the database does not hold: tell, and start nothing again that it has."""
     unknown = tuple(sorted(each for each in held if _current(tx, node, each) is None))
-    ahead = Ahead(unknown, max(seen.next_job_id, tx.state.next_job_id))
+    after = [tx.state.next_job_id, *(JobId(each.job_id + IDS_UNSEEN) for each in unknown[-1:])]
+    ahead = Ahead(unknown, max([*after, *([] if seen is None else [seen.unused_job_id])]))
     if tx.state.nodes[node].ahead != ahead:
         tx.record(NodeAhead(node=node, ahead=ahead))
     for attempt_id in unknown:

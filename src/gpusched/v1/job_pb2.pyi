@@ -27,6 +27,7 @@ class PendingReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PENDING_REASON_NODES_UNAVAILABLE: _ClassVar[PendingReason]
     PENDING_REASON_RESTART_DELAY: _ClassVar[PendingReason]
     PENDING_REASON_QUOTA: _ClassVar[PendingReason]
+    PENDING_REASON_SUSPENDED: _ClassVar[PendingReason]
 
 class EndReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -103,6 +104,7 @@ PENDING_REASON_HELD: PendingReason
 PENDING_REASON_NODES_UNAVAILABLE: PendingReason
 PENDING_REASON_RESTART_DELAY: PendingReason
 PENDING_REASON_QUOTA: PendingReason
+PENDING_REASON_SUSPENDED: PendingReason
 END_REASON_UNSPECIFIED: EndReason
 END_REASON_COMPLETED: EndReason
 END_REASON_RANK_FAILED: EndReason

@@ -128,6 +128,7 @@ NODE = _codec(
         "cpus_allocated",
         "memory_allocated_bytes",
         "gpu_milli_allocated",
+        "is_suspended",
     ),
 )
 NODE_VIEW = _codec(NodeView, node_pb2.Node, inline=("node",), names={"jobs": "job_ids"})
