@@ -11,10 +11,10 @@ from itertools import count
 from typing import Protocol
 
 from gpusched import __version__
-from gpusched.api.measured import kept_quiet, kept_report, kept_sample
+from gpusched.api.measured import is_usable, kept_quiet, kept_report, kept_sample
 from gpusched.api.versions import why_not_served
 from gpusched.backends.bare_metal import BareMetal, Channel
-from gpusched.domain.check_facts import require_facts
+from gpusched.domain.check_facts import require_facts, require_seen
 from gpusched.domain.commands import LaunchTasks, Queued
 from gpusched.domain.errors import NodeUnavailable, NotLeading, NotPermitted, OverLimit, WrongState
 from gpusched.domain.identity import Principal
@@ -122,7 +122,7 @@ class AgentApi:
             NotPermitted: The agent names a node that is not its own.
             WrongState: The first message is not a hello, or does not name what may run on the node.
             NotLeading: This head may grant no lease, or not any more: another may lead by now.
-            InvalidSpec: No machine is as its facts say.
+            InvalidSpec: No machine is as its facts say, or no cluster has come as far as it has seen.
         """
         hello = await anext(incoming, None)
         if not isinstance(hello, Hello):
@@ -134,6 +134,7 @@ class AgentApi:
         if len(hello.attempts) > ATTEMPTS_MAX:
             raise OverLimit(f"node {node} names {len(hello.attempts)} attempts, {ATTEMPTS_MAX} at most")
         require_facts(hello.facts)
+        require_seen(hello.attempts, hello.mark)
         _check_version(node, hello.facts.agent_version)
         self._require_lead()
         fact = NodeConnected(hello.facts, hello.attempts, hello.mark)
@@ -195,6 +196,7 @@ class AgentApi:
                 mark = self._loop.mark_for(node) if channel.is_greeted else None
                 channel.outgoing.put_nowait(LeaseRenewed(message.seq, self._loop.clock.now_us(), mark))
                 self._loop.heard_quiet(node, map(kept_quiet, message.quiet))
+                self._loop.heard_paces(node, filter(is_usable, message.paces))
                 if message.sample.node == node:
                     sample = kept_sample(message.sample)
                     self._latest.put(sample)

@@ -19,7 +19,7 @@ from gpusched.domain.errors import NotLeading, StoreUnavailable, Unavailable
 from gpusched.domain.events import JobAllocated, NodeAhead, Recorded
 from gpusched.domain.history import Mark
 from gpusched.domain.ids import AttemptId, JobId, NodeName, RequestId
-from gpusched.domain.pulse import QuietRank
+from gpusched.domain.pulse import QuietRank, RankPace
 from gpusched.domain.telemetry import NodeSample
 from gpusched.engine.core import Engine, EngineSettings, Tick, is_urgent, subject_of
 from gpusched.engine.inputs import DelayPassed, Fact, NodeConnected, Request
@@ -27,6 +27,7 @@ from gpusched.engine.liveness import Liveness
 from gpusched.engine.pace import CyclePace
 from gpusched.engine.ports import CommandSink, EventFeed, Loaded, RequestRecord, Store
 from gpusched.engine.stall import StallWatch
+from gpusched.engine.straggler import StragglerWatch
 from gpusched.engine.utilization import UtilizationWatch
 
 log = logging.getLogger(__name__)
@@ -75,6 +76,7 @@ class Loop:
         self._tell_if_behind()
         self._liveness = Liveness(int(settings.silence_max_s * 1e6), clock.monotonic_us())
         self._stalls = StallWatch()
+        self._stragglers = StragglerWatch()
         self._utilization = UtilizationWatch()
         self._asked: list[_Asked] = []
         self._told: list[_Told] = []
@@ -157,6 +159,10 @@ class Loop:
         """Note which ranks of a node showed no work in its last heartbeat. Writes nothing."""
         self._stalls.heard(node, quiet)
 
+    def heard_paces(self, node: NodeName, paces: Iterable[RankPace]) -> None:
+        """Note how far the ranks of a node have come. Writes nothing."""
+        self._stragglers.heard(node, paces)
+
     def heard_sample(self, sample: NodeSample) -> None:
         """Note what a node measured. Writes nothing."""
         self._utilization.heard(sample)
@@ -202,6 +208,7 @@ class Loop:
             running = [state.jobs[job_id] for job_id in state.running]
             for fact in (
                 *self._stalls.check(running),
+                *self._stragglers.check(running),
                 *self._utilization.check(running, self.clock.monotonic_us()),
             ):
                 self.tell(fact)
