@@ -11,13 +11,14 @@ import grpc
 import grpc.aio
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
+from google.rpc.status_pb2 import Status
 
 from gpusched.domain.errors import InvalidSpec, NotPermitted, Violation
 from gpusched.domain.identity import Principal
 from gpusched.wire.auth_interceptor import CALLER
 from gpusched.wire.bounds import require_short_lists
 from gpusched.wire.methods import JOB_FIELD, Method, methods_of
-from gpusched.wire.status import end_with
+from gpusched.wire.status import abort_with, to_status
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -80,12 +81,19 @@ async def _all_parsed(method: Method, raws: AsyncIterator[bytes]) -> AsyncIterat
 def _unary(
     serve: Callable[[Principal, Any], Awaitable[Any]], parse: Callable[[Any], Any]
 ) -> Callable[[Any, Context], Awaitable[Any]]:
-    async def answer(raw: Any, context: Context) -> Any:
+    async def served(raw: Any) -> Any:
         try:
             request = parse(raw)
             return await serve(_caller_about(request), request)
         except Exception as error:  # noqa: BLE001 - the top of an RPC: whatever it is, the caller gets a status
-            end_with(context, error)
+            return to_status(error)
+
+    async def answer(raw: Any, context: Context) -> Any:
+        reply = await served(raw)
+        del raw
+        if isinstance(reply, Status):
+            await abort_with(context, reply)
+        return reply
 
     return answer
 
@@ -95,14 +103,21 @@ def _stream(
 ) -> Callable[[Any, Context], Awaitable[None]]:
     """Writes rather than yields, so that a caller that goes away ends ``serve``'s iterator at once."""
 
-    async def answer(raw: Any, context: Context) -> None:
+    async def served(raw: Any, context: Context) -> Status | None:
         try:
             request = parse(raw)
             async with aclosing(cast(Any, serve(_caller_about(request), request))) as replies:
                 async for reply in replies:
                     await context.write(reply)
         except Exception as error:  # noqa: BLE001 - the top of an RPC: whatever it is, the caller gets a status
-            end_with(context, error)
+            return to_status(error)
+        return None
+
+    async def answer(raw: Any, context: Context) -> None:
+        status = await served(raw, context)
+        del raw
+        if status is not None:
+            await abort_with(context, status)
 
     return answer
 

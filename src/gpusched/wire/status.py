@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NoReturn
 from uuid import uuid4
 
 import grpc
@@ -164,13 +164,12 @@ def _cut(text: str, bytes_max: int) -> str:
     return raw.decode() if len(raw) <= bytes_max else raw[: bytes_max - 3].decode("utf-8", "ignore") + "..."
 
 
-def end_with(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> None:
-    """Give the RPC the status of ``error``; its handler returns next.
+async def abort_with(context: grpc.aio.ServicerContext[Any, Any], status: status_pb2.Status) -> NoReturn:
+    """End the RPC with ``status``.
 
-    Not ``context.abort``: gRPC and what it raises hold each other, and with them the request, until the
-    garbage collector comes by.
+    What calls this must hold no request: gRPC and the exception that it raises keep each other, and every
+    frame in between, until the garbage collector comes by.
     """
-    status = to_status(error)
-    context.set_code(_BY_NUMBER[status.code])
-    context.set_details(status.message)
-    context.set_trailing_metadata(((DETAILS_KEY, status.SerializeToString()),))
+    trailers = ((DETAILS_KEY, status.SerializeToString()),)
+    await context.abort(_BY_NUMBER[status.code], status.message, trailers)
+    raise AssertionError("abort returned")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -76,6 +78,20 @@ async def test_a_bug_at_the_head_shows_the_caller_an_incident_and_no_traceback(h
     (record,) = [record for record in caplog.records if record.name.startswith("gpusched")]
     assert record.args[0] in str(raised.value)
     assert record.exc_info[1] is head.memory.failure
+
+
+async def test_what_was_refused_is_not_kept_until_the_collector_comes_by(head):
+    head.memory.failure = errors.NotFound("no such job")
+    kept = weakref.ref(head.memory.failure)
+    gc.disable()
+    try:
+        async with opened("async", head.unix) as caller:
+            with pytest.raises(errors.NotFound):
+                await caller.call(lambda client: client.jobs.get(JobId(1)))
+        head.memory.failure = None
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
