@@ -67,7 +67,7 @@ def drawn(descriptor: Descriptor, rng: Random, depth: int = 0) -> bytes:
     for field in descriptor.fields:
         if rng.random() < 0.45:
             continue
-        # Fewer the deeper: lists of lists would be gigabytes, of which no head reads more than 16 MiB.
+        # Fewer the deeper: lists of lists would be gigabytes, of which no head reads more than 4 MiB.
         times = min(rng.choice(REPEATS), max(1, REPEATS[-1] >> depth)) if field.is_repeated else 1
         if field.is_repeated and field.message_type is None and rng.random() < 0.004:
             times = MANY
