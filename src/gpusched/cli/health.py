@@ -55,7 +55,8 @@ def health() -> None:
 @pass_session
 def list_health(session: Session, *, name: str | None, as_json: bool) -> None:
     """List what is out of service or was noticed, of one node or of all."""
-    views = [view for view in session.client.nodes.list() if name in (None, view.node.name)]
+    nodes = session.client.nodes
+    views = list(nodes.list()) if name is None else [nodes.get(NodeName(name))]
     views.sort(key=lambda view: view.node.name)
     if as_json:
         print_json([health_json(view) for view in views])
