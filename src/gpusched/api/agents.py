@@ -120,8 +120,8 @@ class AgentApi:
 
         Raises:
             NotPermitted: The agent names a node that is not its own.
-            WrongState: The first message is not a hello.
-            NotLeading: This head may grant no lease.
+            WrongState: The first message is not a hello, or does not name what may run on the node.
+            NotLeading: This head may grant no lease, or not any more: another may lead by now.
             InvalidSpec: No machine is as its facts say, or no cluster has come as far as it has seen.
         """
         hello = await anext(incoming, None)
@@ -136,16 +136,20 @@ class AgentApi:
         require_facts(hello.facts)
         require_seen(hello.attempts, hello.mark)
         _check_version(node, hello.facts.agent_version)
-        if not self._may_grant():
-            raise NotLeading("this head is not sure to lead any more: connect again")
+        self._require_lead()
+        fact = NodeConnected(hello.facts, hello.attempts, hello.mark)
+        if unknown := self._loop.forgotten_by(fact):
+            raise WrongState(
+                f"this agent of node {node} knows nothing of {', '.join(map(str, unknown))}, which may run "
+                "there: if another agent has that name, stop one of them; if its home was lost, it is heard "
+                "when the lease of the one before is over"
+            )
         channel = self._bare_metal.attach(node)
         reading = asyncio.create_task(self._read(who, node, incoming, channel))
         self._loop.heard(node)
         try:
             yield self._welcome
-            self._loop.tell(
-                NodeConnected(hello.facts, hello.attempts, hello.mark), lambda: self._greeted(channel)
-            )
+            self._loop.tell(fact, lambda: self._greeted(channel))
             while (message := await channel.outgoing.get()) is not None:
                 if isinstance(message, Queued) and isinstance(message.command, LaunchTasks):
                     launch = message.command
@@ -180,12 +184,17 @@ class AgentApi:
         finally:
             self._bare_metal.detach(channel)
 
+    def _require_lead(self) -> None:
+        """End a stream that this head can promise nothing on: its agent finds the one that leads."""
+        if not self._may_grant():
+            raise NotLeading("this head is not sure to lead any more: connect again")
+
     def _take(self, node: NodeName, message: FromAgent, channel: Channel) -> None:
         match message:
             case Heartbeat():
-                if self._may_grant():
-                    mark = self._loop.mark_for(node) if channel.is_greeted else None
-                    channel.outgoing.put_nowait(LeaseRenewed(message.seq, self._loop.clock.now_us(), mark))
+                self._require_lead()
+                mark = self._loop.mark_for(node) if channel.is_greeted else None
+                channel.outgoing.put_nowait(LeaseRenewed(message.seq, self._loop.clock.now_us(), mark))
                 self._loop.heard_quiet(node, map(kept_quiet, message.quiet))
                 self._loop.heard_paces(node, filter(is_usable, message.paces))
                 if message.sample.node == node:

@@ -51,6 +51,7 @@ from gpusched.engine.inputs import (
     Reported,
 )
 from gpusched.engine.observed import judge_waiting, take_health
+from gpusched.engine.state import ClusterState
 from gpusched.engine.transaction import Transaction
 
 
@@ -198,8 +199,6 @@ def _reported(tx: Transaction, node: NodeName, report: AgentReport | HealthRepor
 def _connected(tx: Transaction, hello: NodeConnected, launches: Mapping[AttemptId, int]) -> None:
     name = hello.facts.name
     node = tx.state.nodes.get(name)
-    history = tx.state.history
-    is_known = hello.mark is None or history.knows(hello.mark, tx.state.last_seq)
     if node is None or node.facts != hello.facts:
         tx.record(NodeJoined(node=name, facts=hello.facts))
     if node is not None and not node.reachable:
@@ -208,29 +207,45 @@ def _connected(tx: Transaction, hello: NodeConnected, launches: Mapping[AttemptI
     if repair is not None:  # an agent that died meanwhile has forgotten it
         tx.order(repair_order(name, repair))
     held = frozenset(hello.attempts)
-    if not is_known or any(_is_of_another_history(tx, name, each) for each in held):
+    if is_ahead(tx.state, hello):
         _note_ahead(tx, name, held, hello.mark)
-        if not history.accepts_loss:
+        if not tx.state.history.accepts_loss:
             return  # what it holds is not to be judged by a log that may have forgotten it
     if tx.state.nodes[name].ahead is not None:
         tx.record(NodeReconciled(node=name))
     for attempt_id in sorted(held):
         if _current(tx, name, attempt_id) is None:
             _end_stray(tx, name, attempt_id)
-    for job_id in sorted(tx.state.jobs_on.get(name, ())):
-        _end_forgotten(tx, name, job_id, held | frozenset(launches))
+    for attempt_id in forgotten(tx.state, name, held | frozenset(launches)):
+        _end_forgotten(tx, name, attempt_id)
 
 
-def _is_of_another_history(tx: Transaction, node: NodeName, attempt_id: AttemptId) -> bool:
+def is_ahead(state: ClusterState, hello: NodeConnected) -> bool:
+    """Whether a node has seen what the database does not hold: the log cannot judge what it holds."""
+    is_known = hello.mark is None or state.history.knows(hello.mark, state.last_seq)
+    return not is_known or any(_is_of_another_history(state, hello.facts.name, id_) for id_ in hello.attempts)
+
+
+def forgotten(state: ClusterState, node: NodeName, known: frozenset[AttemptId]) -> tuple[AttemptId, ...]:
+    """The attempts that run on a node by our books, and are none of those ``known`` there."""
+    jobs = (state.jobs[job_id] for job_id in sorted(state.jobs_on.get(node, ())))
+    return tuple(
+        AttemptId(job.job_id, job.attempt.epoch)
+        for job in jobs
+        if job.attempt is not None and job.attempt_id not in known and node not in job.attempt.nodes_ended
+    )
+
+
+def _is_of_another_history(state: ClusterState, node: NodeName, attempt_id: AttemptId) -> bool:
     """Whether the attempt was granted by a database that held more: here its turn has not come yet."""
-    if not tx.state.history.terms:
+    if not state.history.terms:
         return False
-    ahead = tx.state.nodes[node].ahead
+    ahead = state.nodes[node].ahead
     if ahead is not None and attempt_id in ahead.attempts:
         return True  # ids that were skipped because of it make it no more known than it was
-    job = tx.state.jobs.get(attempt_id.job_id)
+    job = state.jobs.get(attempt_id.job_id)
     if job is None:
-        return attempt_id.job_id >= tx.state.next_job_id
+        return attempt_id.job_id >= state.next_job_id
     return attempt_id.epoch >= job.next_epoch
 
 
@@ -265,20 +280,16 @@ def _end_stray(tx: Transaction, node: NodeName, attempt_id: AttemptId) -> None:
     )
 
 
-def _end_forgotten(tx: Transaction, node: NodeName, job_id: JobId, known: frozenset[AttemptId]) -> None:
+def _end_forgotten(tx: Transaction, node: NodeName, attempt_id: AttemptId) -> None:
     """An attempt runs here by our books, was launched, and the agent no longer knows it."""
-    job = tx.state.jobs[job_id]
-    assert job.attempt is not None and job.attempt_id is not None
-    if job.attempt_id in known or node in job.attempt.nodes_ended:
-        return
     tx.record(
         TasksEnded(
-            job_id=job_id,
-            epoch=job.attempt.epoch,
+            job_id=attempt_id.job_id,
+            epoch=attempt_id.epoch,
             node=node,
             exits=(),
             cause=EndReason.NODE_FAIL,
-            detail=f"{node} came back without any record of attempt {job.attempt_id}",
+            detail=f"{node} came back without any record of attempt {attempt_id}",
             use=NodeUse(wall_s=0.0),
         )
     )

@@ -16,13 +16,13 @@ from typing import ParamSpec, TypeVar
 
 from gpusched.domain.clock import Clock
 from gpusched.domain.errors import NotLeading, StoreUnavailable, Unavailable
-from gpusched.domain.events import NodeAhead, Recorded
+from gpusched.domain.events import JobAllocated, NodeAhead, Recorded
 from gpusched.domain.history import Mark
-from gpusched.domain.ids import JobId, NodeName, RequestId
+from gpusched.domain.ids import AttemptId, JobId, NodeName, RequestId
 from gpusched.domain.pulse import QuietRank, RankPace
 from gpusched.domain.telemetry import NodeSample
 from gpusched.engine.core import Engine, EngineSettings, Tick, is_urgent, subject_of
-from gpusched.engine.inputs import DelayPassed, Fact, Request
+from gpusched.engine.inputs import DelayPassed, Fact, NodeConnected, Request
 from gpusched.engine.liveness import Liveness
 from gpusched.engine.pace import CyclePace
 from gpusched.engine.ports import CommandSink, EventFeed, Loaded, RequestRecord, Store
@@ -130,6 +130,20 @@ class Loop:
     def heard(self, node: NodeName) -> None:
         """Note a sign of life of a node. Writes nothing."""
         self._liveness.heard(node, self.clock.monotonic_us())
+
+    def forgotten_by(self, hello: NodeConnected) -> tuple[AttemptId, ...]:
+        """Attempts that may live on a node though whoever says hello for it does not know them.
+
+        The agent has another home than before, or it is another agent. None once the node's lease is over.
+        """
+        if self._liveness.is_lease_over(hello.facts.name, self.clock.monotonic_us()):
+            return ()
+        unsent = {
+            AttemptId(recorded.event.job_id, recorded.event.epoch)
+            for recorded in self._in_doubt
+            if isinstance(recorded.event, JobAllocated)
+        }
+        return tuple(each for each in self._engine.forgotten_by(hello) if each not in unsent)
 
     async def in_store(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a call on the store's thread, between commits: for records that are no part of the log.

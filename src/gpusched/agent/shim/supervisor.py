@@ -384,7 +384,8 @@ class Supervisor:
         remove_notes(self._order.notes)
         self._change(replace(self._record, phase=Phase.ENDED, ended_at_us=_wall_us()))
         self._publish()
-        while not self._is_saved:
+        # A full disk will have room again; a folder that was removed has nobody left who would read its end.
+        while not self._is_saved and self._attempt.path.exists():
             time.sleep(RETRY_S)
             self._publish()
 
