@@ -92,14 +92,12 @@ def tls_for(address: Address, ca_file: Path | None) -> Tls | None:
     if given is None:
         return None if address.is_local else Tls(None)
     try:
-        pem = Path(given).read_bytes()
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem.decode("ascii"))
+        # gRPC would only say, at the first call, that it has no security handshaker.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=given)
+        return Tls(Path(given).read_bytes())
     except OSError as error:  # ssl.SSLError is one as well
         why = "holds no certificate (PEM)" if isinstance(error, ssl.SSLError) else f"cannot be read: {error}"
         raise ConfigInvalid(f"the CA file {given} {why}: {CA_REMEDY}") from error
-    except ValueError as error:
-        raise ConfigInvalid(f"the CA file {given} holds no certificate (PEM): {CA_REMEDY}") from error
-    return Tls(pem)
 
 
 def backoff_s(total_s: float) -> Iterator[float]:
