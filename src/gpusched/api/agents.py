@@ -11,12 +11,16 @@ from itertools import count
 from typing import Protocol
 
 from gpusched import __version__
+from gpusched.api.change_pace import ChangePace
 from gpusched.api.measured import kept_quiet, kept_report, kept_sample
 from gpusched.api.versions import why_not_served
 from gpusched.backends.bare_metal import BareMetal, Channel
 from gpusched.domain.check_facts import require_facts
 from gpusched.domain.commands import LaunchTasks, Queued
 from gpusched.domain.errors import NodeUnavailable, NotLeading, NotPermitted, OverLimit, WrongState
+from gpusched.domain.events import AgentReport, HealthReport
+from gpusched.domain.health import HealthObserved
+from gpusched.domain.history import Mark
 from gpusched.domain.identity import Principal
 from gpusched.domain.ids import AttemptId, NodeName
 from gpusched.domain.link import (
@@ -39,6 +43,7 @@ from gpusched.domain.link import (
 )
 from gpusched.domain.logs import LogChunk, LogQuery
 from gpusched.domain.membership import CertificateGiven
+from gpusched.domain.node import NodeFacts
 from gpusched.engine.inputs import CommandAcknowledged, NodeConnected, Reported
 from gpusched.engine.loop import Loop
 from gpusched.telemetry.latest import Latest
@@ -93,6 +98,8 @@ class AgentApi:
         lease_s: What the answer to a heartbeat is worth.
         may_grant: Whether this head surely leads. Asked *after* a heartbeat has come in: its lease runs
             from when it was sent, so that what a head grants ends ``lease_s`` after its own lead at most.
+        seal: Signs a mark before a node gets it.
+        unseal: Takes one back; raises ``NotPermitted`` for one that no head of the cluster signed.
     """
 
     def __init__(
@@ -107,11 +114,14 @@ class AgentApi:
         heartbeat_interval_s: float,
         lease_s: float,
         may_grant: Callable[[], bool] = lambda: True,
+        seal: Callable[[Mark], Mark] = lambda mark: mark,
+        unseal: Callable[[Mark], Mark | None] = lambda mark: mark,
     ) -> None:
         self._loop, self._bare_metal, self._latest = loop, bare_metal, latest
         self._members, self._issue = members, issue
         self._welcome = Welcome(cluster, heartbeat_interval_s, lease_s)
-        self._may_grant = may_grant
+        self._may_grant, self._seal, self._unseal = may_grant, seal, unseal
+        self._paces: dict[NodeName, ChangePace] = {}
         self._log_streams: dict[int, _LogStream] = {}
         self._stream_ids = count(1)
 
@@ -119,7 +129,8 @@ class AgentApi:
         """Serve one agent until either side ends.
 
         Raises:
-            NotPermitted: The agent names a node that is not its own.
+            NotPermitted: The agent names a node that is not its own, or shows a mark that no head gave.
+            TooManyRequests: Its facts change too often.
             WrongState: The first message is not a hello.
             NotLeading: This head may grant no lease.
             InvalidSpec: No machine is as its facts say.
@@ -134,17 +145,17 @@ class AgentApi:
         if len(hello.attempts) > ATTEMPTS_MAX:
             raise OverLimit(f"node {node} names {len(hello.attempts)} attempts, {ATTEMPTS_MAX} at most")
         require_facts(hello.facts)
+        self._count_facts(hello.facts)
         _check_version(node, hello.facts.agent_version)
         if not self._may_grant():
             raise NotLeading("this head is not sure to lead any more: connect again")
+        mark = self._mark_of(hello)
         channel = self._bare_metal.attach(node)
         reading = asyncio.create_task(self._read(who, node, incoming, channel))
         self._loop.heard(node)
         try:
             yield self._welcome
-            self._loop.tell(
-                NodeConnected(hello.facts, hello.attempts, hello.mark), lambda: self._greeted(channel)
-            )
+            self._loop.tell(NodeConnected(hello.facts, hello.attempts, mark), lambda: self._greeted(channel))
             while (message := await channel.outgoing.get()) is not None:
                 if isinstance(message, Queued) and isinstance(message.command, LaunchTasks):
                     launch = message.command
@@ -159,6 +170,29 @@ class AgentApi:
             self._bare_metal.detach(channel)
             if not self._bare_metal.is_connected(node):
                 self._break_log_streams(node)
+
+    def _mark_of(self, hello: Hello) -> Mark | None:
+        if hello.mark is None:
+            return None
+        try:
+            return self._unseal(hello.mark)
+        except NotPermitted as error:
+            if self._loop.engine.state.history.accepts_loss:
+                return None  # what it may know that the database does not is given up
+            log.error("node %s: %s", hello.facts.name, error)
+            raise
+
+    def _pace(self, node: NodeName) -> ChangePace:
+        return self._paces.setdefault(node, ChangePace(self._loop.clock))
+
+    def _count_facts(self, facts: NodeFacts) -> None:
+        known = self._loop.engine.state.nodes.get(facts.name)
+        if known is None or known.facts != facts:
+            self._pace(facts.name).count_facts()
+
+    def _kept(self, node: NodeName, fact: AgentReport | HealthReport) -> AgentReport | HealthReport:
+        kept = kept_report(fact)
+        return self._pace(node).fitted(kept) if isinstance(kept, HealthObserved) else kept
 
     def _greeted(self, channel: Channel) -> None:
         """The hello is committed: from here on the node is told what it has not heard of."""
@@ -184,7 +218,8 @@ class AgentApi:
             case Heartbeat():
                 if self._may_grant():
                     mark = self._loop.mark_for(node) if channel.is_greeted else None
-                    channel.outgoing.put_nowait(LeaseRenewed(message.seq, self._loop.clock.now_us(), mark))
+                    sealed = None if mark is None else self._seal(mark)
+                    channel.outgoing.put_nowait(LeaseRenewed(message.seq, self._loop.clock.now_us(), sealed))
                 self._loop.heard_quiet(node, map(kept_quiet, message.quiet))
                 if message.sample.node == node:
                     sample = kept_sample(message.sample)
@@ -195,7 +230,7 @@ class AgentApi:
                 raise NotPermitted(f"node {node} may not report for node {message.fact.node!r}")
             case Report():
                 taken = ReportTaken(message.report_id)
-                fact = kept_report(message.fact)
+                fact = self._kept(node, message.fact)
                 self._loop.tell(Reported(node, fact), lambda: channel.outgoing.put_nowait(taken))
             case CommandTaken():
                 self._loop.tell(CommandAcknowledged(node, message.seq))
