@@ -8,11 +8,12 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from benchmarks.nodes import up_node
 from benchmarks.report import SEED, Figure, Measured, at_most, percentile, run_benchmark, say
 from gpusched.agent.declared import declare_devices
 from gpusched.domain.ids import JobId, NodeName
 from gpusched.domain.job_spec import JobSpec
-from gpusched.domain.node import Node, NodeFacts
+from gpusched.domain.node import Node
 from gpusched.domain.partition import Partitions
 from gpusched.engine.demand import Demand
 from gpusched.placement.snapshot import ClusterSnapshot
@@ -36,7 +37,7 @@ class Sizes:
 def measure(sizes: Sizes) -> Measured:
     """One cycle on an empty and on a full cluster of 8-GPU nodes."""
     say(f"building {sizes.nodes} nodes")
-    nodes = [_node(number, "8xH100") for number in range(sizes.nodes)]
+    nodes = [_node(number) for number in range(sizes.nodes)]
     began = time.perf_counter()
     snapshot = ClusterSnapshot.of(nodes, Partitions(), 1)
     build_s = time.perf_counter() - began
@@ -63,20 +64,9 @@ def measure(sizes: Sizes) -> Measured:
     )
 
 
-def _node(number: int, devices: str) -> Node:
+def _node(number: int) -> Node:
     name = NodeName(f"n{number:05}")
-    facts = NodeFacts(
-        name=name,
-        boot_id="boot",
-        agent_version="0",
-        address="10.0.0.1",
-        interface="eth0",
-        cpu_ids=tuple(range(96)),
-        cpus_pinnable=True,
-        memory_bytes=1024 * GIB,
-        devices=declare_devices(devices, name),
-    )
-    return Node(facts=facts, joined_at_us=0)
+    return up_node(name, declare_devices("8xH100", name), cpus=96, memory_bytes=1024 * GIB)
 
 
 def _gangs(count: int) -> Iterator[QueueEntry]:

@@ -16,12 +16,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from benchmarks.nodes import up_node
 from benchmarks.report import SEED, Figure, Measured, at_least, percentile, run_benchmark, say
 from gpusched.agent.declared import declare_devices
 from gpusched.domain.errors import InsufficientResources
 from gpusched.domain.ids import NodeName
 from gpusched.domain.job_spec import JobSpec
-from gpusched.domain.node import WHOLE_MILLI, Node, NodeFacts
+from gpusched.domain.node import WHOLE_MILLI, Node
 from gpusched.domain.partition import Partitions
 from gpusched.placement.gang import place
 from gpusched.placement.mix import RequestMix, shape_of
@@ -122,19 +123,8 @@ def _half_filled(snapshot: ClusterSnapshot, dice: random.Random) -> list[Placeme
 def _node(number: int, dice: random.Random) -> Node:
     gpus, model, cpus = dice.choices(KINDS, KIND_SHARES)[0]
     name = NodeName(f"n{number:06}")
-    devices = declare_devices(f"{gpus}x{model}", name)
-    facts = NodeFacts(
-        name=name,
-        boot_id="boot",
-        agent_version="0",
-        address="10.0.0.1",
-        interface="eth0",
-        cpu_ids=tuple(range(cpus)),
-        cpus_pinnable=True,
-        memory_bytes=384 * GIB,
-        devices=tuple(replace(device, shareable=True) for device in devices),
-    )
-    return Node(facts=facts, joined_at_us=0)
+    devices = tuple(replace(device, shareable=True) for device in declare_devices(f"{gpus}x{model}", name))
+    return up_node(name, devices, cpus=cpus, memory_bytes=384 * GIB)
 
 
 def _job(dice: random.Random) -> JobSpec:

@@ -26,11 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.machine import commit
+from benchmarks.nodes import up_node
 from benchmarks.report import SEED
 from gpusched.domain.errors import Unavailable
 from gpusched.domain.ids import DeviceUuid, NodeName
 from gpusched.domain.job_spec import JobSpec
-from gpusched.domain.node import Device, Node, NodeFacts
+from gpusched.domain.node import Device
 from gpusched.domain.partition import Partitions
 from gpusched.domain.topology import NodePath, Topology, TopologyLevel
 from gpusched.placement.gang import place
@@ -305,26 +306,16 @@ def jobs_of(asked: Sequence[Asked], load: float, gpus: int, *, arrivals_max: int
 def snapshot_of(topology: Topology) -> ClusterSnapshot:
     """The hosts, all idle, as the product sees them."""
     nodes = [
-        Node(
-            facts=NodeFacts(
-                name=place.node,
-                boot_id="boot",
-                agent_version="0",
-                address="10.0.0.1",
-                interface=None,
-                cpu_ids=tuple(range(96)),
-                cpus_pinnable=True,
-                memory_bytes=1 << 40,
-                devices=tuple(
-                    Device(uuid=DeviceUuid(f"{place.node}-{column}"), model="GPU", memory_bytes=80 << 30)
-                    for column in range(GPUS_PER_HOST)
-                ),
-            ),
-            joined_at_us=0,
-        )
-        for place in topology.nodes
+        up_node(place.node, _gpus(place.node), cpus=96, memory_bytes=1 << 40) for place in topology.nodes
     ]
     return ClusterSnapshot.of(nodes, Partitions(), 1, topology)
+
+
+def _gpus(node: NodeName) -> tuple[Device, ...]:
+    return tuple(
+        Device(uuid=DeviceUuid(f"{node}-{column}"), model="GPU", memory_bytes=80 << 30)
+        for column in range(GPUS_PER_HOST)
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

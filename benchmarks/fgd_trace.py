@@ -17,8 +17,9 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from benchmarks.nodes import up_node
 from gpusched.domain.ids import DeviceUuid, NodeName
-from gpusched.domain.node import WHOLE_MILLI, Device, Node, NodeFacts
+from gpusched.domain.node import WHOLE_MILLI, Device, Node
 from gpusched.domain.partition import Partitions
 from gpusched.placement.inventory import IntColumn
 from gpusched.placement.request import NodeRequest
@@ -82,18 +83,7 @@ def _node(name: str, row: NodeRow) -> Node:
         Device(uuid=DeviceUuid(f"{name}/{column}"), model=row.model, memory_bytes=None, shareable=True)
         for column in range(row.gpus)
     )
-    facts = NodeFacts(
-        name=NodeName(name),
-        boot_id="",
-        agent_version="",
-        address="",
-        interface=None,
-        cpu_ids=(),
-        cpus_pinnable=False,
-        memory_bytes=row.memory_mib << 20,
-        devices=devices,
-    )
-    return Node(facts=facts, joined_at_us=0)
+    return up_node(NodeName(name), devices, cpus=0, memory_bytes=row.memory_mib << 20)
 
 
 def pod(

@@ -1,4 +1,4 @@
-"""The placement cases of Kueue, KAI and HiveD, answered by the product and judged.
+"""The placement cases of Kueue, KAI and HiveD, answered and judged.
 
 ``python -m benchmarks.topology_cases --cases F [F...] --json [--out FILE]`` prints one object last:
 ``{"cases", "met", "bettered", "failed": [names]}``. ``--out`` writes the answers by case id, as the

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from itertools import count
 
 from gpusched.store.database import SqlStore, open_store
+from gpusched.store.high_water import Memory
 from gpusched.store.leadership import Leadership
 
 LEASE_S = 6.0
@@ -27,10 +28,16 @@ class HandClock:
 
 
 def candidate(
-    url: str, clock: HandClock, *, holder: str | None = None, lease_s: float = LEASE_S
+    url: str,
+    clock: HandClock,
+    *,
+    holder: str | None = None,
+    lease_s: float = LEASE_S,
+    memory: Memory | None = None,
 ) -> Leadership:
     """A head that may lead; each a holder of its own unless named."""
-    return Leadership(url, holder=holder or f"head {next(_NUMBERS)}", lease_s=lease_s, clock_s=clock)
+    holder = holder or f"head {next(_NUMBERS)}"
+    return Leadership(url, holder=holder, lease_s=lease_s, memory=memory, clock_s=clock)
 
 
 @contextmanager

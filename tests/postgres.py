@@ -22,6 +22,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from sqlalchemy import make_url
 
 START_DEADLINE_S = 60
 STOP_DEADLINE_S = 20
@@ -59,6 +60,19 @@ class PostgresServer:
         finally:
             with closing(self.admin()) as admin:
                 admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def dump(self, url: str) -> bytes:
+        """A backup of a database, as `pg_dump` makes it."""
+        words = [binaries() / "pg_dump", "--clean", "--if-exists", "-n", "gpusched", *self._reach(url)]
+        return subprocess.run(words, check=True, capture_output=True).stdout
+
+    def restore(self, url: str, dump: bytes) -> None:
+        """Put a backup in the place of what the database holds now."""
+        words = [binaries() / "psql", "-q", "-1", "-v", "ON_ERROR_STOP=1", *self._reach(url)]
+        subprocess.run(words, check=True, capture_output=True, input=dump)
+
+    def _reach(self, url: str) -> tuple[str, ...]:
+        return "-h", str(self.socket_dir), "-U", "postgres", "-d", make_url(url).database or ""
 
     def start(self) -> None:
         """On its data and socket; returns when it takes connections."""

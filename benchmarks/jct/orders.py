@@ -7,8 +7,8 @@ from math import ceil, inf
 
 import numpy as np
 
+from benchmarks.jct.attained import PredictedOrder, next_review_s
 from benchmarks.jct.replay import Floats, Ints, Progress
-from gpusched.policy.attained import PredictedOrder, next_review_s
 
 TIRESIAS_LIMITS = (3250.0, 7200.0)
 """GPU-seconds at which a job moves down (Gu et al., "Tiresias", NSDI 2019, as set in Muri's simulator)."""
@@ -98,7 +98,7 @@ class Tiresias(Fifo):
 
 
 class Ours(Fifo):
-    """``gpusched.policy.attained``: sees sizes, order of coming and what has run; no duration before its end.
+    """``benchmarks.jct.attained``: sees sizes, order of coming and what has run; no duration before its end.
 
     A job's class is its size alone: model and batch size explain nothing in these traces.
     """

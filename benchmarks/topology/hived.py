@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from benchmarks.topology.cells import CellGang, CellPlacement, Cells, Chain, Owner, Promise, check_gang
 from benchmarks.topology.verdict import Verdict
 from gpusched.domain.errors import InvalidSpec
-from gpusched.placement.cells import CellGang, CellPlacement, Cells, Chain, Owner, Promise, check_gang
 from gpusched.placement.tree import build_tree
 
 Case = Mapping[str, Any]

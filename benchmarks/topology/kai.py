@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.topology.elastic import PodSet, fullness, next_tasks
+from benchmarks.topology.groups import Group, Packing, Task, TaskPlacement, Ways, place_group
+from benchmarks.topology.queues import Queue, QueueTree
+from benchmarks.topology.shared_nodes import WHOLE, Shape, SharedNodes
 from benchmarks.topology.verdict import Verdict
 from gpusched.domain.errors import InvalidSpec
-from gpusched.placement.components import Group, Packing, Task, TaskPlacement, Ways, place_group
-from gpusched.placement.shared_nodes import WHOLE, Shape, SharedNodes
 from gpusched.placement.tree import Tree, build_tree
-from gpusched.policy.elastic import PodSet, fullness, next_tasks
-from gpusched.policy.quota import Queue, QueueTree
 
 Case = Mapping[str, Any]
 GPU_MEMORY_MIB = 100

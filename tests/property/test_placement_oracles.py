@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpusched.domain.diagnosis import Constraint
+from gpusched.domain.node import Schedulability
 from gpusched.placement.devices import choose_devices
 from gpusched.placement.fit import constraint_masks, fit_empty, fit_fitted, fit_now
 from gpusched.placement.gang import place
@@ -79,7 +80,10 @@ def test_fit_masks_equal_their_plain_loop_twins(case):
     held = occupy(snapshot, jobs, place)
     request = node_request(spec)
     large = [is_large_enough(node, spec) for node in nodes]
-    up = [fits and node.accepts_work for fits, node in zip(large, nodes, strict=True)]
+    up = [
+        fits and node.reachable and node.schedulability is Schedulability.OPEN
+        for fits, node in zip(large, nodes, strict=True)
+    ]
     free = [fits and has_free(node, spec, held) for fits, node in zip(up, nodes, strict=True)]
     assert fit_fitted(snapshot.inventory, request).tolist() == large
     assert fit_empty(snapshot.inventory, request).tolist() == up

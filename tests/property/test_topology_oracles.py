@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from itertools import combinations, permutations, product
+from itertools import combinations, permutations
 
 import numpy as np
 import pytest
@@ -16,10 +16,8 @@ from gpusched.domain.job_spec import JobSpec, Spread
 from gpusched.domain.job_spec import Segment as RankSegment
 from gpusched.domain.partition import Partitions
 from gpusched.domain.topology import NodePath, Topology, TopologyLevel
-from gpusched.placement.components import Group, Task, Ways, place_group
 from gpusched.placement.domains import Fill, GangAsk, Shortfall, split
 from gpusched.placement.gang import fits
-from gpusched.placement.shared_nodes import WHOLE, Shape, SharedNodes
 from gpusched.placement.snapshot import ClusterSnapshot
 from gpusched.placement.topology import place_on_tree
 from gpusched.placement.tree import Segment, build_tree, in_rank_order, measure, ring_cost, ring_seconds
@@ -229,70 +227,6 @@ def test_a_ring_costs_the_links_between_neighbours(given_tree):
     assert ring_cost(tree, range(len(paths))) == cost
 
 
-def shared_nodes(gpus):
-    number = len(gpus)
-    return SharedNodes(
-        models=["H100"] * number,
-        cpu_milli=np.full(number, 100),
-        memory_mib=np.full(number, 100),
-        gpus=np.array(gpus),
-    )
-
-
-def exists(gpus, leaf, parts):
-    """Brute force: every node for every task, parts with ``required`` inside one leaf."""
-    tasks = [(number, size) for number, (_, sizes) in enumerate(parts) for size in sizes]
-    for rows in product(range(len(gpus)), repeat=len(tasks)):
-        used = [0] * len(gpus)
-        for row, (_, size) in zip(rows, tasks, strict=True):
-            used[row] += size
-        leaves = {
-            number: {leaf[row] for row, (part, _) in zip(rows, tasks, strict=True) if part == number}
-            for number in range(len(parts))
-        }
-        kept = all(not required or len(leaves[number]) < 2 for number, (required, _) in enumerate(parts))
-        if kept and all(amount <= gpus[row] for row, amount in enumerate(used)):
-            return True
-    return False
-
-
-part_lists = st.lists(
-    st.tuples(st.booleans(), st.lists(st.integers(1, 4), min_size=1, max_size=2)), min_size=1, max_size=2
-)
-
-
-@given(
-    st.lists(st.tuples(st.integers(1, 4), st.sampled_from("ab")), min_size=1, max_size=4),
-    part_lists,
-    st.booleans(),
-)
-def test_unlike_components_are_placed_together_whenever_they_can_be(nodes, parts, is_one_leaf):
-    gpus, leaf = [number for number, _ in nodes], [name for _, name in nodes]
-    free = shared_nodes(gpus)
-    before = free.gpu.copy()
-    tree = build_tree(("leaf",), [(name,) for name in leaf])
-    group = Group(
-        required=0 if is_one_leaf else None,
-        parts=tuple(
-            Group(
-                required=0 if required else None,
-                tasks=tuple(
-                    Task(f"{number}.{at}", Shape(cpu_milli=1, gpu_milli=WHOLE, gpus=size))
-                    for at, size in enumerate(sizes)
-                ),
-            )
-            for number, (required, sizes) in enumerate(parts)
-        ),
-    )
-    placed = place_group(free, tree, group, Ways())
-    joined = [(True, [size for _, sizes in parts for size in sizes])] if is_one_leaf else parts
-    assert (placed is not None) == exists(gpus, leaf, joined)
-    assert (free.gpu == before).all()
-    for part in placed or ():
-        number, at = map(int, part.task.split("."))
-        free.take(part.row, Shape(cpu_milli=1, gpu_milli=WHOLE, gpus=parts[number][1][at]), part.devices)
-
-
 @st.composite
 def wishing_gangs(draw):
     """Up to six nodes on a small tree, some without GPUs, and a gang with wishes."""
@@ -339,15 +273,3 @@ def test_a_gang_is_placed_whenever_any_choice_of_nodes_would_do(situation):
     """Where counting room decides, no search is needed and no bound applies."""
     snapshot, spec, paths = situation
     assert fits(snapshot, spec) == any_choice(snapshot, spec, paths)
-
-
-def test_a_group_for_which_the_first_choice_fails_is_found_by_going_back():
-    """The tightest node for the small task is the only one that could take the second large one."""
-    free = shared_nodes([3, 4])
-    tree = build_tree(("leaf",), [("a",), ("a",)])
-    sizes = (3, 1, 3)
-    tasks = tuple(
-        Task(str(at), Shape(cpu_milli=1, gpu_milli=WHOLE, gpus=size)) for at, size in enumerate(sizes)
-    )
-    placed = place_group(free, tree, Group(tasks=tasks), Ways())
-    assert placed is not None and {part.task: part.row for part in placed}["1"] == 1

@@ -195,7 +195,8 @@ def test_the_death_of_one_of_two_forked_shims_leaves_the_other_its_attempt(tmp_p
         _, watched = machine.shims.values()
         machine.kill_shim(watched)
         await asyncio.sleep(20)
-        ended = [fact for fact in runner.attempts.unacknowledged() if isinstance(fact, TasksEnded)]
+        reports = [runner.reports.get_nowait() for _ in range(runner.reports.qsize())]
+        ended = [fact for fact in reports if isinstance(fact, TasksEnded)]
         assert [fact.cause for fact in ended] == [None]
         assert [live.exit_code for live in machine.lives] == [0]
         await runner.close()

@@ -16,11 +16,17 @@ PROGRAM = str(Path(__file__).with_name("gloo_rank.py"))
 E = TypeVar("E", bound=Event)
 
 
-def gang(step_s: float = 0.02, log_every: int = 10, straggler_s: float = 0.0, **changes: object) -> JobSpec:
+def gang(
+    step_s: float = 0.02,
+    log_every: int = 10,
+    straggler_s: float = 0.0,
+    notes: str = "none",
+    **changes: object,
+) -> JobSpec:
     """Four ranks on two nodes, and what the program is told."""
     given: dict[str, object] = {
         "name": "gang",
-        "command": (sys.executable, PROGRAM, str(step_s), str(log_every), str(straggler_s)),
+        "command": (sys.executable, PROGRAM, str(step_s), str(log_every), str(straggler_s), notes),
         "workdir": "/tmp",
         "nodes": 2,
         "tasks_per_node": 2,

@@ -18,7 +18,7 @@ from fakes.nvml.machines import Machine, hgx_a100, write_state
 from benchmarks.cluster import Head, running_agents, running_head, temporary_home, until
 from benchmarks.report import Figure, Measured, at_most, percentile, run_benchmark, say
 from gpusched.domain.ids import NodeName
-from gpusched.domain.node import Node
+from gpusched.domain.node import Node, Schedulability
 from gpusched.wire.client import Client
 
 CLEAN = (
@@ -88,7 +88,7 @@ def _play_clean_log(client: Client, kmsg: Path, machine: Machine, lines: int) ->
 
     until(has_read_it, "the end of the clean log")
     node = _node(client)
-    return len(node.health.outages) + (not node.accepts_work)
+    return len(node.health.outages) + (node.schedulability is not Schedulability.OPEN)
 
 
 def _time_fault(client: Client, kmsg: Path, machine: Machine, number: int) -> float:

@@ -85,15 +85,15 @@ class Follower:
         """Make a shim look at its stop order, if there is a shim."""
         self._watch.wake(attempt_id)
 
-    async def adopt(self, held: Held) -> None:
-        """Find out where an attempt of an earlier runner stands, and go on from there."""
+    async def adopt(self, held: Held) -> bool:
+        """Go on with an attempt of an earlier runner from where it stands; whether it has still to begin."""
         try:
             order, record = read_order(held.files), read_record(held.files)
         except LogCorrupt as error:
             log.error("attempt %s: %s", held.attempt_id, error)
             held.files.record.unlink(missing_ok=True)
             await self.end(held, EndReason.NODE_FAIL, str(error))
-            return
+            return False
         if record is not None and record.phase is Phase.ENDED:
             self._observe(held)
         elif order is None:
@@ -101,11 +101,12 @@ class Follower:
         elif order.boot_id != self._boot_id:
             await self.end(held, EndReason.NODE_FAIL, f"node {self._node} rebooted")
         elif record is None:
-            await self.start(held)
+            return True
         else:
             self._observe(held)
             self._follow(held, record)
             self._watch.wake(held.attempt_id)  # a stop order may have been written and not told
+        return False
 
     async def start(self, held: Held) -> None:
         """Start the shim of an attempt whose order is written, and follow it."""
@@ -142,12 +143,12 @@ class Follower:
         if record is None:
             return
         id_, node = held.attempt_id, self._node
-        if TasksStarted not in held.facts:
+        if TasksStarted not in held.reported:
             self._report(held, tasks_started(id_, node, record))
-        if TaskFailed not in held.facts and record.failed_rank is not None:
+        if TaskFailed not in held.reported and record.failed_rank is not None:
             words = last_lines(held.files, record.failed_rank, LAST_LINES_MAX)
             self._report(held, task_failed(id_, node, record, words))
-        if TasksEnded not in held.facts and record.phase is Phase.ENDED:
+        if TasksEnded not in held.reported and record.phase is Phase.ENDED:
             devices = () if self._measure is None else self._measure(id_)
             held.ended.set()
             self._report(held, tasks_ended(id_, node, record, devices))
@@ -155,8 +156,7 @@ class Follower:
     def _report(self, held: Held, fact: AgentReport | None) -> None:
         if fact is None:
             return
-        held.facts[type(fact)] = fact
-        held.open_facts[type(fact)] = fact
+        held.reported.add(type(fact))
         self.reports.put_nowait(fact)
 
     def _follow(self, held: Held, record: Record) -> None:

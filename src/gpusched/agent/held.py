@@ -18,12 +18,11 @@ from gpusched.domain.ids import AttemptId, DeviceUuid, Epoch, JobId
 
 @dataclass(slots=True)
 class Held:
-    """An attempt that has a folder here. ``facts`` were reported, ``open_facts`` not yet acknowledged."""
+    """An attempt that has a folder here, and the kinds of facts about it that were reported."""
 
     attempt_id: AttemptId
     files: AttemptDir
-    facts: dict[type[AgentReport], AgentReport] = field(default_factory=dict)
-    open_facts: dict[type[AgentReport], AgentReport] = field(default_factory=dict)
+    reported: set[type[AgentReport]] = field(default_factory=set)
     accepting: asyncio.Task[None] | None = None
     dumping: asyncio.Task[None] | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -44,7 +43,7 @@ class HeldAttempts:
         self._errands = errands
         self._archive = Archive(home, retention)
         self._held: dict[AttemptId, Held] = {}
-        self._newest: dict[JobId, Epoch] = {}  # of those held
+        self._of_job: dict[JobId, dict[Epoch, Held]] = {}
 
     def find_again(self) -> Iterator[Held]:
         """Hold what an earlier runner left, one after another; yield those whose end is not acknowledged.
@@ -75,19 +74,27 @@ class HeldAttempts:
         """Begin to know an attempt."""
         held = Held(attempt_id, attempt_dir(self._home, attempt_id))
         self._held[attempt_id] = held
-        self._newest[attempt_id.job_id] = max(attempt_id.epoch, self._newest.get(attempt_id.job_id, Epoch(0)))
+        self._of_job.setdefault(attempt_id.job_id, {})[attempt_id.epoch] = held
         return held
 
     def let_go(self, held: Held) -> None:
         """Know an attempt no more."""
-        del self._held[held.attempt_id]
-        job_id = held.attempt_id.job_id
-        if self._newest[job_id] == held.attempt_id.epoch:
-            del self._newest[job_id]
+        attempt_id = held.attempt_id
+        del self._held[attempt_id]
+        epochs = self._of_job[attempt_id.job_id]
+        del epochs[attempt_id.epoch]
+        if not epochs:
+            del self._of_job[attempt_id.job_id]
 
     def newest_epoch(self, job_id: JobId) -> Epoch:
         """The newest attempt of a job that was ever held here; 0 if none was."""
-        return max(self._newest.get(job_id, Epoch(0)), self._archive.highest_removed(job_id))
+        return max(self._archive.highest_removed(job_id), max(self._of_job.get(job_id, ()), default=Epoch(0)))
+
+    def older_than(self, attempt_id: AttemptId) -> Held | None:
+        """The attempt of the same job that is held and came last before this one; None if there is none."""
+        epochs = self._of_job.get(attempt_id.job_id, {})
+        before = max((epoch for epoch in epochs if epoch < attempt_id.epoch), default=None)
+        return None if before is None else epochs[before]
 
     def acknowledge(self, fact: AgentReport) -> None:
         """Report ``fact`` no more; after the last one of an attempt its folder is kept as the past.
@@ -98,12 +105,10 @@ class HeldAttempts:
         held = self._held.get(AttemptId(fact.job_id, fact.epoch))
         if held is None or held.is_acknowledged:
             return
-        held.open_facts.pop(type(fact), None)
         if isinstance(fact, TasksEnded):
             held.files.acknowledged.touch(mode=0o600)
             held.is_acknowledged = True
-            held.facts.clear()
-            held.open_facts.clear()
+            held.reported.clear()
             self._archive.add(held.attempt_id, time.time())
             self._remove_expired()
 
@@ -116,16 +121,12 @@ class HeldAttempts:
         orders = (read_order(held.files) for held in self._held.values() if not held.ended.is_set())
         return frozenset(uuid for order in orders if order is not None for uuid in order.launch.devices)
 
-    def unacknowledged(self) -> tuple[AgentReport, ...]:
-        """Every fact reported and not acknowledged, of each attempt in order: repeat them to a new head."""
-        return tuple(fact for held in self._held.values() for fact in held.open_facts.values())
-
     def running(self) -> tuple[AttemptDir, ...]:
         """The folders of all attempts whose ranks run, as far as is known."""
         return tuple(
             held.files
             for held in self._held.values()
-            if TasksStarted in held.facts and not held.ended.is_set()
+            if TasksStarted in held.reported and not held.ended.is_set()
         )
 
     def _remove_expired(self) -> None:

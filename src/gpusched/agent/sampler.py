@@ -5,8 +5,7 @@ No clock here: instants are arguments. Zero is a measurement, None is not.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable
 
 import psutil
 
@@ -64,38 +63,6 @@ class Sampler:
             load_1m=psutil.getloadavg()[0],
             devices=(*readings.samples, *self._declared),
         )
-
-
-def average(window: Sequence[NodeSample]) -> NodeSample:
-    """One sample for several: the last, with CPU, time busy and power as means over the window.
-
-    Raises:
-        ValueError: The window is empty.
-    """
-    if not window:
-        raise ValueError("a window needs at least one sample")
-    by_device: dict[DeviceUuid, list[DeviceSample]] = {}
-    for sample in window:
-        for device in sample.devices:
-            by_device.setdefault(device.uuid, []).append(device)
-    last = window[-1]
-    return replace(
-        last,
-        cpu_percent=_mean(sample.cpu_percent for sample in window),
-        devices=tuple(
-            replace(
-                device,
-                busy_percent=_mean(sample.busy_percent for sample in by_device[device.uuid]),
-                power_w=_mean(sample.power_w for sample in by_device[device.uuid]),
-            )
-            for device in last.devices
-        ),
-    )
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
 
 
 class AttemptMeter:

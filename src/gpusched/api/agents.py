@@ -12,10 +12,10 @@ from typing import Protocol
 
 from gpusched import __version__
 from gpusched.api.change_pace import ChangePace
-from gpusched.api.measured import kept_quiet, kept_report, kept_sample
+from gpusched.api.measured import is_usable, kept_quiet, kept_report, kept_sample
 from gpusched.api.versions import why_not_served
 from gpusched.backends.bare_metal import BareMetal, Channel
-from gpusched.domain.check_facts import require_facts
+from gpusched.domain.check_facts import require_facts, require_seen
 from gpusched.domain.commands import LaunchTasks, Queued
 from gpusched.domain.errors import NodeUnavailable, NotLeading, NotPermitted, OverLimit, WrongState
 from gpusched.domain.events import AgentReport, HealthReport
@@ -131,9 +131,9 @@ class AgentApi:
         Raises:
             NotPermitted: The agent names a node that is not its own, or shows a mark that no head gave.
             TooManyRequests: Its facts change too often.
-            WrongState: The first message is not a hello.
-            NotLeading: This head may grant no lease.
-            InvalidSpec: No machine is as its facts say.
+            WrongState: The first message is not a hello, or does not name what may run on the node.
+            NotLeading: This head may grant no lease, or not any more: another may lead by now.
+            InvalidSpec: No machine is as its facts say, or no cluster has come as far as it has seen.
         """
         hello = await anext(incoming, None)
         if not isinstance(hello, Hello):
@@ -145,17 +145,23 @@ class AgentApi:
         if len(hello.attempts) > ATTEMPTS_MAX:
             raise OverLimit(f"node {node} names {len(hello.attempts)} attempts, {ATTEMPTS_MAX} at most")
         require_facts(hello.facts)
+        require_seen(hello.attempts, hello.mark)
         self._count_facts(hello.facts)
         _check_version(node, hello.facts.agent_version)
-        if not self._may_grant():
-            raise NotLeading("this head is not sure to lead any more: connect again")
-        mark = self._mark_of(hello)
+        self._require_lead()
+        fact = NodeConnected(hello.facts, hello.attempts, self._mark_of(hello))
+        if unknown := self._loop.forgotten_by(fact):
+            raise WrongState(
+                f"this agent of node {node} knows nothing of {', '.join(map(str, unknown))}, which may run "
+                "there: if another agent has that name, stop one of them; if its home was lost, it is heard "
+                "when the lease of the one before is over"
+            )
         channel = self._bare_metal.attach(node)
         reading = asyncio.create_task(self._read(who, node, incoming, channel))
         self._loop.heard(node)
         try:
             yield self._welcome
-            self._loop.tell(NodeConnected(hello.facts, hello.attempts, mark), lambda: self._greeted(channel))
+            self._loop.tell(fact, lambda: self._greeted(channel))
             while (message := await channel.outgoing.get()) is not None:
                 if isinstance(message, Queued) and isinstance(message.command, LaunchTasks):
                     launch = message.command
@@ -213,14 +219,20 @@ class AgentApi:
         finally:
             self._bare_metal.detach(channel)
 
+    def _require_lead(self) -> None:
+        """End a stream that this head can promise nothing on: its agent finds the one that leads."""
+        if not self._may_grant():
+            raise NotLeading("this head is not sure to lead any more: connect again")
+
     def _take(self, node: NodeName, message: FromAgent, channel: Channel) -> None:
         match message:
             case Heartbeat():
-                if self._may_grant():
-                    mark = self._loop.mark_for(node) if channel.is_greeted else None
-                    sealed = None if mark is None else self._seal(mark)
-                    channel.outgoing.put_nowait(LeaseRenewed(message.seq, self._loop.clock.now_us(), sealed))
+                self._require_lead()
+                mark = self._loop.mark_for(node) if channel.is_greeted else None
+                sealed = None if mark is None else self._seal(mark)
+                channel.outgoing.put_nowait(LeaseRenewed(message.seq, self._loop.clock.now_us(), sealed))
                 self._loop.heard_quiet(node, map(kept_quiet, message.quiet))
+                self._loop.heard_paces(node, filter(is_usable, message.paces))
                 if message.sample.node == node:
                     sample = kept_sample(message.sample)
                     self._latest.put(sample)

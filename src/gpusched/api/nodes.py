@@ -112,6 +112,7 @@ class NodeApi:
             gpu_milli_allocated=sum(len(part.devices) * part.gpu_milli for part in parts),
             cpus_allocated=sum(len(part.cpu_ids) for part in parts),
             memory_allocated_bytes=sum(part.memory_bytes for part in parts),
+            is_suspended=state.is_suspended,
         )
 
 

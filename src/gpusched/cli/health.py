@@ -60,6 +60,7 @@ def list_health(session: Session, *, name: str | None, as_json: bool) -> None:
     if as_json:
         print_json([health_json(view) for view in views])
         return
+    tell_if_suspended(views)
     for view in views:
         if view.node.health.breaker_at_us is not None:
             text = "The breaker has tripped: nothing is taken out until `gpusched health reset-breaker`"
@@ -118,6 +119,13 @@ def reset_breaker(session: Session) -> None:
     """Let policy take nodes out of service again, after you looked why so many were."""
     session.client.nodes.reset_breaker()
     print_line("The breaker is reset: what was held back is decided now")
+
+
+def tell_if_suspended(views: Iterable[NodeView]) -> None:
+    """Say so above a listing when nothing is started anywhere."""
+    if any(view.is_suspended for view in views):
+        text = "Nothing is started: the database went back in time (docs/operations/failover.md)"
+        print_line((text, "red"))
 
 
 def event_json(recorded: Recorded) -> dict[str, Any]:

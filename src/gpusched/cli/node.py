@@ -8,6 +8,7 @@ import secrets
 import click
 
 from gpusched.cli.as_json import node_json, plain
+from gpusched.cli.health import tell_if_suspended
 from gpusched.cli.node_view import links_table, nodes_table, print_node
 from gpusched.cli.quantities import parse_duration, show_duration
 from gpusched.cli.screen import note, print_json, print_line, print_table
@@ -29,6 +30,7 @@ def list_nodes(session: Session, *, as_json: bool) -> None:
     if as_json:
         print_json([node_json(view) for view in views])
     else:
+        tell_if_suspended(views)
         print_table(nodes_table(views))
 
 

@@ -17,11 +17,18 @@ RETRY_S = 0.5
 
 async def win(leadership: Leadership, address: str) -> None:
     """Stand by until this head leads, at ``address``. An outage of the database is waited out."""
-    pause_s = leadership.lease_s / LOOKS_PER_LEASE
+    pause_s, was_behind = leadership.lease_s / LOOKS_PER_LEASE, False
     while True:
         try:
             if await asyncio.to_thread(leadership.stand, address):
                 return
+            if leadership.is_behind and not was_behind:
+                log.error(
+                    "the database went back in time: this head, which stands by, has seen more than it "
+                    "holds. If the loss was accepted, start this head too with --accept-restored-database "
+                    "once; otherwise nothing is started when it leads"
+                )
+            was_behind = leadership.is_behind
         except StoreUnavailable as error:
             log.warning("standing by, and the store is unavailable: %s", error)
         await asyncio.sleep(pause_s)

@@ -40,9 +40,9 @@ from gpusched.daemon.election import keep, win
 from gpusched.daemon.head_tls import HeadCertificate, find_ca, head_names, site_tls
 from gpusched.domain.errors import ConfigInvalid, NotLeading
 from gpusched.engine.loop import Loop, LoopSettings
-from gpusched.store.database import Memory, SqlStore, open_store
+from gpusched.store.database import SqlStore, open_store
 from gpusched.store.file_lock import FileLock
-from gpusched.store.high_water import HighWater
+from gpusched.store.high_water import HighWater, Memory
 from gpusched.store.leadership import Leadership
 from gpusched.store.reader import Reader
 from gpusched.telemetry.latest import Latest
@@ -86,11 +86,18 @@ async def run_head(
     """
     make_home(home)
     addresses = _addresses(home, config)
-    with FileLock(home / HOME_LOCK, str(home)) as lock:
+    with ExitStack() as stack:
+        lock = stack.enter_context(FileLock(home / HOME_LOCK, str(home)))
+        high_water = stack.enter_context(HighWater(home / HIGH_WATER))
+        memory = Memory(high_water, accepts_loss)
         opening = asyncio.to_thread(
-            Leadership, config.store_url(home), holder=lock.identity, lease_s=config.leader.lease_s
+            Leadership,
+            config.store_url(home),
+            holder=lock.identity,
+            lease_s=config.leader.lease_s,
+            memory=memory,
         )
-        with await opening as leadership, HighWater(home / HIGH_WATER) as high_water:
+        with await opening as leadership:
             keys = TokenKeys(home / TOKEN_KEY)
             authority = TokenAuthority(keys, config.cluster, frozenset(config.operators), SystemClock())
             ca = find_ca(home, config.cluster)
@@ -105,17 +112,8 @@ async def run_head(
                 agents=_agents_door(config, certificate),
                 why_not=lambda: _standing_by(leadership),
             )
-            head = _Head(
-                home,
-                config,
-                leadership,
-                server,
-                authority,
-                MarkSeals(keys),
-                ca,
-                Memory(high_water, accepts_loss),
-                ready,
-            )
+            seals = MarkSeals(keys)
+            head = _Head(home, config, leadership, server, authority, seals, ca, memory, ready)
             working = asyncio.create_task(head.work(), name="head")
             try:
                 await _until_stopped(working)
@@ -236,6 +234,10 @@ def _standing_by(leadership: Leadership) -> NotLeading:
     return NotLeading(f"this head stands by: ask the one at {leadership.leader}", leader=leadership.leader)
 
 
+CHECK_INTERVAL_S = 1.0
+"""How often the head looks at what heartbeats brought, unless they come more often."""
+
+
 def make_home(home: Path) -> None:
     """Make the home. Others may pass through to its sockets and list nothing.
 
@@ -259,6 +261,7 @@ def _loop_settings(config: HeadConfig) -> LoopSettings:
     return LoopSettings(
         engine=config.engine_settings(),
         silence_max_s=config.engine.silence_max_s,
+        check_interval_s=min(CHECK_INTERVAL_S, config.engine.heartbeat_interval_s),
     )
 
 

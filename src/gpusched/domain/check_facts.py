@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from gpusched.domain.errors import InvalidSpec, Violation
+from gpusched.domain.history import Mark
 from gpusched.domain.hostlist import NODE_NAME
+from gpusched.domain.ids import AttemptId
 from gpusched.domain.node import Device, NodeFacts
 from gpusched.domain.spec_limits import (
     COUNT_MAX,
@@ -23,6 +25,7 @@ from gpusched.domain.spec_limits import (
 
 CPU_ID_MAX = CPUS_PER_TASK_MAX - 1
 NUMA_NODE_MAX = 1023  # Linux: MAX_NUMNODES is 1024 at most
+SEEN_MAX = 2**53  # what JSON readers still count exactly
 LINK_MB_S_MAX = 1_000_000_000
 WORD_LENGTH_MAX = 255
 LABELS_MAX = 256
@@ -39,6 +42,18 @@ def require_facts(facts: NodeFacts) -> None:
     violations = (*_check_host(facts), *_check_devices(facts.devices))
     if violations:
         raise InvalidSpec(violations)
+
+
+def require_seen(attempts: Sequence[AttemptId], mark: Mark | None) -> None:
+    """Refuse ids that no cluster has come to: the next ones are counted from them.
+
+    Raises:
+        InvalidSpec: With the first violation.
+    """
+    ids = [attempt.job_id for attempt in attempts]
+    for field, numbers in (("attempts", ids), ("mark", [] if mark is None else [mark.next_job_id, mark.seq])):
+        for violation in (*_number(field, max(numbers, default=0), 0, SEEN_MAX),):
+            raise InvalidSpec((violation,))
 
 
 def _check_host(facts: NodeFacts) -> _Check:

@@ -121,6 +121,25 @@ class StallEnded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JobSlowed:
+    """A rank holds its gang up; without one, the gang's steps take longer than they took. From the head."""
+
+    job_id: JobId
+    epoch: Epoch
+    evidence: str  # what was measured, as a sentence
+    global_rank: int | None = None
+    node: NodeName | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlownessEnded:
+    """The last ``JobSlowed`` of the attempt is true no more. From the head."""
+
+    job_id: JobId
+    epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptStopping:
     """Decided: the whole gang is being ended, for this reason."""
 
@@ -359,6 +378,8 @@ JobEvent = (
     | JobStalled
     | StallEnded
     | JobUnderused
+    | JobSlowed
+    | SlownessEnded
     | AttemptStopping
     | AttemptEnded
     | JobRequeued

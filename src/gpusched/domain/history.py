@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from gpusched.domain.ids import AttemptId, JobId
 
+IDS_UNSEEN = 100_000
+"""As many may have been handed out since somebody was last told: more than a leader accepts in seconds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Term:
@@ -30,6 +33,11 @@ class Mark:
     token: str
     seq: int
     next_job_id: JobId
+
+    @property
+    def unused_job_id(self) -> JobId:
+        """An id that nobody was given, though this mark be a while old."""
+        return JobId(self.next_job_id + IDS_UNSEEN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ class PendingReason(StrEnum):
     QUOTA = "AssocGrpGRES"  # its account holds as many GPUs as it may
     HELD = "JobHeldUser"  # its owner or an operator holds it
     RESTART_DELAY = "RestartDelay"  # it failed again and waits a while before the next attempt
+    SUSPENDED = "Suspended"  # the database went back in time: nothing is started
     NODES_UNAVAILABLE = "ReqNodeNotAvail"  # fits only on nodes that are down or cordoned
 
 

@@ -103,11 +103,6 @@ class Node:
         return self.facts.name
 
     @property
-    def accepts_work(self) -> bool:
-        """Whether the cycle may place something here."""
-        return self.reachable and self.schedulability is Schedulability.OPEN
-
-    @property
     def is_out_by_health(self) -> bool:
         """Whether policy, and no operator, keeps it from work."""
         return self.schedulability is not Schedulability.OPEN and self.cordoned_by == BY_HEALTH

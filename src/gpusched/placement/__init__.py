@@ -7,6 +7,6 @@ answers. Read ``snapshot.py`` first (what is free), then ``fit.py`` (which nodes
 Which nodes are near each other: ``tree.py`` (where they hang), ``domains.py`` (the choice),
 ``topology.py`` (what jobs wish of it).
 
-GPUs shared in thousandths have their own, smaller world: ``shared_nodes.py`` (what is free),
-``fragmentation.py`` (the measure), ``packing.py`` (our score), ``columns.py`` (one request at a time).
+Which of the nodes that can: ``fragmentation.py`` (what the usual requests lose), ``packing.py`` (the score of
+a node), ``columns.py`` (scores kept between decisions).
 """

@@ -64,13 +64,6 @@ class Tree:
         size = self.leaves
         return np.bincount(self.leaf_of, weights=room, minlength=size + 1)[:size].astype(np.int64)
 
-    def spanned(self, level: int, leaf_counts: IntColumn) -> int:
-        """Count the domains of a level in which a leaf holds something."""
-        domains = np.flatnonzero(leaf_counts)
-        for below in range(self.depth - 1, level, -1):
-            domains = np.unique(self.parents[below][domains])
-        return len(domains)
-
 
 def build_tree(
     levels: Sequence[str],

@@ -27,7 +27,6 @@ from gpusched.domain.node import Node
 
 CORRELATION_US = 10_000_000
 """How long a finding whose meaning depends on others waits for them, and looks back."""
-USERS_WINDOW_US = 86_400_000_000
 USERS_MAX = 1
 """The same application error from more users than this within a day is the node's fault, not theirs."""
 

@@ -1,4 +1,4 @@
-"""How long jobs may still run, learnt from those that came near them: for order and forecasts, never killing.
+"""How long jobs may still run, learnt from those that came near them: for order, never killing.
 
 Service time is cut into levels that double (``LEVEL_EDGES_S``). Who reaches a level either ends in it or
 passes it, so a level is a coin, and its chance of ending is learnt from the jobs that tossed it before;
@@ -61,23 +61,6 @@ def gittins_rank(chances: Floats, age_s: Floats) -> Floats:
     return np.asarray(rates.max(axis=1), dtype=np.float64)
 
 
-def remaining_s(chances: Floats, age_s: Floats, *, share: float = 0.5) -> Floats:
-    """Forecast the service still to come: ``share`` of alike jobs of this age need no more.
-
-    A quantile and not the mean, which the few longest jobs would rule. Arguments as in ``gittins_rank``.
-
-    Returns:
-        (n,) seconds.
-    """
-    left = np.cumsum(-np.log1p(-chances) * (1.0 - _done(age_s)), axis=1)
-    wanted = -np.log1p(-share)
-    ends_s = [
-        np.interp(wanted, (0.0, *row), (age, *np.maximum(LEVEL_EDGES_S[1:], age)))
-        for row, age in zip(left, age_s, strict=True)
-    ]
-    return np.array(ends_s) - age_s
-
-
 def _done(age_s: Floats) -> Floats:
     """(n, levels): how much of each level is behind a job of this age, from 0 to 1."""
     return np.asarray(np.clip((age_s[:, None] - LEVEL_EDGES_S[:-1]) / _WIDTHS_S, 0.0, 1.0), dtype=np.float64)
@@ -133,19 +116,19 @@ class History:
         members.append(job)
         return job
 
-    def reached(self, job: int, age_s: float) -> NDArray[np.int64]:
+    def reached(self, job: int, age_s: float) -> Ints:
         """A job has attained this much and goes on; returns the jobs whose chances this changes."""
         level = level_of(age_s)
         if level == self._passed[job]:
             return np.zeros(0, dtype=np.int64)
         return self._tossed(job, slice(self._passed[job], level), ended_in=None)
 
-    def ended(self, job: int, age_s: float) -> NDArray[np.int64]:
+    def ended(self, job: int, age_s: float) -> Ints:
         """A job has ended at this age; returns the jobs whose chances this changes."""
         level = level_of(age_s)
         return self._tossed(job, slice(self._passed[job], level + 1), ended_in=level)
 
-    def chances(self, jobs: NDArray[np.int64] | Sequence[int]) -> Floats:
+    def chances(self, jobs: Ints | Sequence[int]) -> Floats:
         """(n, levels): of each job, the chance to end in a level once it is reached."""
         classes = _shrunk(self._class_ends, self._class_tries, self._chances_of_all(), _WEIGHT_OF_ALL)
         rows = np.asarray(jobs, dtype=np.int64)
@@ -181,7 +164,7 @@ class History:
         if ended_in is not None:
             ends[ended_in] += weight
 
-    def _tossed(self, job: int, levels: slice, ended_in: int | None) -> NDArray[np.int64]:
+    def _tossed(self, job: int, levels: slice, ended_in: int | None) -> Ints:
         class_, place = self._class_of[job], self._place_of[job]
         first = max(0, place - _REACH)
         near = np.array(self._members[class_][first : place + _REACH + 1], dtype=np.int64)

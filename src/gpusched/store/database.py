@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 from uuid import uuid4
@@ -14,7 +13,7 @@ from sqlalchemy import Connection, Engine, bindparam, func, insert, select, tupl
 
 from gpusched.domain.commands import Queued
 from gpusched.domain.errors import LogCorrupt, StoreUnavailable
-from gpusched.domain.history import History, Term
+from gpusched.domain.history import History
 from gpusched.domain.ids import JobId, RequestId
 from gpusched.domain.job_state import JobState
 from gpusched.domain.node import WHOLE_MILLI
@@ -25,7 +24,7 @@ from gpusched.store import schema
 from gpusched.store.codec import ALLOCATION, COMMANDS, JOB, JOB_IDS, NODE
 from gpusched.store.commit import BatchWriter
 from gpusched.store.connections import parse_url, place_of, store_errors, writer_engine
-from gpusched.store.high_water import HighWater
+from gpusched.store.high_water import Memory, read_history
 from gpusched.store.leadership import Leadership
 from gpusched.store.members import MemberRecords
 from gpusched.store.migrate import migrate
@@ -56,9 +55,6 @@ _LOAD_RUNS = (
 _LOAD_NODES = select(schema.nodes.c.body).order_by(schema.nodes.c.name)
 _LOAD_OUTBOX = select(schema.outbox.c.seq, schema.outbox.c.kind, schema.outbox.c.payload).order_by(
     schema.outbox.c.seq
-)
-_LOAD_TERMS = select(schema.terms.c.epoch, schema.terms.c.token, schema.terms.c.first_seq).order_by(
-    schema.terms.c.epoch
 )
 _FIND_REQUESTS = select(schema.requests).where(
     tuple_(schema.requests.c.subject, schema.requests.c.request_id).in_(bindparam("keys", expanding=True))
@@ -107,7 +103,7 @@ class SqlStore:
                     f"{self._place}: the log ends at seq {last_seq}, its projections at {counters.last_seq}; "
                     "restore a backup of the whole database"
                 )
-            self._history = self._read_history(connection, last_seq)
+            self._history, _ = read_history(connection, self._memory)
             return Loaded(
                 history=self._history,
                 jobs=tuple(map(JOB.decode, connection.scalars(_LOAD_JOBS))),
@@ -161,18 +157,10 @@ class SqlStore:
                 )
             )
 
-    def _read_history(self, connection: Connection, last_seq: int) -> History:
-        terms = [Term(*row) for row in connection.execute(_LOAD_TERMS)]
-        seen = None if self._memory.high_water is None else self._memory.high_water.mark
-        return History.of(terms, last_seq, seen, accepts_loss=self._memory.accepts_loss)
-
     def _remember(self, batch: Batch) -> None:
         """Before anybody hears of it. One that is behind keeps in mind what it misses."""
-        if self._memory.high_water is None or self._history.is_behind or not batch.events:
-            return
-        mark = self._history.mark(batch.events[-1].seq, batch.next_job_id)
-        if mark is not None:
-            self._memory.high_water.keep(mark)
+        if batch.events and not self._history.is_behind:
+            self._memory.keep(self._history.mark(batch.events[-1].seq, batch.next_job_id))
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
@@ -198,19 +186,6 @@ def _run(row: Any) -> PastRun:
     milli = sum(device.milli for part in parts for device in part.devices)
     work = Work(row.user, row.account, row.name, milli / WHOLE_MILLI)
     return PastRun(work, row.granted_at_us, max(row.granted_at_us, row.ended_at_us))
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What a head knows of its database from elsewhere.
-
-    Attributes:
-        high_water: How far it has seen it; None: nobody remembers.
-        accepts_loss: Whether an operator has said that what is missing will not come back.
-    """
-
-    high_water: HighWater | None = None
-    accepts_loss: bool = False
 
 
 def open_store(url: str, leadership: Leadership | None = None, memory: Memory | None = None) -> SqlStore:
@@ -247,9 +222,9 @@ def _begin_term(connection: Connection, epoch: int, memory: Memory) -> None:
     if connection.scalar(select(schema.terms.c.epoch).where(schema.terms.c.epoch == epoch)) is None:
         term = {"epoch": epoch, "token": uuid4().hex, "first_seq": counters.last_seq + 1}
         connection.execute(insert(schema.terms), term)
-    seen = None if memory.high_water is None else memory.high_water.mark
+    seen = memory.mark
     if seen is not None and seen.next_job_id > counters.next_job_id:  # ids are for ever, whoever forgets them
-        connection.execute(update(schema.counters).values(next_job_id=seen.next_job_id))
+        connection.execute(update(schema.counters).values(next_job_id=seen.unused_job_id))
 
 
 def _take_lead(url: str, place: str) -> Leadership:

@@ -15,8 +15,9 @@ from types import TracebackType
 from sqlalchemy import Connection, Engine
 
 from gpusched.domain.errors import GpuschedError, NotLeading
-from gpusched.store import leader_row
+from gpusched.store import high_water, leader_row
 from gpusched.store.connections import file_of, parse_url, place_of, store_errors, writer_engine
+from gpusched.store.high_water import Memory
 from gpusched.store.leader_row import Candidate, Seen
 from gpusched.store.sqlite_file import claim_file
 
@@ -36,10 +37,12 @@ class Leadership:
         url: As of ``open_store``.
         holder: Names a lock that this process holds: whoever holds it later has outlived this one.
         lease_s: How long this head may fall silent, once it leads, before another takes over.
+        memory: Of how far this head has seen the database; it follows the leader while standing by.
         clock_s: A monotonic clock, in seconds.
 
     Attributes:
         lease_s: As given.
+        is_behind: Whether the database, when this head last looked, lacked what it has seen.
         leader: Address of the head that led when this one last looked; None: nobody did.
 
     Raises:
@@ -48,9 +51,16 @@ class Leadership:
     """
 
     def __init__(
-        self, url: str, *, holder: str, lease_s: float, clock_s: Callable[[], float] = boot_time_s
+        self,
+        url: str,
+        *,
+        holder: str,
+        lease_s: float,
+        memory: Memory | None = None,
+        clock_s: Callable[[], float] = boot_time_s,
     ) -> None:
-        self.lease_s = lease_s
+        self.lease_s, self.is_behind = lease_s, False
+        self._memory = memory or Memory()
         self._holder, self._clock_s = holder, clock_s
         self._epoch: int | None = None
         self._why_not = "this head does not lead"
@@ -98,6 +108,8 @@ class Leadership:
                 seen = leader_row.look(connection)
                 if self._is_free(seen):
                     self._epoch = leader_row.take(connection, seen, candidate)
+                if self._epoch is None:
+                    self.is_behind = high_water.follow(connection, self._memory)
         except GpuschedError:
             self._seen = self._epoch = None
             raise

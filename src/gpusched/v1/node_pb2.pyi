@@ -186,7 +186,7 @@ class Ahead(_message.Message):
     def __init__(self, attempts: _Optional[_Iterable[_Union[AttemptRef, _Mapping]]] = ..., next_job_id: _Optional[int] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = ("facts", "joined_at_us", "reachable", "schedulability", "reason", "drain_deadline_us", "lost_at_us", "sample", "job_ids", "gpus_allocated", "cpus_allocated", "memory_allocated_bytes", "gpu_milli_allocated", "cordoned_by", "health", "ahead")
+    __slots__ = ("facts", "joined_at_us", "reachable", "schedulability", "reason", "drain_deadline_us", "lost_at_us", "sample", "job_ids", "gpus_allocated", "cpus_allocated", "memory_allocated_bytes", "gpu_milli_allocated", "cordoned_by", "health", "ahead", "is_suspended")
     FACTS_FIELD_NUMBER: _ClassVar[int]
     JOINED_AT_US_FIELD_NUMBER: _ClassVar[int]
     REACHABLE_FIELD_NUMBER: _ClassVar[int]
@@ -203,6 +203,7 @@ class Node(_message.Message):
     CORDONED_BY_FIELD_NUMBER: _ClassVar[int]
     HEALTH_FIELD_NUMBER: _ClassVar[int]
     AHEAD_FIELD_NUMBER: _ClassVar[int]
+    IS_SUSPENDED_FIELD_NUMBER: _ClassVar[int]
     facts: NodeFacts
     joined_at_us: int
     reachable: bool
@@ -219,4 +220,5 @@ class Node(_message.Message):
     cordoned_by: str
     health: _health_pb2.NodeHealth
     ahead: Ahead
-    def __init__(self, facts: _Optional[_Union[NodeFacts, _Mapping]] = ..., joined_at_us: _Optional[int] = ..., reachable: _Optional[bool] = ..., schedulability: _Optional[_Union[Schedulability, str]] = ..., reason: _Optional[str] = ..., drain_deadline_us: _Optional[int] = ..., lost_at_us: _Optional[int] = ..., sample: _Optional[_Union[NodeSample, _Mapping]] = ..., job_ids: _Optional[_Iterable[int]] = ..., gpus_allocated: _Optional[int] = ..., cpus_allocated: _Optional[int] = ..., memory_allocated_bytes: _Optional[int] = ..., gpu_milli_allocated: _Optional[int] = ..., cordoned_by: _Optional[str] = ..., health: _Optional[_Union[_health_pb2.NodeHealth, _Mapping]] = ..., ahead: _Optional[_Union[Ahead, _Mapping]] = ...) -> None: ...
+    is_suspended: bool
+    def __init__(self, facts: _Optional[_Union[NodeFacts, _Mapping]] = ..., joined_at_us: _Optional[int] = ..., reachable: _Optional[bool] = ..., schedulability: _Optional[_Union[Schedulability, str]] = ..., reason: _Optional[str] = ..., drain_deadline_us: _Optional[int] = ..., lost_at_us: _Optional[int] = ..., sample: _Optional[_Union[NodeSample, _Mapping]] = ..., job_ids: _Optional[_Iterable[int]] = ..., gpus_allocated: _Optional[int] = ..., cpus_allocated: _Optional[int] = ..., memory_allocated_bytes: _Optional[int] = ..., gpu_milli_allocated: _Optional[int] = ..., cordoned_by: _Optional[str] = ..., health: _Optional[_Union[_health_pb2.NodeHealth, _Mapping]] = ..., ahead: _Optional[_Union[Ahead, _Mapping]] = ..., is_suspended: _Optional[bool] = ...) -> None: ...

@@ -57,6 +57,7 @@ class NodeView:
     gpu_milli_allocated: int  # the same in thousandths of a device
     cpus_allocated: int
     memory_allocated_bytes: int
+    is_suspended: bool = False  # with every other: the database went back in time, nothing is started
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,7 +72,7 @@ def may(rpc: str, subject: str, target: str, *, names_job: bool) -> bool:
         case "node" | "other node":
             return rpc == "Connect"
         case "rank":
-            return rpc in {"GetJob", "ReportProgress"} and target == "own"
+            return rpc == "GetJob" and target == "own"
         case _:
             return False
 
@@ -186,4 +186,4 @@ def test_exactly_what_is_meant_to_be_allowed_is(world: World, subject: str, targ
 
 def test_every_rpc_is_expected_of_somebody() -> None:
     named = {method.name for method in METHODS.values()}
-    assert named <= OPEN_TO_USERS | OF_ONES_OWN | OF_OPERATORS | PUBLIC | {"Connect", "ReportProgress"}
+    assert named == OPEN_TO_USERS | OF_ONES_OWN | OF_OPERATORS | PUBLIC | {"Connect"}

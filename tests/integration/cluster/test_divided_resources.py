@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 from live import output, shell
 
-from benchmarks.cluster import Head, running_agents, running_head
+from benchmarks.cluster import Head, running_agents, running_head, until
 from gpusched.domain.errors import InfeasibleRequest
 from gpusched.domain.job_state import JobState
 from gpusched.domain.usage import GroupBy
@@ -39,19 +38,14 @@ def divided(home: Path) -> Iterator[Client]:
         yield stack.enter_context(head.client())
 
 
-def wait_until(client: Client, job_id: int, state: JobState) -> None:
-    deadline = time.monotonic() + 20
-    while client.jobs.get(job_id).job.state is not state:
-        assert time.monotonic() < deadline, client.jobs.explain(job_id).message
-        time.sleep(0.02)
-
-
 def test_shares_of_a_gpu_run_side_by_side_and_are_billed_as_shares(divided: Client, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     script = f"echo $GPUSCHED_GPU_MILLI; until [ -e {gate} ]; do sleep 0.02; done"
     shares = [divided.jobs.submit(shell(script, gpus_per_node=1, gpu_milli=m)) for m in (600, 400, 500)]
-    for job_id in shares:
-        wait_until(divided, job_id, JobState.RUNNING)
+    until(
+        lambda: all(divided.jobs.get(job_id).job.state is JobState.RUNNING for job_id in shares),
+        "all shares to run",
+    )
     whole = divided.jobs.submit(shell("true", gpus_per_node=1, nodelist=("n1",)))
     waiting = divided.jobs.explain(whole)
     assert "fewer than 1 GPU free" in " ".join(item.detail for item in waiting.ruled_out)
@@ -98,7 +92,7 @@ def test_licences_disk_and_counters_are_held_while_a_job_runs(divided: Client, t
         nodelist=("n1",),
     )
     first = divided.jobs.submit(holds)
-    wait_until(divided, first, JobState.RUNNING)
+    until(lambda: divided.jobs.get(first).job.state is JobState.RUNNING, "the first job to run")
     second = divided.jobs.submit(shell("true", licenses=(("matlab", 2),)))
     assert "licence matlab: 2 of 3 held, job wants 2" in divided.jobs.explain(second).message
     third = divided.jobs.submit(shell("true", gres=(("fpga", 1),)))

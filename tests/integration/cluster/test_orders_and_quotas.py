@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from gpusched_cli import gpusched
 from live import shell
 
-from benchmarks.cluster import Head, running_agents, running_head
+from benchmarks.cluster import Head, running_agents, running_head, until
 from gpusched.domain.errors import OverLimit
 from gpusched.domain.job_state import JobState, PendingReason
 from gpusched.wire.client import Client
@@ -35,28 +34,21 @@ def client(home: Path) -> Iterator[Client]:
         yield stack.enter_context(head.client())
 
 
-def wait_until(client: Client, job_id: int, state: JobState) -> None:
-    deadline = time.monotonic() + 20
-    while client.jobs.get(job_id).job.state is not state:
-        assert time.monotonic() < deadline, client.jobs.explain(job_id).message
-        time.sleep(0.05)
-
-
 def test_who_waits_for_a_quota_is_told_and_others_pass_and_the_past_can_be_replayed(
     client: Client, home: Path
 ) -> None:
     first = client.jobs.submit(shell("sleep 60", account="vision", gpus_per_node=3))
     second = client.jobs.submit(shell("true", account="vision", gpus_per_node=2))
     other = client.jobs.submit(shell("true", account="speech", gpus_per_node=4))
-    wait_until(client, first, JobState.RUNNING)
-    wait_until(client, other, JobState.COMPLETED)
+    until(lambda: client.jobs.get(first).job.state is JobState.RUNNING, "the first job to run")
+    assert client.jobs.wait(other).job.state is JobState.COMPLETED
     told = client.jobs.explain(second)
     assert told.reason is PendingReason.QUOTA
     assert told.message == "account vision holds 3 of its 4 GPUs; this job wants 2."
     with pytest.raises(OverLimit, match="account vision may hold 4 at a time"):
         client.jobs.submit(shell("true", account="vision", gpus_per_node=5))
     client.jobs.cancel(first)
-    wait_until(client, second, JobState.COMPLETED)
+    assert client.jobs.wait(second).job.state is JobState.COMPLETED
     ran = gpusched("simulate", "--from-store", "--quota", "vision=8", "--json", home=home)
     assert ran.code == 0, ran.err
     replayed = json.loads(ran.out)

@@ -6,10 +6,12 @@ import shutil
 from pathlib import Path
 
 from gpusched_cli import gpusched
+from head_pair import is_serving, running_pair
 from live import shell
+from postgres import PostgresServer
 
 from benchmarks.cluster import Head, running_agents, until
-from gpusched.domain.job_state import JobState
+from gpusched.domain.job_state import JobState, PendingReason
 
 OPTIONS = ("--devices", "none", "--cpus", "16")
 
@@ -67,3 +69,46 @@ def test_nothing_is_started_until_the_loss_is_accepted_and_no_id_is_used_again(
         head.kill()
         head.start()
         assert client.jobs.wait(client.jobs.submit(shell("true"))).job.state is JobState.COMPLETED
+
+
+def remembers(head: Head, next_job_id: int) -> bool:
+    """Whether the head has noted, beside its sockets, that ids below this one were handed out."""
+    return f'"next_job_id":{next_job_id}' in (head.home / "seen").read_text().replace(" ", "")
+
+
+def test_a_head_that_stood_by_notices_and_the_loss_is_accepted_once_on_each(
+    postgres_server: PostgresServer, postgres_url: str
+) -> None:
+    with running_pair(postgres_url) as pair, pair.client() as client:
+        first, second = pair.heads
+        kept = [client.jobs.submit(shell("true", hold=True)) for _ in range(3)]
+        backup = postgres_server.dump(postgres_url)
+        lost = [client.jobs.submit(shell("true", hold=True)) for _ in range(5)]
+        until(lambda: remembers(second, lost[-1] + 1), "the second head to follow the first")
+
+        first.kill()
+        postgres_server.restore(postgres_url, backup)
+        until(lambda: is_serving(second), "the second head to take over")
+        assert [view.job.job_id for view in client.jobs.list()] == kept[::-1]
+        with running_agents(pair, ("n1",), *OPTIONS):  # of a node that knows nothing
+            new = client.jobs.submit(shell("true"))
+            assert new > lost[-1]
+            assert client.jobs.get(new).pending_reason is PendingReason.SUSPENDED
+            for words in (("nodes",), ("health", "list"), ("explain", str(new))):
+                assert "the database went back in time" in gpusched("--head", pair.address, *words).out
+            assert "the database went back in time" in (second.home / "head.log").read_text()
+            first.start()  # it stands by, and knows it too
+            said = "this head, which stands by, has seen more"
+            until(lambda: said in (first.home / "head.log").read_text(), "the first head to say so")
+            assert client.jobs.get(new).job.state is JobState.PENDING
+
+            for head in (second, first):
+                head.kill()
+                head.start("--accept-restored-database")
+                assert client.jobs.wait(new).job.state is JobState.COMPLETED
+            newer = client.jobs.submit(shell("true", hold=True))
+            until(lambda: remembers(pair.other(pair.leader()), newer + 1), "the other to follow again")
+            for head in (pair.leader(), pair.other(pair.leader())):  # without the option now
+                head.kill()
+                head.start()
+                assert client.jobs.wait(client.jobs.submit(shell("true"))).job.state is JobState.COMPLETED

@@ -227,4 +227,3 @@ async def test_hundreds_of_attempts_at_once_all_end_once(node: Node) -> None:
         ended.append(fact.job_id)
     assert sorted(ended) == list(range(1, 201))
     assert node.runner.attempts.unsettled() == ()
-    assert node.runner.attempts.unacknowledged() == ()

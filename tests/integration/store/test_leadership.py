@@ -6,10 +6,12 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 
 import psycopg
 import pytest
 from leading import LEASE_S, HandClock, candidate, taken_over
+from postgres import PostgresServer
 from sqlalchemy import text
 from store_histories import History
 from witness import connect, count_writes, watch_writes
@@ -19,6 +21,7 @@ from gpusched.domain.errors import NotLeading, StoreUnavailable
 from gpusched.store import connections, leader_row
 from gpusched.store.connections import parse_url, writer_engine
 from gpusched.store.database import SqlStore, open_store
+from gpusched.store.high_water import HighWater, Memory
 from gpusched.store.leadership import CLOCK_DRIFT, Leadership
 from gpusched.store.reader import Reader
 
@@ -268,6 +271,42 @@ def test_the_trigger_would_see_it(
         assert second.stand("second:1")
         stale.commit(history.batch(history.submitted()))
     assert count_writes(postgres_url)[1] > 0
+
+
+def test_who_stands_by_follows_what_is_committed_and_keeps_it_when_it_is_gone(
+    postgres_server: PostgresServer, postgres_url: str, clock: HandClock, tmp_path: Path
+) -> None:
+    history = History()
+    with (
+        HighWater(tmp_path / "first") as of_first,
+        HighWater(tmp_path / "second") as of_second,
+        candidate(postgres_url, clock) as first,
+        candidate(postgres_url, clock, memory=Memory(of_second)) as second,
+    ):
+        assert first.stand("first:1")
+        assert not second.stand("second:1")  # before there are tables
+        with open_store(postgres_url, first, Memory(of_first)) as store:
+            store.load()
+            watch_writes(postgres_url)
+            store.commit(history.batch(history.submitted()))
+            backup = postgres_server.dump(postgres_url)
+            for _ in range(3):
+                store.commit(history.batch(history.submitted()))
+                before = count_writes(postgres_url)
+                assert not second.stand("second:1")
+                assert count_writes(postgres_url) == before
+                assert of_second.mark == of_first.mark
+                assert not second.is_behind
+        postgres_server.restore(postgres_url, backup)
+        assert not second.stand("second:1")
+        assert second.is_behind
+        assert of_second.mark == of_first.mark
+        silence(clock)
+        assert second.stand("second:1")
+        with open_store(postgres_url, second, Memory(of_second)) as store:
+            loaded = store.load()
+        assert loaded.history.is_behind
+        assert loaded.next_job_id > history.state.next_job_id
 
 
 def test_a_head_killed_in_the_lead_is_followed(postgres_url: str) -> None:

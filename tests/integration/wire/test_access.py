@@ -67,22 +67,6 @@ async def test_a_role_reaches_exactly_what_its_table_says(head, role, path, meth
     assert (code is not grpc.StatusCode.PERMISSION_DENIED) == allowed
 
 
-def test_the_roles_are_those_that_people_expect():
-    may = {role: {path.rpartition("/")[2] for path, roles in ROLES.items() if role in roles} for role in Role}
-    assert may[Role.NODE] == {"Connect"}
-    assert may[Role.OPERATOR] - may[Role.USER] == {
-        "CordonNode",
-        "DrainNode",
-        "ResumeNode",
-        "ResetBreaker",
-        "ListNodeEvents",
-        "CreateJoinToken",
-        "RevokeNode",
-    }
-    assert "Connect" not in may[Role.OPERATOR]
-    assert may[Role.RANK] == {"GetJob"}
-
-
 @pytest.mark.parametrize("kind", ["sync", "async"])
 async def test_a_rank_sees_its_own_job_and_no_other(head, kind):
     async with opened(kind, head.unix, token="rank-token") as caller:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpusched.agent.sampler import AttemptMeter, Sampler, average
+from gpusched.agent.sampler import AttemptMeter, Sampler
 from gpusched.domain.ids import DeviceUuid, NodeName
 from gpusched.domain.telemetry import DeviceSample, DeviceUse, NodeSample
 
@@ -162,26 +162,6 @@ def test_devices_of_other_attempts_are_not_counted() -> None:
     for now_us in (0, S):
         meter.add(node_sample(DeviceSample(uuid=B, busy_percent=100.0)), now_us)
     assert meter.uses() == (DeviceUse(uuid=A),)
-
-
-# ── windows ───────────────────────────────────────────────────────────────────────────
-
-
-@given(st.lists(histories().map(lambda history: history[-1][1]), min_size=1, max_size=6))
-def test_a_window_holds_means_of_what_was_measured_and_the_last_of_the_rest(
-    window: list[DeviceSample],
-) -> None:
-    (device,) = average([node_sample(sample) for sample in window]).devices
-    busy = [sample.busy_percent for sample in window if sample.busy_percent is not None]
-    power = [sample.power_w for sample in window if sample.power_w is not None]
-    assert device.busy_percent == (pytest.approx(sum(busy) / len(busy)) if busy else None)
-    assert device.power_w == (pytest.approx(sum(power) / len(power)) if power else None)
-    assert (device.energy_j, device.memory_used_bytes) == (window[-1].energy_j, window[-1].memory_used_bytes)
-
-
-def test_an_empty_window_is_an_error() -> None:
-    with pytest.raises(ValueError, match="at least one sample"):
-        average([])
 
 
 # ── sampler ───────────────────────────────────────────────────────────────────────────

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from benchmarks.jct.__main__ import POLICIES
 from benchmarks.jct.__main__ import main as jct
+from benchmarks.jct.attained import PredictedOrder, next_review_s
 from benchmarks.jct.orders import Fifo, ShortestRemaining
 from benchmarks.jct.replay import Policy, Pool, Replayed, Work, replay
+from gpusched.policy.prediction import LEVEL_EDGES_S
 
 
 def work_of(*jobs: tuple[float, float, int], overhead_s: float = 0.0) -> Work:
@@ -139,3 +141,15 @@ def test_what_cannot_be_replayed_is_one_message_and_code_2(
     told = capsys.readouterr()
     assert told.out == ""
     assert said in told.err and len(told.err.splitlines()) == 1
+
+
+def test_of_two_alike_the_one_on_fewer_gpus_goes_first() -> None:
+    order = PredictedOrder()
+    wide, narrow = order.came(8, "a"), order.came(1, "a")
+    jobs = np.array([wide, narrow])
+    assert list(order.order(jobs, np.zeros(2), jobs[:0])) == [narrow, wide]
+
+
+def test_the_next_review_is_when_a_level_is_entered() -> None:
+    assert next_review_s(np.array([0.0, 100.0])) == LEVEL_EDGES_S[1] - 100.0
+    assert next_review_s(LEVEL_EDGES_S[1:2]) == LEVEL_EDGES_S[2] - LEVEL_EDGES_S[1]

@@ -7,13 +7,14 @@ from cluster import Cluster, facts, spec
 
 from gpusched.domain.commands import StopTasks
 from gpusched.domain.events import JobAllocated, NodeAhead, NodeReconciled
-from gpusched.domain.history import Ahead, History, Mark, Term
+from gpusched.domain.history import IDS_UNSEEN, Ahead, History, Mark, Term
 from gpusched.domain.ids import AttemptId, Epoch, JobId
 from gpusched.engine.inputs import NodeConnected
 
 TERMS = (Term(1, "ours", 1),)
 ELSEWHERE = Mark(2, "lost", 900, JobId(500))
 UNKNOWN = AttemptId(JobId(400), Epoch(1))
+NEXT = JobId(500 + IDS_UNSEEN)  # what was handed out since the node was told, it does not know
 
 
 def restored(*, accepts_loss: bool = False) -> Cluster:
@@ -44,15 +45,13 @@ def test_nothing_is_started_anywhere_and_nothing_is_ended() -> None:
 def test_it_is_told_once_what_the_node_holds() -> None:
     cluster = restored()
     cluster.step(facts_=[NodeConnected(facts("n1"), (UNKNOWN,), ELSEWHERE)])
-    assert events(cluster, NodeAhead) == [
-        NodeAhead(node=facts("n1").name, ahead=Ahead((UNKNOWN,), JobId(500)))
-    ]
-    assert cluster.engine.state.nodes[facts("n1").name].ahead == Ahead((UNKNOWN,), JobId(500))
+    assert events(cluster, NodeAhead) == [NodeAhead(node=facts("n1").name, ahead=Ahead((UNKNOWN,), NEXT))]
+    assert cluster.engine.state.nodes[facts("n1").name].ahead == Ahead((UNKNOWN,), NEXT)
 
 
 def test_ids_that_were_handed_out_are_not_handed_out_again() -> None:
     cluster = restored()
-    assert cluster.submit(spec(), spec()) == (500, 501)
+    assert cluster.submit(spec(), spec()) == (NEXT, NEXT + 1)
 
 
 def test_a_waiting_job_that_a_node_has_run_is_held() -> None:
@@ -71,7 +70,7 @@ def test_once_accepted_what_is_unknown_is_ended_and_work_goes_on() -> None:
     assert events(cluster, NodeAhead) != []
     assert events(cluster, NodeReconciled) != []
     (job_id,) = cluster.submit(spec())
-    assert job_id == 500
+    assert job_id == NEXT
     cluster.cycle()
     assert events(cluster, JobAllocated) != []
 
@@ -93,3 +92,24 @@ def test_a_node_that_has_seen_no_more_holds_nothing_up(mark: Mark | None) -> Non
     cluster.step(facts_=[NodeConnected(facts("n1"), (), mark)])
     cluster.submit(spec())
     assert cluster.cycle() != ()
+
+
+@pytest.mark.parametrize("mark", [None, Mark(1, "ours", 0, JobId(1))])
+def test_an_attempt_that_was_never_granted_here_tells_as_much_as_a_mark(mark: Mark | None) -> None:
+    cluster = Cluster()
+    cluster.engine.state.history = History(TERMS)
+    for _ in range(2):  # and it is not taken for a known one when its node comes again
+        cluster.step(facts_=[NodeConnected(facts("n1"), (UNKNOWN,), mark)])
+        assert cluster.engine.state.is_suspended
+    assert len(events(cluster, NodeAhead)) == 1
+    assert orders(cluster) == []
+    assert cluster.submit(spec()) == (UNKNOWN.job_id + IDS_UNSEEN,)
+
+
+def test_an_attempt_whose_turn_has_not_come_here_holds_its_job() -> None:
+    cluster = Cluster()
+    cluster.engine.state.history = History(TERMS)
+    (job_id,) = cluster.submit(spec())
+    cluster.step(facts_=[NodeConnected(facts("n1"), (AttemptId(job_id, Epoch(1)),), None)])
+    assert cluster.job(job_id).is_held
+    assert cluster.engine.state.is_suspended

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 from math import exp, inf, log1p
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from gpusched.policy.attained import PredictedOrder, next_review_s
 from gpusched.policy.prediction import (
     LEVEL_EDGES_S,
     History,
     gittins_rank,
     level_of,
-    remaining_s,
 )
 
 LEVELS = len(LEVEL_EDGES_S) - 1
@@ -45,18 +41,6 @@ def test_rank_is_that_of_the_plain_definition(chances: np.ndarray, age_s: float)
     )
 
 
-@given(arrays(np.float64, LEVELS, elements=st.floats(0.2, 0.9)), st.floats(0, 1e6), st.floats(0.05, 0.6))
-def test_the_forecast_share_of_alike_jobs_has_ended_by_then(
-    chances: np.ndarray, age_s: float, share: float
-) -> None:
-    end_s = age_s + remaining_s(chances[None], np.array([age_s]), share=share)[0]
-    hazard = sum(
-        -log1p(-chances[level]) * max(0.0, min(end_s, high) - max(age_s, low)) / (high - low)
-        for level, (low, high) in enumerate(itertools.pairwise(LEVEL_EDGES_S))
-    )
-    assert 1 - exp(-hazard) == pytest.approx(share, rel=1e-6)
-
-
 def test_without_history_the_least_attained_service_goes_first() -> None:
     history = History()
     jobs = [history.add(1) for _ in range(4)]
@@ -74,8 +58,8 @@ def test_a_neighbour_of_short_jobs_is_expected_to_be_shorter_than_a_neighbour_of
         history.ended(job, 30.0)
     for job in long[:-1]:
         history.ended(job, 100_000.0)
-    remaining = remaining_s(history.chances([short[-1], long[-1]]), np.zeros(2))
-    assert remaining[0] * 10 < remaining[1]
+    ranks = gittins_rank(history.chances([short[-1], long[-1]]), np.zeros(2))
+    assert ranks[0] > 10 * ranks[1]
 
 
 def test_jobs_that_only_passed_levels_are_evidence_for_long_ones() -> None:
@@ -108,15 +92,3 @@ def test_chances_stay_inside_zero_and_one(story: list[tuple[int, float, bool]]) 
     last = history.add(0)
     chances = history.chances([last])
     assert np.all((chances > 0) & (chances < 1))
-
-
-def test_of_two_alike_the_one_on_fewer_gpus_goes_first() -> None:
-    order = PredictedOrder()
-    wide, narrow = order.came(8, "a"), order.came(1, "a")
-    jobs = np.array([wide, narrow])
-    assert list(order.order(jobs, np.zeros(2), jobs[:0])) == [narrow, wide]
-
-
-def test_the_next_review_is_when_a_level_is_entered() -> None:
-    assert next_review_s(np.array([0.0, 100.0])) == LEVEL_EDGES_S[1] - 100.0
-    assert next_review_s(LEVEL_EDGES_S[1:2]) == LEVEL_EDGES_S[2] - LEVEL_EDGES_S[1]

@@ -34,7 +34,6 @@ class RankOutput:
 
     def __init__(self, folder: Path, cap_bytes: int) -> None:
         self.offset = 0  # of the next byte
-        self.lost_bytes = 0  # could not be written; what the cap removes is not counted here
         self._folder = folder
         self._segment_bytes = max(cap_bytes // SEGMENTS, SEGMENT_BYTES_MIN)
         self._segments_max = max(cap_bytes // self._segment_bytes, 2)
@@ -45,7 +44,7 @@ class RankOutput:
         self._full_until_us = 0
 
     def write(self, data: bytes, now_us: int) -> None:
-        """Append ``data``; what does not go on the disk is counted and forgotten."""
+        """Append ``data``; what does not go on the disk counts in ``offset`` and is forgotten."""
         view = memoryview(data)
         while view and now_us >= self._full_until_us:
             try:
@@ -57,7 +56,6 @@ class RankOutput:
             self.offset += written
             view = view[written:]
         self.offset += len(view)
-        self.lost_bytes += len(view)
 
     def close(self) -> None:
         """Nothing follows."""

@@ -1,4 +1,4 @@
-"""Gangs of unlike components: a tree of groups, each with its own topology wishes, all placed or nothing.
+"""A tree of groups of unlike tasks, each with its own topology wishes, all placed or nothing.
 
 A depth-first search over domains and nodes, with undo: a component that finds no room sends the one
 before it to its next choice. Once in the order given, once with the largest tasks first; each time
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpusched.placement.shared_nodes import WHOLE, Shape, SharedNodes
+from benchmarks.topology.shared_nodes import WHOLE, Shape, SharedNodes
 from gpusched.placement.tree import BoolColumn, IntColumn, Tree
 
 STEPS_MAX = 5_000

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks.topology.cells import CellGang, Cells, Chain, Owner, Promise, check_gang
 from gpusched.domain.errors import InvalidSpec
-from gpusched.placement.cells import CellGang, Cells, Chain, Owner, Promise, check_gang
 from gpusched.placement.tree import build_tree
 
 PATHS = [(f"pair{gpu // 8}", f"node{gpu // 4}", f"half{gpu // 2 % 2}", f"gpu{gpu % 2}") for gpu in range(16)]

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks.topology.elastic import Fullness, PodSet, fullness, next_tasks
+from benchmarks.topology.queues import Queue, QueueTree
 from gpusched.domain.errors import ConfigInvalid
-from gpusched.policy.elastic import Fullness, PodSet, fullness, next_tasks
-from gpusched.policy.quota import Queue, QueueTree
 
 
 def tree(**queues):

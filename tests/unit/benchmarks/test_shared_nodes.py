@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks.topology.shared_nodes import WHOLE, Shape, SharedNodes
 from gpusched.domain.errors import InfeasibleRequest, StalePlan
-from gpusched.placement.shared_nodes import WHOLE, Shape, SharedNodes
 
 
 def part(milli, cpus=1):
