@@ -99,7 +99,7 @@ class AgentApi:
         may_grant: Whether this head surely leads. Asked *after* a heartbeat has come in: its lease runs
             from when it was sent, so that what a head grants ends ``lease_s`` after its own lead at most.
         seal: Signs a mark before a node gets it.
-        unseal: Takes one back; raises ``NotPermitted`` for one that no head of the cluster signed.
+        unseal: Takes one back; None if no head of the cluster signed it.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class AgentApi:
         """Serve one agent until either side ends.
 
         Raises:
-            NotPermitted: The agent names a node that is not its own, or shows a mark that no head gave.
+            NotPermitted: The agent names a node that is not its own.
             TooManyRequests: Its facts change too often.
             WrongState: The first message is not a hello, or does not name what may run on the node.
             NotLeading: This head may grant no lease, or not any more: another may lead by now.
@@ -180,13 +180,10 @@ class AgentApi:
     def _mark_of(self, hello: Hello) -> Mark | None:
         if hello.mark is None:
             return None
-        try:
-            return self._unseal(hello.mark)
-        except NotPermitted as error:
-            if self._loop.engine.state.history.accepts_loss:
-                return None  # what it may know that the database does not is given up
-            log.error("node %s: %s", hello.facts.name, error)
-            raise
+        mark = self._unseal(hello.mark)
+        if mark is None:
+            log.warning("node %s shows a mark that no head with our token keys gave it", hello.facts.name)
+        return mark
 
     def _pace(self, node: NodeName) -> ChangePace:
         return self._paces.setdefault(node, ChangePace(self._loop.clock))
