@@ -85,7 +85,7 @@ async def test_one_users_streams_are_bounded(head, monkeypatch):
 
 @pytest.mark.parametrize("path", [CONNECT, REFLECTION, GET_JOB])
 async def test_who_is_refused_may_finish_writing_first(head, path):
-    """A call that is ended while its caller writes is an internal error to gRPC for Python, 1 in 200 times."""
+    """A call that is ended while its caller writes is an internal error to gRPC for Python, now and then."""
     async with connected(head) as channel:
         call = channel.stream_stream(path)()
         answer = asyncio.ensure_future(code_of(call))
