@@ -162,11 +162,18 @@ def _pace(tx: Transaction, fact: GangSlowed | GangRecovered) -> None:
         JobSlowed(
             job_id=job_id,
             epoch=epoch,
-            evidence=fact.evidence,
+            evidence=fact.evidence + _ailing(tx, fact.node),
             global_rank=fact.global_rank,
             node=fact.node,
         )
     )
+
+
+def _ailing(tx: Transaction, name: NodeName | None) -> str:
+    """What else is wrong with the node of a slow rank: a GPU that brakes for heat or power explains much."""
+    node = None if name is None else tx.state.nodes.get(name)
+    signals = sorted({finding.condition.signal for finding in node.health.findings}) if node else []
+    return f". {name} shows {', '.join(signals)}" if signals else ""
 
 
 def _reported(tx: Transaction, node: NodeName, report: AgentReport | HealthReport) -> None:

@@ -17,7 +17,7 @@ from gpusched.domain.errors import GpuschedError, NotPermitted, Unauthenticated
 from gpusched.domain.identity import ANONYMOUS, Principal, Role
 from gpusched.wire.methods import PUBLIC, ROLES
 from gpusched.wire.open_calls import OpenCalls, first_of
-from gpusched.wire.status import abort_with
+from gpusched.wire.status import abort_with, to_status
 from gpusched.wire.tls import is_local_peer, peer_certificate
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             except GpuschedError as error:
                 log.warning("refused %s from %s: %s", path, context.peer(), error)
                 await first_of(requests)
-                await abort_with(context, error)
+                await abort_with(context, to_status(error))
             await serve(requests, context)
 
         return grpc.stream_stream_rpc_method_handler(
@@ -156,6 +156,6 @@ def refusal(_path: str, error: GpuschedError) -> Handler:
 
     async def refuse(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         await first_of(requests)
-        await abort_with(context, error)
+        await abort_with(context, to_status(error))
 
     return grpc.stream_stream_rpc_method_handler(refuse)

@@ -17,7 +17,7 @@ import grpc
 import grpc.aio
 
 from gpusched.domain.errors import InvalidSpec, TooManyRequests, Violation
-from gpusched.wire.status import abort_with
+from gpusched.wire.status import abort_with, to_status
 
 if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]
@@ -28,7 +28,7 @@ STRANGERS_MAX = 1_024
 STREAMS_PER_USER_MAX = 2_048
 """Streams at once of one user: followed logs, watched jobs."""
 
-FIRST_MESSAGE_S = 5.0
+FIRST_MESSAGE_S = 10.0
 
 
 class OpenCalls:
@@ -52,7 +52,8 @@ class OpenCalls:
         async def answer(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
             if self._open[uid] >= limit:
                 whose = "without credentials" if uid is None else "of this user"
-                await abort_with(context, TooManyRequests(f"{limit} calls {whose} are open: end some"))
+                error = TooManyRequests(f"{limit} calls {whose} are open: end some")
+                await abort_with(context, to_status(error))
             self._open[uid] += 1
             try:
                 served = serve(requests, context)
@@ -75,8 +76,11 @@ def _one_request(handler: Handler) -> Callable[[Any, Any], Any]:
     async def answer(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         request = await first_of(requests)
         if request is None:
-            await abort_with(context, InvalidSpec((Violation("request", "was not sent"),)))
-        reply = await serve(request, context)
+            error = InvalidSpec((Violation("request", "was not sent"),))
+            await abort_with(context, to_status(error))
+        serving = serve(request, context)
+        del request  # the handler lets go of it as soon as it has read it
+        reply = await serving
         if handler.unary_unary is not None:
             await context.write(reply)
 

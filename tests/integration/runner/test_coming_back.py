@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -61,6 +62,19 @@ async def said(process: asyncio.subprocess.Process) -> str:
     assert process.stdout is not None
     async with asyncio.timeout(PATIENCE_S):
         return (await process.stdout.readline()).decode().strip()
+
+
+async def test_a_shim_whose_folder_was_removed_ends_with_its_ranks(node: Node) -> None:
+    assert node.runner is not None
+    await node.runner.launch(waiting(node.home))
+    await node.report(TasksStarted)
+    record = node.record()
+    shim, started_at = record.shim_pid, record.shim_start_ticks
+    assert shim is not None and started_at is not None
+    await node.stop()
+    shutil.rmtree(node.files().path)
+    (node.home / "go").touch()
+    await until(lambda: not is_same_process(shim, started_at), "the shim to end")
 
 
 async def test_a_job_outlives_its_agent_and_its_end_is_reported_by_the_next_one(home: Path) -> None:
