@@ -13,4 +13,5 @@ TRIALS = (
     "hang",
     "restart",
     "health",
+    "upgrade",
 )
