@@ -150,12 +150,10 @@ def test_a_head_with_other_keys_is_refused_by_name_while_the_leader_lives(pair: 
     shutil.rmtree(second.home / "ca")
     second.start()
     token = fetch_token(first.home / "token.sock")
-    rotate_token_key(
-        first.home / "token.key"
-    )  # from now on they differ again: told of, as nothing is lost yet
-    until(
-        lambda: "differ in token.key (" in (second.home / "head.log").read_text().splitlines()[-1], "a word"
-    )
+    log = second.home / "head.log"
+    until(lambda: "fit to stand by" in log.read_text(), "the keys to be compared")
+    rotate_token_key(first.home / "token.key")  # they differ again: told of, as nothing is lost yet
+    until(lambda: "differ in token.key (" in log.read_text().splitlines()[-1], "a word")
     assert not second.has_ended()
     first.kill()
     with Client(second.address, token=token) as client:  # what the first one signed holds here
