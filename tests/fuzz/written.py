@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass, field, replace
 
 import click
 
 from benchmarks.cluster import Head
 from gpusched.cli.submission import read_specs
-from gpusched.domain.errors import GpuschedError, InvalidSpec
+from gpusched.domain.errors import GpuschedError, InfeasibleRequest, InvalidSpec
 
 KEYS = (
     "name",
@@ -54,7 +56,8 @@ def specs_of_files(head: Head, texts: Sequence[str]) -> Written:
             path = head.home / name
             path.write_bytes(content.encode("utf-8", "surrogatepass"))
             try:
-                specs += read_specs({}, [name], is_command=False, cwd=head.home)
+                with redirect_stderr(io.StringIO()):  # warnings, thousands of them
+                    specs += read_specs({}, [name], is_command=False, cwd=head.home)
             except (GpuschedError, click.UsageError):
                 continue
             except Exception as error:  # noqa: BLE001 - what must never come is what is looked for
@@ -63,7 +66,7 @@ def specs_of_files(head: Head, texts: Sequence[str]) -> Written:
         for spec in specs:
             try:
                 written.job_ids.add(client.jobs.submit(replace(spec, hold=True)))
-            except InvalidSpec:
+            except (InvalidSpec, InfeasibleRequest):
                 continue
     return written
 

@@ -25,6 +25,8 @@ from gpusched.engine.inputs import (
     DelayPassed,
     DrainNode,
     GangMoves,
+    GangRecovered,
+    GangSlowed,
     GangStalled,
     HoldJob,
     NodeConnected,
@@ -140,6 +142,13 @@ class EngineMachine(RuleBasedStateMachine):
         node = NodeName(data.draw(st.sampled_from(NODES)))
         stalled = GangStalled(attempt_id, node, global_rank=0, quiet_s=60, evidence="it waits")
         self.cluster.step(facts_=[GangMoves(attempt_id) if moves else stalled])
+
+    @rule(data=st.data(), recovers=st.booleans(), rank=st.sampled_from([None, 0, 1]))
+    def slow_down(self, data: st.DataObject, recovers: bool, rank: int | None) -> None:
+        job_id = JobId(data.draw(st.integers(1, max(1, self.cluster.engine.state.next_job_id))))
+        attempt_id = AttemptId(job_id, Epoch(data.draw(st.integers(1, 2))))
+        slowed = GangSlowed(attempt_id, "it is slow", rank, None if rank is None else NodeName(NODES[0]))
+        self.cluster.step(facts_=[GangRecovered(attempt_id) if recovers else slowed])
 
     @rule(data=st.data())
     def delay_passes(self, data: st.DataObject) -> None:

@@ -24,7 +24,7 @@ from gpusched.agent.runner import Runner
 from gpusched.agent.seen import Seen
 from gpusched.agent.session import Session
 from gpusched.agent.shim.files import AttemptDir
-from gpusched.agent.vitals import Vitals
+from gpusched.agent.vitals import Looked, Vitals
 from gpusched.domain.commands import RepairNode
 from gpusched.domain.errors import GpuschedError, HeadUnavailable
 from gpusched.domain.events import AgentReport, HealthReport, RepairEnded
@@ -32,7 +32,6 @@ from gpusched.domain.health import HealthObserved
 from gpusched.domain.ids import AttemptId, DeviceUuid
 from gpusched.domain.launch_plan import NodeLaunch
 from gpusched.domain.link import FromAgent, FromHead
-from gpusched.domain.pulse import QuietRank
 from gpusched.domain.telemetry import NodeSample
 
 RECONNECT_FIRST_S = 0.1
@@ -129,8 +128,8 @@ class SimulatedHealth:
 class NoVitals:
     """Sees no ranks: what a rank does between two events is not simulated."""
 
-    async def quiet(self, sample: NodeSample) -> tuple[QuietRank, ...]:
-        return ()
+    async def look(self, sample: NodeSample) -> Looked:
+        return Looked()
 
 
 class _Link:

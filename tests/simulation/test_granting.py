@@ -75,16 +75,16 @@ def in_virtual_time(story: Callable[[], Coroutine[object, object, None]]) -> Non
         loop.bury()
 
 
-def test_a_heartbeat_is_answered_only_by_a_head_that_surely_leads() -> None:
+def test_a_heartbeat_that_no_sure_leader_hears_is_not_answered_and_sends_the_agent_away() -> None:
     async def story() -> None:
         agent = Agent()
-        agent.connect()
+        stream = agent.connect()
         await agent.beat(1)
         agent.leads = False
         await agent.beat(2)
-        agent.leads = True
-        await agent.beat(3)
-        assert agent.renewed() == [1, 3]
+        with pytest.raises(NotLeading):
+            await stream
+        assert agent.renewed() == [1]
 
     in_virtual_time(story)
 

@@ -55,6 +55,13 @@ NARROW = {  # separate processes start fast and install light
     "integrations": {"domain", "wire"},
 }
 HANDS = {"subprocess", "socket", "multiprocessing", "threading"}  # what the core has none of
+FROM_OUTSIDE = (  # modules that nothing here names
+    "gpusched.__main__",  # python -m gpusched
+    "gpusched.cli.reference",  # make docs
+    "gpusched.daemon.ca_commands",  # these two: entry points of pyproject.toml
+    "gpusched.daemon.simulate",
+    "gpusched.store.migrations.",  # alembic, by folder
+)
 CORE = {"domain", "placement", "launch", "policy", "engine"}
 CLOCKS = {"time", "random", "secrets"}
 CLOCK_CALLS = {("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("date", "today")}
@@ -180,6 +187,25 @@ def cycles(modules: tuple[Module, ...]) -> Iterator[str]:
             frontier = set().union(*(edges[name] for name in frontier))
         if module.name in seen:
             yield module.at(1, "stands in an import cycle: move what both need to a module below")
+
+
+def orphans(modules: tuple[Module, ...]) -> Iterator[str]:
+    """Every module is imported by another, or named in one as a string: ``"gpusched.cli.run:run"``."""
+    known = frozenset(module.name for module in modules)
+    named: set[str] = set()
+    for module in modules:
+        found = {name for _, name in imports(module, known)}
+        found |= {
+            name
+            for node in ast.walk(module.tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+            for name in re.findall(r"\bgpusched(?:\.\w+)+", node.value)
+        }
+        named |= found - {module.name}
+    for module in modules:
+        is_door = module.path.name == "__init__.py"
+        if not is_door and module.name not in named and not module.name.startswith(FROM_OUTSIDE):
+            yield module.at(1, "nothing in the source uses it: delete it, or move it to who does")
 
 
 def core(modules: tuple[Module, ...]) -> Iterator[str]:
@@ -308,5 +334,5 @@ def _lone_sleeps(module: Module) -> Iterator[ast.Call]:
             yield node
 
 
-SOURCE_RULES = (floors, owners, cycles, core, sizes, names, doors, broad)
+SOURCE_RULES = (floors, owners, cycles, orphans, core, sizes, names, doors, broad)
 TEST_RULES = (judgement, names)

@@ -32,6 +32,12 @@ def test_test_files_have_unique_names():
 
 LEGAL = {  # a small house with nothing wrong in it
     "__init__.py": '"""Root."""\n__version__ = "1"\n',
+    "__main__.py": """
+        from gpusched.agent import shim
+        from gpusched.cli import main
+        from gpusched.engine import loop
+        STARTED = "gpusched.daemon.main:run"
+        """,
     "domain/__init__.py": '"""Door."""\n',
     "domain/job.py": "from dataclasses import dataclass\n",
     "placement/__init__.py": '"""Door."""\n',
@@ -86,6 +92,7 @@ FAULTS = {
     "shim importing us": (rules.owners, "agent/shim.py", "from gpusched.agent import link"),
     "domain with a dependency": (rules.owners, "domain/x.py", "import msgspec"),
     "cycle": (rules.cycles, "domain/job.py", "from gpusched.domain import x"),
+    "module that only tests use": (rules.orphans, "policy/x.py", "from gpusched.domain import job"),
     "clock by another name": (rules.core, "policy/x.py", "from time import time as t"),
     "wall clock": (rules.core, "engine/x.py", "import datetime\ndatetime.datetime.now()"),
     "dice": (rules.core, "placement/x.py", "import numpy as np\nnp.random.default_rng()"),

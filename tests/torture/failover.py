@@ -47,6 +47,7 @@ class Sizes:
     jobs: int = 20
     lease_s: float = LEASE_S
     up_most_s: float = 3.0  # between two of them
+    pair_pause_s: float = 0.05  # between submissions, where many pairs share a machine
 
 
 # Longer than a lease and IDLE_MAX_S: a leader stopped within a commit keeps the row until the server ends it.
@@ -69,10 +70,12 @@ def measure(sizes: Sizes) -> Measured:
 
 
 @contextmanager
-def _working_pair(url: str, sizes: Sizes) -> Iterator[tuple[HeadPair, AckLog, Submitters]]:
+def _working_pair(
+    url: str, sizes: Sizes, *, pause_s: float = 0.0
+) -> Iterator[tuple[HeadPair, AckLog, Submitters]]:
     with running_pair(url, lease_s=sizes.lease_s) as pair:
         acks = AckLog(pair.home / "acks.jsonl")
-        with submitting(pair.address, acks, sizes.clients) as submitters:
+        with submitting(pair.address, acks, sizes.clients, pause_s=pause_s) as submitters:
             submitters.await_next()
             yield pair, acks, submitters
 
@@ -155,7 +158,7 @@ def _paused_pair(server: PostgresServer, sizes: Sizes, seed: int, pauses: int) -
     dice = random.Random(SEED + seed)
     deposed = 0
     with server.fresh_database() as url:
-        with _working_pair(url, sizes) as (pair, acks, submitters):
+        with _working_pair(url, sizes, pause_s=sizes.pair_pause_s) as (pair, acks, submitters):
             watch_writes(url)
             for _ in range(pauses):
                 _let_pass(dice.uniform(0, sizes.up_most_s))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,11 +18,17 @@ PROGRAM = str(Path(__file__).with_name("gloo_rank.py"))
 E = TypeVar("E", bound=Event)
 
 
-def gang(step_s: float = 0.02, log_every: int = 10, straggler_s: float = 0.0, **changes: object) -> JobSpec:
+def gang(
+    step_s: float = 0.02,
+    log_every: int = 10,
+    straggler_s: float = 0.0,
+    notes: str = "none",
+    **changes: object,
+) -> JobSpec:
     """Four ranks on two nodes, and what the program is told."""
     given: dict[str, object] = {
         "name": "gang",
-        "command": (sys.executable, PROGRAM, str(step_s), str(log_every), str(straggler_s)),
+        "command": (sys.executable, PROGRAM, str(step_s), str(log_every), str(straggler_s), notes),
         "workdir": "/tmp",
         "nodes": 2,
         "tasks_per_node": 2,
@@ -51,3 +59,12 @@ def next_event(client: Client, job_id: JobId, kind: type[E], after_seq: int = 0)
         if isinstance(recorded.event, kind):
             return recorded, recorded.event
     raise AssertionError(f"job {job_id} ended without {kind.__name__}")
+
+
+def end(client: Client, job_ids: Sequence[JobId]) -> None:
+    """Cancel jobs and wait for their end."""
+    for job_id in job_ids:
+        with suppress(Exception):
+            client.jobs.cancel(job_id)
+    for job_id in job_ids:
+        client.jobs.wait(job_id)

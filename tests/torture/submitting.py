@@ -1,4 +1,4 @@
-"""Clients that submit without pause, and ask again under the same id until they are answered."""
+"""Clients that submit one thing after the other, and ask again under the same id until they are answered."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ class Submitters:
     """What they did so far."""
 
     acks: AckLog
+    pause_s: float
     retried: int = 0
     last_ack_s: float = 0.0  # of CLOCK_MONOTONIC
     enough: threading.Event = field(default_factory=threading.Event)
@@ -43,7 +44,7 @@ class Submitters:
         dice = random.Random(f"{SEED}-{name}")
         with Client(address, retry_s=0) as client:  # what is sent again is counted here
             turn = 0
-            while not self.enough.is_set():
+            while not self.enough.wait(self.pause_s):
                 turn += 1
                 self._submit(client, RequestId(f"{name}-{turn}"), dice.choice(BATCHES))
 
@@ -69,9 +70,16 @@ class Submitters:
 
 
 @contextmanager
-def submitting(address: str, acks: AckLog, clients: int) -> Iterator[Submitters]:
-    """So many clients at work within the block; what they sent last is answered before it is left."""
-    submitters = Submitters(acks)
+def submitting(address: str, acks: AckLog, clients: int, *, pause_s: float = 0.0) -> Iterator[Submitters]:
+    """So many clients at work within the block; what they sent last is answered before it is left.
+
+    Args:
+        address: Where they submit.
+        acks: Where they note what was acknowledged.
+        clients: How many.
+        pause_s: What each waits between an answer and its next submission.
+    """
+    submitters = Submitters(acks, pause_s)
     names = [f"client-{number}" for number in range(clients)]
     threads = [threading.Thread(target=submitters.run, args=(address, name)) for name in names]
     try:

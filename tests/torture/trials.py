@@ -11,6 +11,7 @@ TRIALS = (
     "failover",
     "escapees",
     "hang",
+    "stragglers",
     "restart",
     "health",
     "upgrade",

@@ -85,15 +85,15 @@ class Follower:
         """Make a shim look at its stop order, if there is a shim."""
         self._watch.wake(attempt_id)
 
-    async def adopt(self, held: Held) -> None:
-        """Find out where an attempt of an earlier runner stands, and go on from there."""
+    async def adopt(self, held: Held) -> bool:
+        """Go on with an attempt of an earlier runner from where it stands; whether it has still to begin."""
         try:
             order, record = read_order(held.files), read_record(held.files)
         except LogCorrupt as error:
             log.error("attempt %s: %s", held.attempt_id, error)
             held.files.record.unlink(missing_ok=True)
             await self.end(held, EndReason.NODE_FAIL, str(error))
-            return
+            return False
         if record is not None and record.phase is Phase.ENDED:
             self._observe(held)
         elif order is None:
@@ -101,11 +101,12 @@ class Follower:
         elif order.boot_id != self._boot_id:
             await self.end(held, EndReason.NODE_FAIL, f"node {self._node} rebooted")
         elif record is None:
-            await self.start(held)
+            return True
         else:
             self._observe(held)
             self._follow(held, record)
             self._watch.wake(held.attempt_id)  # a stop order may have been written and not told
+        return False
 
     async def start(self, held: Held) -> None:
         """Start the shim of an attempt whose order is written, and follow it."""

@@ -43,7 +43,7 @@ class HeldAttempts:
         self._errands = errands
         self._archive = Archive(home, retention)
         self._held: dict[AttemptId, Held] = {}
-        self._newest: dict[JobId, Epoch] = {}  # of those held
+        self._of_job: dict[JobId, dict[Epoch, Held]] = {}
 
     def find_again(self) -> Iterator[Held]:
         """Hold what an earlier runner left, one after another; yield those whose end is not acknowledged.
@@ -74,19 +74,27 @@ class HeldAttempts:
         """Begin to know an attempt."""
         held = Held(attempt_id, attempt_dir(self._home, attempt_id))
         self._held[attempt_id] = held
-        self._newest[attempt_id.job_id] = max(attempt_id.epoch, self._newest.get(attempt_id.job_id, Epoch(0)))
+        self._of_job.setdefault(attempt_id.job_id, {})[attempt_id.epoch] = held
         return held
 
     def let_go(self, held: Held) -> None:
         """Know an attempt no more."""
-        del self._held[held.attempt_id]
-        job_id = held.attempt_id.job_id
-        if self._newest[job_id] == held.attempt_id.epoch:
-            del self._newest[job_id]
+        attempt_id = held.attempt_id
+        del self._held[attempt_id]
+        epochs = self._of_job[attempt_id.job_id]
+        del epochs[attempt_id.epoch]
+        if not epochs:
+            del self._of_job[attempt_id.job_id]
 
     def newest_epoch(self, job_id: JobId) -> Epoch:
         """The newest attempt of a job that was ever held here; 0 if none was."""
-        return max(self._newest.get(job_id, Epoch(0)), self._archive.highest_removed(job_id))
+        return max(self._archive.highest_removed(job_id), max(self._of_job.get(job_id, ()), default=Epoch(0)))
+
+    def older_than(self, attempt_id: AttemptId) -> Held | None:
+        """The attempt of the same job that is held and came last before this one; None if there is none."""
+        epochs = self._of_job.get(attempt_id.job_id, {})
+        before = max((epoch for epoch in epochs if epoch < attempt_id.epoch), default=None)
+        return None if before is None else epochs[before]
 
     def acknowledge(self, fact: AgentReport) -> None:
         """Report ``fact`` no more; after the last one of an attempt its folder is kept as the past.

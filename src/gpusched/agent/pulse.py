@@ -40,6 +40,7 @@ class WatchedRank:
     start_ticks: int
     output_bytes: int
     step: int | None = None
+    own_s: float | None = None
     devices: tuple[DeviceUuid, ...] = ()
 
 

@@ -100,8 +100,9 @@ class Runner:
             OSError: The home cannot be used.
         """
         self._follower.open()
-        for held in self.attempts.find_again():
-            await self._follower.adopt(held)
+        to_begin = [held for held in self.attempts.find_again() if await self._follower.adopt(held)]
+        for held in to_begin:
+            held.accepting = self._errands.begin(self._begin(held))
 
     async def close(self) -> None:
         """Let go of everything; the attempts run on."""
@@ -131,8 +132,7 @@ class Runner:
                 return
             lease = self._lease_for(launch)
             held = self.attempts.hold(attempt_id)
-            older = self.attempts.find(AttemptId(launch.job_id, newest))
-            held.accepting = self._errands.begin(self._accept(held, older, launch, lease))
+            held.accepting = self._errands.begin(self._accept(held, launch, lease))
         if held.accepting is not None:
             await asyncio.shield(held.accepting)
 
@@ -211,9 +211,7 @@ class Runner:
             )
         return LeaseTerm(str(self.lease.path), term)
 
-    async def _accept(
-        self, held: Held, older: Held | None, launch: NodeLaunch, lease: LeaseTerm | None
-    ) -> None:
+    async def _accept(self, held: Held, launch: NodeLaunch, lease: LeaseTerm | None) -> None:
         parent = self._cgroup_parent
         order = Order(
             boot_id=self._boot_id,
@@ -228,6 +226,10 @@ class Runner:
         except OSError as error:
             self.attempts.let_go(held)
             raise NodeUnavailable(f"{held.files.path} cannot be written: {error.strerror}") from error
+        await self._begin(held)
+
+    async def _begin(self, held: Held) -> None:
+        older = self.attempts.older_than(held.attempt_id)
         if older is not None and not older.ended.is_set():  # at most one attempt of a job lives
             await self._end_older(older, f"attempt {held.attempt_id} begins")
         await self._follower.start(held)

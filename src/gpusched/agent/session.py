@@ -255,10 +255,10 @@ class Session:
         for seq in count(1):
             sample = await self._meters.sample()
             self._health.observe(sample)
-            quiet = await self._vitals.quiet(sample)
+            quiet, paces = await self._vitals.look(sample)
             # The lease runs from before the head could hear of us.
             self._sent_us[seq] = boot_time_us(), time.time_ns() // 1_000
-            await self._link.send(Heartbeat(seq, sample, quiet))
+            await self._link.send(Heartbeat(seq, sample, quiet, paces))
             await asyncio.sleep(interval_s)
 
     async def _send_logs(self, stream: _LogStream) -> None:

@@ -11,7 +11,7 @@ from itertools import count
 from typing import Protocol
 
 from gpusched import __version__
-from gpusched.api.measured import kept_quiet, kept_report, kept_sample, kept_words
+from gpusched.api.measured import is_usable, kept_quiet, kept_report, kept_sample, kept_words
 from gpusched.api.versions import why_not_served
 from gpusched.backends.bare_metal import BareMetal, Channel
 from gpusched.domain.check_facts import require_facts, require_seen
@@ -121,8 +121,8 @@ class AgentApi:
 
         Raises:
             NotPermitted: The agent names a node that is not its own.
-            WrongState: The first message is not a hello.
-            NotLeading: This head may grant no lease.
+            WrongState: The first message is not a hello, or does not name what may run on the node.
+            NotLeading: This head may grant no lease, or not any more: another may lead by now.
             InvalidSpec: No machine is as its facts say, or no cluster has come as far as it has seen.
         """
         hello = await anext(incoming, None)
@@ -137,17 +137,21 @@ class AgentApi:
         require_facts(hello.facts)
         require_seen(hello.attempts, hello.mark)
         _check_version(node, hello.facts.agent_version)
-        if not self._may_grant():
-            raise NotLeading("this head is not sure to lead any more: connect again")
+        self._require_lead()
+        fact = NodeConnected(hello.facts, hello.attempts, hello.mark)
+        if unknown := self._loop.forgotten_by(fact):
+            raise WrongState(
+                f"this agent of node {node} knows nothing of {', '.join(map(str, unknown))}, which may run "
+                "there: if another agent has that name, stop one of them; if its home was lost, it is heard "
+                "when the lease of the one before is over"
+            )
         channel = self._bare_metal.attach(node)
         reading = asyncio.create_task(self._read(who, node, incoming, channel))
         self._loop.heard(node)
         try:
             yield self._welcome
-            self._loop.tell(
-                NodeConnected(hello.facts, hello.attempts, hello.mark), lambda: self._greeted(channel)
-            )
             understands = hello.understands or FIRST_KINDS
+            self._loop.tell(fact, lambda: self._greeted(channel))
             while (message := await channel.outgoing.get()) is not None:
                 if isinstance(message, Queued) and kind_of(message.command) not in understands:
                     self._not_known(node, message)
@@ -200,14 +204,20 @@ class AgentApi:
             self._bare_metal.detach(channel)
 
     def _beat(self, node: NodeName, beat: Heartbeat, channel: Channel) -> None:
-        if self._may_grant():
-            mark = self._loop.mark_for(node) if channel.is_greeted else None
-            channel.outgoing.put_nowait(LeaseRenewed(beat.seq, self._loop.clock.now_us(), mark))
+        self._require_lead()
+        mark = self._loop.mark_for(node) if channel.is_greeted else None
+        channel.outgoing.put_nowait(LeaseRenewed(beat.seq, self._loop.clock.now_us(), mark))
         self._loop.heard_quiet(node, map(kept_quiet, beat.quiet))
+        self._loop.heard_paces(node, filter(is_usable, beat.paces))
         if beat.sample.node == node:
             sample = kept_sample(beat.sample)
             self._latest.put(sample)
             self._loop.heard_sample(sample)
+
+    def _require_lead(self) -> None:
+        """End a stream that this head can promise nothing on: its agent finds the one that leads."""
+        if not self._may_grant():
+            raise NotLeading("this head is not sure to lead any more: connect again")
 
     def _take(self, node: NodeName, message: FromAgent, channel: Channel) -> None:
         match message:

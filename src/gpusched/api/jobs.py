@@ -164,9 +164,9 @@ class JobApi:
         diagnosis = diagnose(state.snapshot, retry_spec(state.snapshot, allowed, job.failed_on))
         if job.state is not JobState.PENDING:
             ended = f": {job.end_detail or job.end_reason}" if job.end_reason is not None else ""
-            stall = None if job.attempt is None or job.state.is_terminal else job.attempt.stall
-            stalled = "" if stall is None else f" and stalled: {stall.evidence}"
-            return replace(diagnosis, reason=None, message=f"job {job_id} is {job.state}{stalled}{ended}")
+            return replace(
+                diagnosis, reason=None, message=f"job {job_id} is {job.state}{_noticed(job)}{ended}"
+            )
         reason = self._pending_reason(job)
         message = diagnosis.message
         if reason is PendingReason.SUSPENDED:
@@ -278,6 +278,14 @@ class JobApi:
         is_next = engine.ahead_of(job.job_id) == 0  # and no cycle has looked at it yet, perhaps
         unseen = PendingReason.RESOURCES if is_next else PendingReason.PRIORITY
         return engine.outlook.reasons.get(job.job_id, unseen)
+
+
+def _noticed(job: Job) -> str:
+    """That a job that runs hangs or is slow, if it is."""
+    if job.attempt is None or job.state.is_terminal:
+        return ""
+    found = (("stalled", job.attempt.stall), ("slow", job.attempt.slowness))
+    return "".join(f" and {word}: {what.evidence}" for word, what in found if what is not None)
 
 
 def _quota_in_words(state: ClusterState, spec: JobSpec) -> str:

@@ -11,7 +11,7 @@ from math import isfinite
 
 from gpusched.domain.events import AgentReport, HealthReport, RepairEnded, TaskFailed, TasksEnded
 from gpusched.domain.health import Condition, HealthObserved
-from gpusched.domain.pulse import QuietRank
+from gpusched.domain.pulse import QuietRank, RankPace
 from gpusched.domain.telemetry import DeviceSample, DeviceUse, NodeSample, NodeUse
 
 LINES_MAX = 100
@@ -64,6 +64,11 @@ def kept_quiet(rank: QuietRank) -> QuietRank:
     """The quiet rank as it may be told to others: a time that is none is no time."""
     waits_in = None if rank.waits_in is None else rank.waits_in[:NAME_LENGTH_MAX]
     return replace(rank, quiet_s=_amount(rank.quiet_s) or 0.0, state=rank.state[:1], waits_in=waits_in)
+
+
+def is_usable(pace: RankPace) -> bool:
+    """Whether its times are times."""
+    return isfinite(pace.at_s) and (pace.own_s is None or isfinite(pace.own_s))
 
 
 def kept_sample(sample: NodeSample) -> NodeSample:

@@ -32,6 +32,7 @@ def job_json(view: JobView, now_us: int) -> dict[str, Any]:
         "reason": _reason(view),
         "detail": _detail(job),
         "stall": None if job.attempt is None else plain(job.attempt.stall),
+        "slowness": None if job.attempt is None else plain(job.attempt.slowness),
         "underused": None if job.attempt is None else job.attempt.underused,
         "exit_code": job.exit_code,
         "is_held": job.is_held,

@@ -13,7 +13,14 @@ from gpusched.cli.options import did_you_mean
 from gpusched.cli.textfile import checked_script, read_file
 from gpusched.domain.check_spec import check_spec
 from gpusched.domain.errors import InvalidSpec, Violation
-from gpusched.domain.job_spec import Activation, ActivationKind, JobSpec, StallPolicy, UtilizationPolicy
+from gpusched.domain.job_spec import (
+    Activation,
+    ActivationKind,
+    JobSpec,
+    SlowPolicy,
+    StallPolicy,
+    UtilizationPolicy,
+)
 
 
 def spec_of(draft: Draft, *, cwd: FilePath, name: str) -> JobSpec:
@@ -68,6 +75,7 @@ def spec_of(draft: Draft, *, cwd: FilePath, name: str) -> JobSpec:
         restart_on=model.restart_on,
         restarts_max=model.restarts_max,
         stall=_stall(model),
+        slow=_slow(model),
         utilization=_utilization(model),
         nodelist=model.nodelist,
         exclude=model.exclude,
@@ -153,6 +161,12 @@ def _stall(model: JobFile) -> StallPolicy | None:
     if model.model_fields_set.isdisjoint({"stall_after", "on_stall"}):
         return None
     return StallPolicy(model.stall_after, model.on_stall)
+
+
+def _slow(model: JobFile) -> SlowPolicy | None:
+    if model.model_fields_set.isdisjoint({"slow_over", "slow_steps"}):
+        return None
+    return SlowPolicy(model.slow_over, model.slow_steps)
 
 
 def _absolute(path: str, cwd: FilePath) -> FilePath:

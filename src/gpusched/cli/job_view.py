@@ -12,7 +12,7 @@ from gpusched.cli.quantities import rfc3339, show_ago, show_duration, show_size
 from gpusched.cli.screen import Cell, Table, print_fields, print_line, print_table, state_cell
 from gpusched.domain.allocation import NodeAllocation
 from gpusched.domain.hostlist import fold_hostlist
-from gpusched.domain.job import Job
+from gpusched.domain.job import Attempt, Job
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.node import WHOLE_MILLI
 from gpusched.domain.sharing import gpus_text, isolation_of_job
@@ -52,7 +52,16 @@ def _where_or_why(view: JobView) -> str:
         return f"({job.end_reason.value})"
     if view.pending_reason is not None:
         return f"({view.pending_reason.value})"
-    return "-" if job.attempt is None else placement_text(job)
+    return "-" if job.attempt is None else placement_text(job) + _mark(job.attempt)
+
+
+def _mark(attempt: Attempt) -> str:
+    if attempt.stall is not None:
+        return f" (stalled, rank {attempt.stall.global_rank})"
+    if attempt.slowness is None:
+        return ""
+    rank = attempt.slowness.global_rank
+    return " (slow)" if rank is None else f" (slow, rank {rank})"
 
 
 def placement_text(job: Job) -> str:
@@ -84,11 +93,8 @@ def _head(view: JobView, now_us: int) -> Iterator[tuple[str, Cell]]:
     detail = job.end_detail or (None if job.attempt is None else job.attempt.stop_detail)
     if detail:
         yield "Detail", detail
-    stall = None if job.attempt is None or job.state.is_terminal else job.attempt.stall
-    if job.attempt is not None and job.attempt.underused is not None and not job.state.is_terminal:
-        yield "Underused", job.attempt.underused
-    if stall is not None:
-        yield "Stalled", f"{stall.evidence} (noticed {show_ago(stall.noticed_at_us, now_us)})"
+    if job.attempt is not None and not job.state.is_terminal:
+        yield from _noticed(job.attempt, now_us)
     if job.exit_code is not None:
         yield "Exit code", str(job.exit_code)
     yield "Owner", f"{job.owner.user} (account {job.spec.account})"
@@ -100,6 +106,14 @@ def _head(view: JobView, now_us: int) -> Iterator[tuple[str, Cell]]:
         yield "Started", _when(job.started_at_us, now_us)
     if job.ended_at_us is not None:
         yield "Ended", _when(job.ended_at_us, now_us)
+
+
+def _noticed(attempt: Attempt, now_us: int) -> Iterator[tuple[str, Cell]]:
+    if attempt.underused is not None:
+        yield "Underused", attempt.underused
+    for label, found in (("Stalled", attempt.stall), ("Slow", attempt.slowness)):
+        if found is not None:
+            yield label, f"{found.evidence} (noticed {show_ago(found.noticed_at_us, now_us)})"
 
 
 def _when(at_us: int, now_us: int) -> str:

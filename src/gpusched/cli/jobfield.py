@@ -172,6 +172,11 @@ StallTime = Annotated[
     PlainValidator(_of_text(quantities.parse_stall_time)),
     _schema(type=["string", "integer"], examples=["10m", "30s", "never"]),
 ]
+Percent = Annotated[
+    int | None,
+    PlainValidator(_of_text(quantities.parse_percent)),
+    _schema(type=["string", "integer"], examples=["20%", 20, "never"]),
+]
 StallActionName = Annotated[
     StallAction, PlainValidator(_one_of(StallAction)), _schema(enum=list(StallAction))
 ]

@@ -23,6 +23,7 @@ from gpusched.cli.jobfield import (
     LauncherName,
     OnDisconnectName,
     OnUnderuseName,
+    Percent,
     RestartOnName,
     Seconds,
     SegmentText,
@@ -38,6 +39,8 @@ from gpusched.cli.jobfield import (
     Words,
 )
 from gpusched.domain.job_spec import (
+    SLOW_OVER_PERCENT,
+    SLOW_STEPS,
     STALL_AFTER_S,
     ActivationKind,
     Component,
@@ -139,6 +142,10 @@ class JobFile(BaseModel):
     on_stall: StallActionName = Field(
         StallAction.NOTIFY, description="What follows: notify, or requeue (needs requeue: true)."
     )
+    slow_over: Percent | None = Field(
+        SLOW_OVER_PERCENT, description="Steps that take so many percent longer are told as slow; or never."
+    )
+    slow_steps: Count = Field(SLOW_STEPS, description="The steps that must have been slow, at the least.")
     nodelist: Hosts = Field((), description="Only these nodes: n[1-4], a list, or both.")
     exclude: Hosts = Field((), description="Not these nodes.")
     hold: Flag = Field(False, description="Not to be started until released.")

@@ -66,6 +66,10 @@ def job_options() -> list[click.Parameter]:
         _option("--restarts-max", "restarts_max", text="Restarts by itself, in a row.", metavar="N"),
         _option("--stall-after", "stall_after", text="No work for so long is a stall: 10m, or never."),
         _option("--on-stall", "on_stall", text="Then: notify, or requeue.", metavar="WHAT"),
+        _option(
+            "--slow-over", "slow_over", text="So much longer steps are slow: 20%, or never.", metavar="N"
+        ),
+        _option("--slow-steps", "slow_steps", text="Over so many steps at least.", metavar="N"),
         _option("-w", "--nodelist", "nodelist", text="Only these nodes: n[1-4].", metavar="NODES"),
         _option("-x", "--exclude", "exclude", text="Not these nodes.", metavar="NODES"),
         _option("-H", "--hold", "hold", text="Do not start until released.", is_flag=True, default=None),

@@ -128,6 +128,16 @@ def parse_stall_time(text: str) -> int | None:
     return None if text.strip().lower() == "never" else parse_duration(text)
 
 
+def parse_percent(text: str) -> int | None:
+    """Whole percent, at least one, with or without the sign; None for ``never``.
+
+    Raises:
+        ValueError: Neither.
+    """
+    word = text.strip().lower()
+    return None if word == "never" else parse_count(word.removesuffix("%").rstrip())
+
+
 def parse_signal(text: str) -> WarningSignal:
     """Read ``[R:|B:]NAME[@SECONDS]`` as sbatch does; the name may be a number or lack its SIG."""
     body = text.strip().upper()

@@ -54,11 +54,14 @@ def event_line(event: Event) -> str:
             return f"Job {event.job_id}: attempt {event.epoch} {verb}: {event.reason.value}" + _detail(
                 event.detail
             )
-        case events.JobUnderused():
-            return f"Job {event.job_id} holds GPUs that it hardly uses: {event.evidence}"
-        case events.JobStalled() | events.StallEnded():
-            how = "moves again" if isinstance(event, events.StallEnded) else f"stalled: {event.evidence}"
-            return f"Job {event.job_id} {how}"
+        case (
+            events.JobUnderused()
+            | events.JobStalled()
+            | events.StallEnded()
+            | events.JobSlowed()
+            | events.SlownessEnded()
+        ):
+            return f"Job {event.job_id} {_noticed(event)}"
         case JobEnded():
             return f"Job {event.job_id} {event.state.value}: {event.reason.value}" + _detail(event.detail)
         case events.JobHeld() | events.JobReleased():
@@ -69,6 +72,26 @@ def event_line(event: Event) -> str:
             return f"Job {event.job_id} requeued"
         case _:
             return f"{type(event).__name__} {event.node}"
+
+
+def _noticed(
+    event: events.JobUnderused
+    | events.JobStalled
+    | events.StallEnded
+    | events.JobSlowed
+    | events.SlownessEnded,
+) -> str:
+    match event:
+        case events.JobUnderused():
+            return f"holds GPUs that it hardly uses: {event.evidence}"
+        case events.JobStalled():
+            return f"stalled: {event.evidence}"
+        case events.StallEnded():
+            return "moves again"
+        case events.JobSlowed():
+            return f"is slow: {event.evidence}"
+        case events.SlownessEnded():
+            return "is slow no more"
 
 
 def _detail(detail: str | None) -> str:

@@ -232,6 +232,10 @@ def _standing_by(leadership: Leadership) -> NotLeading:
     return NotLeading(f"this head stands by: ask the one at {leadership.leader}", leader=leadership.leader)
 
 
+CHECK_INTERVAL_S = 1.0
+"""How often the head looks at what heartbeats brought, unless they come more often."""
+
+
 def make_home(home: Path) -> None:
     """Make the home. Others may pass through to its sockets and list nothing.
 
@@ -250,6 +254,7 @@ def _loop_settings(config: HeadConfig) -> LoopSettings:
     return LoopSettings(
         engine=config.engine_settings(),
         silence_max_s=config.engine.silence_max_s,
+        check_interval_s=min(CHECK_INTERVAL_S, config.engine.heartbeat_interval_s),
     )
 
 

@@ -11,6 +11,8 @@ from gpusched.domain.spec_limits import (
     RESTARTS_MAX_MAX,
     SIGNAL_LEAD_S_MAX,
     SIGNALS,
+    SLOW_OVER_PERCENT_MAX,
+    SLOW_STEPS_MAX,
     TIME_LIMIT_S_MAX,
 )
 
@@ -47,6 +49,15 @@ def check_stall(spec: JobSpec) -> Check:
         yield from within("stall_after", spec.stall.after_s, 1, TIME_LIMIT_S_MAX, "seconds")
     if spec.stall.action is StallAction.REQUEUE and not spec.requeue:
         yield Violation("on_stall", "requeue needs a job that may run again; add requeue, or say notify")
+
+
+def check_slow(spec: JobSpec) -> Check:
+    """What counts as slow."""
+    if spec.slow is None:
+        return
+    if spec.slow.over_percent is not None:
+        yield from within("slow_over", spec.slow.over_percent, 1, SLOW_OVER_PERCENT_MAX, "percent")
+    yield from within("slow_steps", spec.slow.steps, 1, SLOW_STEPS_MAX)
 
 
 def check_utilization(spec: JobSpec) -> Check:

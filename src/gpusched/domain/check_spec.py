@@ -9,7 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gpusched.domain.check_gang import check_components, check_nodes_named, check_topology
-from gpusched.domain.check_policy import check_restarts, check_stall, check_time, check_utilization
+from gpusched.domain.check_policy import (
+    check_restarts,
+    check_slow,
+    check_stall,
+    check_time,
+    check_utilization,
+)
 from gpusched.domain.check_program import check_around, check_env, check_what_runs, check_words
 from gpusched.domain.check_resources import check_counts, check_memory, check_shape
 from gpusched.domain.check_value import Check, digits, nearest, shown
@@ -35,6 +41,7 @@ def check_spec(spec: JobSpec, partitions: Partitions | None) -> tuple[Violation,
         check_time,
         check_restarts,
         check_stall,
+        check_slow,
         check_utilization,
         check_words,
         check_env,

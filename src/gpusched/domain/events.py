@@ -76,6 +76,7 @@ class TaskFailed:
     node: NodeName
     exit: TaskExit
     last_lines: tuple[str, ...]  # of its output
+    cause: EndReason | None = None  # why, if its node knows more than the exit says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +116,25 @@ class JobUnderused:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StallEnded:
     """A gang that had stalled works again. From the head."""
+
+    job_id: JobId
+    epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSlowed:
+    """A rank holds its gang up; without one, the gang's steps take longer than they took. From the head."""
+
+    job_id: JobId
+    epoch: Epoch
+    evidence: str  # what was measured, as a sentence
+    global_rank: int | None = None
+    node: NodeName | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlownessEnded:
+    """The last ``JobSlowed`` of the attempt is true no more. From the head."""
 
     job_id: JobId
     epoch: Epoch
@@ -359,6 +379,8 @@ JobEvent = (
     | JobStalled
     | StallEnded
     | JobUnderused
+    | JobSlowed
+    | SlownessEnded
     | AttemptStopping
     | AttemptEnded
     | JobRequeued

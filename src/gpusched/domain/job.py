@@ -41,6 +41,16 @@ class Stall:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Slowness:
+    """A rank that holds its gang up; without one, a gang whose steps take longer than they took."""
+
+    noticed_at_us: int
+    evidence: str
+    global_rank: int | None = None
+    node: NodeName | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """The current or last try of a job."""
 
@@ -54,6 +64,7 @@ class Attempt:
     stop_by: str | None = None
     exit_code: int | None = None  # of the first rank that failed, else 0 at the end
     stall: Stall | None = None  # now; None again when it moves on
+    slowness: Slowness | None = None  # now; None again when it is over
     underused: str | None = None  # which of its GPUs it hardly used, once that was noticed
 
     @property

@@ -82,6 +82,21 @@ class StallPolicy:
     action: StallAction = StallAction.NOTIFY
 
 
+SLOW_OVER_PERCENT = 20
+SLOW_STEPS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class SlowPolicy:
+    """What is told as slow: steps that take ``over_percent`` longer than they would (None: nothing is).
+
+    The steps that count are the last ``steps``, and as many more as it takes to be sure.
+    """
+
+    over_percent: int | None = SLOW_OVER_PERCENT
+    steps: int = SLOW_STEPS
+
+
 class OnUnderuse(StrEnum):
     """What is done about a job that holds GPUs and hardly uses them."""
 
@@ -170,6 +185,7 @@ class JobSpec:
     restarts_max: int | None = None  # by itself, in a row; None: RESTARTS_MAX
     on_disconnect: OnDisconnect | None = None  # None: fence what may be replaced (``requeue``), keep the rest
     stall: StallPolicy | None = None  # None: a gang of several ranks is watched, and its stall told
+    slow: SlowPolicy | None = None  # None: the same for slowness
     utilization: UtilizationPolicy | None = None
     nodelist: tuple[NodeName, ...] = ()  # only these nodes
     exclude: tuple[NodeName, ...] = ()
@@ -220,6 +236,13 @@ class JobSpec:
         if self.stall is not None:
             return self.stall
         return StallPolicy(STALL_AFTER_S) if self.world_size > 1 else StallPolicy(after_s=None)
+
+    @property
+    def slow_policy(self) -> SlowPolicy:
+        """The policy in force: a job of one rank is watched only if asked for."""
+        if self.slow is not None:
+            return self.slow
+        return SlowPolicy() if self.world_size > 1 else SlowPolicy(over_percent=None)
 
     def may_restart_after(self, reason: EndReason) -> bool:
         """Whether the job runs again by itself when an attempt ended for ``reason``."""

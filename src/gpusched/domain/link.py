@@ -12,7 +12,7 @@ from gpusched.domain.ids import AttemptId, Epoch, JobId
 from gpusched.domain.logs import LogChunk, LogQuery
 from gpusched.domain.membership import CertificateGiven
 from gpusched.domain.node import NodeFacts
-from gpusched.domain.pulse import QuietRank
+from gpusched.domain.pulse import QuietRank, RankPace
 from gpusched.domain.telemetry import NodeSample
 
 
@@ -33,6 +33,7 @@ class Heartbeat:
     seq: int
     sample: NodeSample
     quiet: tuple[QuietRank, ...] = ()  # of the ranks that run here; one that is not named shows work
+    paces: tuple[RankPace, ...] = ()  # of those that write their steps
 
 
 @dataclass(frozen=True, slots=True)

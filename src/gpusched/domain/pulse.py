@@ -1,4 +1,4 @@
-"""Signs of work: what a node can see of a rank without asking it."""
+"""Signs of work: what a node can see of a rank without asking it, and what the rank writes of its steps."""
 
 from __future__ import annotations
 
@@ -36,3 +36,14 @@ class QuietRank:
     def is_stopped(self) -> bool:
         """Whether a signal or a debugger holds it."""
         return self.state in STOPPED_STATES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankPace:
+    """How far a rank said it had come when its node looked. Only differences of the times mean anything."""
+
+    attempt_id: AttemptId
+    global_rank: int
+    step: int
+    at_s: float  # of the look, on the node's monotonic clock
+    own_s: float | None = None  # spent on its own work so far, outside collectives, if it writes that

@@ -20,6 +20,8 @@ COUNTERS_MAX = 64
 COUNT_MAX = 1_000_000
 LOG_CAP_BYTES_MIN = 64 << 10
 LOG_CAP_BYTES_MAX = 1 << 40
+SLOW_OVER_PERCENT_MAX = 100_000  # a thousand times as long: who waits for more wants never
+SLOW_STEPS_MAX = 1_000_000
 
 ENV_BYTES_MAX = 1 << 20
 STRING_BYTES_MAX = 128 << 10  # Linux refuses a longer argument or variable (MAX_ARG_STRLEN, execve(2))

@@ -23,7 +23,7 @@ from gpusched.domain.launch_plan import LaunchPlan
 from gpusched.domain.partition import Partitions
 from gpusched.domain.topology import Topology
 from gpusched.engine.commit import commit_plan
-from gpusched.engine.facts import take
+from gpusched.engine.facts import forgotten, is_ahead, take
 from gpusched.engine.inputs import CommandAcknowledged, Fact, LeaseEnded, NodeConnected, Request
 from gpusched.engine.lifecycle import PlanLaunch
 from gpusched.engine.past import past_of
@@ -193,6 +193,12 @@ class Engine:
     def outbox_of(self, node: NodeName) -> tuple[Queued, ...]:
         """Commands that a node has not acknowledged, oldest first: sent again when it connects."""
         return tuple(q for _, q in sorted(self._outbox.items()) if q.command.node == node)
+
+    def forgotten_by(self, hello: NodeConnected) -> tuple[AttemptId, ...]:
+        """The attempts that were launched on a node and that its agent does not know."""
+        known = frozenset((*hello.attempts, *self._launches_for(hello)))
+        unknown = forgotten(self.state, hello.facts.name, known)
+        return () if unknown and is_ahead(self.state, hello) else unknown  # or is it we who have forgotten?
 
     def repeatable(self, fact: Fact) -> Fact:
         """The fact as it may be taken again after a commit of unknown fate.

@@ -12,6 +12,7 @@ from gpusched.domain.events import (
     HealthReport,
     JobHeld,
     JobReleased,
+    JobSlowed,
     JobStalled,
     JobUnderused,
     NodeAhead,
@@ -20,6 +21,7 @@ from gpusched.domain.events import (
     NodeReconciled,
     NodeReturned,
     RepairEnded,
+    SlownessEnded,
     StallEnded,
     TaskFailed,
     TasksEnded,
@@ -39,6 +41,8 @@ from gpusched.engine.inputs import (
     DrainDeadlinePassed,
     Fact,
     GangMoves,
+    GangRecovered,
+    GangSlowed,
     GangStalled,
     GpusUnderused,
     HealthDue,
@@ -49,6 +53,7 @@ from gpusched.engine.inputs import (
     Reported,
 )
 from gpusched.engine.observed import judge_waiting, take_health
+from gpusched.engine.state import ClusterState
 from gpusched.engine.transaction import Transaction
 
 
@@ -71,6 +76,8 @@ def take(tx: Transaction, fact: Fact, launches: Mapping[AttemptId, int]) -> None
             _drain_now(tx, fact.node)
         case GangStalled() | GangMoves() | GpusUnderused():
             _gang(tx, fact)
+        case GangSlowed() | GangRecovered():
+            _pace(tx, fact)
         case DelayPassed():
             _delay_passed(tx, fact.job_id)
         case Reported():
@@ -144,6 +151,35 @@ def _gang(tx: Transaction, fact: GangStalled | GangMoves | GpusUnderused) -> Non
     )
 
 
+def _pace(tx: Transaction, fact: GangSlowed | GangRecovered) -> None:
+    attempt = _current_anywhere(tx, fact.attempt_id)
+    if attempt is None or attempt.stop_reason is not None:
+        return
+    known, job_id, epoch = attempt.slowness, fact.attempt_id.job_id, fact.attempt_id.epoch
+    if isinstance(fact, GangRecovered):
+        if known is not None:
+            tx.record(SlownessEnded(job_id=job_id, epoch=epoch))
+        return
+    if known is not None and known.global_rank == fact.global_rank:
+        return
+    tx.record(
+        JobSlowed(
+            job_id=job_id,
+            epoch=epoch,
+            evidence=fact.evidence + _ailing(tx, fact.node),
+            global_rank=fact.global_rank,
+            node=fact.node,
+        )
+    )
+
+
+def _ailing(tx: Transaction, name: NodeName | None) -> str:
+    """What else is wrong with the node of a slow rank: a GPU that brakes for heat or power explains much."""
+    node = None if name is None else tx.state.nodes.get(name)
+    signals = sorted({finding.condition.signal for finding in node.health.findings}) if node else []
+    return f". {name} shows {', '.join(signals)}" if signals else ""
+
+
 def _reported(tx: Transaction, node: NodeName, report: AgentReport | HealthReport) -> None:
     if isinstance(report, HealthReport):
         take_health(tx, node, report)
@@ -167,8 +203,6 @@ def _reported(tx: Transaction, node: NodeName, report: AgentReport | HealthRepor
 def _connected(tx: Transaction, hello: NodeConnected, launches: Mapping[AttemptId, int]) -> None:
     name = hello.facts.name
     node = tx.state.nodes.get(name)
-    history = tx.state.history
-    is_known = hello.mark is None or history.knows(hello.mark, tx.state.last_seq)
     if node is None or node.facts != hello.facts:
         tx.record(NodeJoined(node=name, facts=hello.facts))
     if node is not None and not node.reachable:
@@ -177,29 +211,45 @@ def _connected(tx: Transaction, hello: NodeConnected, launches: Mapping[AttemptI
     if repair is not None:  # an agent that died meanwhile has forgotten it
         tx.order(repair_order(name, repair))
     held = frozenset(hello.attempts)
-    if not is_known or any(_is_of_another_history(tx, name, each) for each in held):
+    if is_ahead(tx.state, hello):
         _note_ahead(tx, name, held, hello.mark)
-        if not history.accepts_loss:
+        if not tx.state.history.accepts_loss:
             return  # what it holds is not to be judged by a log that may have forgotten it
     if tx.state.nodes[name].ahead is not None:
         tx.record(NodeReconciled(node=name))
     for attempt_id in sorted(held):
         if _current(tx, name, attempt_id) is None:
             _end_stray(tx, name, attempt_id)
-    for job_id in sorted(tx.state.jobs_on.get(name, ())):
-        _end_forgotten(tx, name, job_id, held | frozenset(launches))
+    for attempt_id in forgotten(tx.state, name, held | frozenset(launches)):
+        _end_forgotten(tx, name, attempt_id)
 
 
-def _is_of_another_history(tx: Transaction, node: NodeName, attempt_id: AttemptId) -> bool:
+def is_ahead(state: ClusterState, hello: NodeConnected) -> bool:
+    """Whether a node has seen what the database does not hold: the log cannot judge what it holds."""
+    is_known = hello.mark is None or state.history.knows(hello.mark, state.last_seq)
+    return not is_known or any(_is_of_another_history(state, hello.facts.name, id_) for id_ in hello.attempts)
+
+
+def forgotten(state: ClusterState, node: NodeName, known: frozenset[AttemptId]) -> tuple[AttemptId, ...]:
+    """The attempts that run on a node by our books, and are none of those ``known`` there."""
+    jobs = (state.jobs[job_id] for job_id in sorted(state.jobs_on.get(node, ())))
+    return tuple(
+        AttemptId(job.job_id, job.attempt.epoch)
+        for job in jobs
+        if job.attempt is not None and job.attempt_id not in known and node not in job.attempt.nodes_ended
+    )
+
+
+def _is_of_another_history(state: ClusterState, node: NodeName, attempt_id: AttemptId) -> bool:
     """Whether the attempt was granted by a database that held more: here its turn has not come yet."""
-    if not tx.state.history.terms:
+    if not state.history.terms:
         return False
-    ahead = tx.state.nodes[node].ahead
+    ahead = state.nodes[node].ahead
     if ahead is not None and attempt_id in ahead.attempts:
         return True  # ids that were skipped because of it make it no more known than it was
-    job = tx.state.jobs.get(attempt_id.job_id)
+    job = state.jobs.get(attempt_id.job_id)
     if job is None:
-        return attempt_id.job_id >= tx.state.next_job_id
+        return attempt_id.job_id >= state.next_job_id
     return attempt_id.epoch >= job.next_epoch
 
 
@@ -234,20 +284,16 @@ def _end_stray(tx: Transaction, node: NodeName, attempt_id: AttemptId) -> None:
     )
 
 
-def _end_forgotten(tx: Transaction, node: NodeName, job_id: JobId, known: frozenset[AttemptId]) -> None:
+def _end_forgotten(tx: Transaction, node: NodeName, attempt_id: AttemptId) -> None:
     """An attempt runs here by our books, was launched, and the agent no longer knows it."""
-    job = tx.state.jobs[job_id]
-    assert job.attempt is not None and job.attempt_id is not None
-    if job.attempt_id in known or node in job.attempt.nodes_ended:
-        return
     tx.record(
         TasksEnded(
-            job_id=job_id,
-            epoch=job.attempt.epoch,
+            job_id=attempt_id.job_id,
+            epoch=attempt_id.epoch,
             node=node,
             exits=(),
             cause=EndReason.NODE_FAIL,
-            detail=f"{node} came back without any record of attempt {job.attempt_id}",
+            detail=f"{node} came back without any record of attempt {attempt_id}",
             use=NodeUse(wall_s=0.0),
         )
     )

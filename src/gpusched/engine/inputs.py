@@ -209,6 +209,23 @@ class GangMoves:
     attempt_id: AttemptId
 
 
+@dataclass(frozen=True, slots=True)
+class GangSlowed:
+    """A rank holds its gang up; without one, the gang is slower than it was."""
+
+    attempt_id: AttemptId
+    evidence: str
+    global_rank: int | None = None
+    node: NodeName | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GangRecovered:
+    """What was last told of an attempt as slow is over."""
+
+    attempt_id: AttemptId
+
+
 Fact = (
     NodeConnected
     | NodeSilent
@@ -220,6 +237,8 @@ Fact = (
     | GangStalled
     | GpusUnderused
     | GangMoves
+    | GangSlowed
+    | GangRecovered
     | Reported
     | CommandAcknowledged
     | CommandNotKnown

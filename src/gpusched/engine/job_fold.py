@@ -13,19 +13,24 @@ from gpusched.domain.events import (
     JobHeld,
     JobReleased,
     JobRequeued,
+    JobSlowed,
     JobStalled,
     JobSubmitted,
     JobUnderused,
+    SlownessEnded,
     StallEnded,
     TaskFailed,
     TasksEnded,
     TasksStarted,
 )
 from gpusched.domain.ids import JobId, NodeName
-from gpusched.domain.job import Attempt, Job, Stall
+from gpusched.domain.job import Attempt, Job, Slowness, Stall
 from gpusched.domain.job_state import INFRASTRUCTURE_REASONS, JobState, next_state
 from gpusched.engine import restarts
 from gpusched.engine.state import ClusterState
+
+_Noticed = JobStalled | StallEnded | JobSlowed | SlownessEnded | JobUnderused
+_AttemptEvent = TasksStarted | TaskFailed | TasksEnded | AttemptStopping | _Noticed
 
 
 def submit(state: ClusterState, event: JobSubmitted, at_us: int) -> None:
@@ -70,6 +75,8 @@ def apply_to_job(state: ClusterState, job: Job, event: Event, at_us: int) -> Non
             | JobStalled()
             | StallEnded()
             | JobUnderused()
+            | JobSlowed()
+            | SlownessEnded()
         ):
             assert job.attempt is not None
             state.jobs[job.job_id] = _attempt_progress(job, job.attempt, event, at_us)
@@ -127,25 +134,15 @@ def _allocate(state: ClusterState, job: Job, event: JobAllocated) -> None:
 def _attempt_progress(
     job: Job,
     attempt: Attempt,
-    event: TasksStarted | TaskFailed | TasksEnded | AttemptStopping | JobStalled | StallEnded | JobUnderused,
+    event: _AttemptEvent,
     at_us: int,
 ) -> Job:
     state = job.state
     match event:
         case TaskFailed():
             return job  # what follows from it is AttemptStopping
-        case JobStalled():
-            stall = Stall(
-                global_rank=event.global_rank,
-                node=event.node,
-                noticed_at_us=at_us,
-                evidence=event.evidence,
-            )
-            attempt = replace(attempt, stall=stall)
-        case StallEnded():
-            attempt = replace(attempt, stall=None)
-        case JobUnderused():
-            attempt = replace(attempt, underused=event.evidence)
+        case JobStalled() | StallEnded() | JobSlowed() | SlownessEnded() | JobUnderused():
+            attempt = _noticed(attempt, event, at_us)
         case AttemptStopping():
             attempt = replace(
                 attempt,
@@ -169,6 +166,32 @@ def _attempt_progress(
             if attempt.nodes_ended.issuperset(attempt.node_names) and job.state is not JobState.COMPLETING:
                 state = next_state(job.state, JobState.COMPLETING)
     return replace(job, attempt=attempt, state=state)
+
+
+def _noticed(attempt: Attempt, event: _Noticed, at_us: int) -> Attempt:
+    match event:
+        case JobStalled():
+            stall = Stall(
+                global_rank=event.global_rank,
+                node=event.node,
+                noticed_at_us=at_us,
+                evidence=event.evidence,
+            )
+            return replace(attempt, stall=stall)
+        case StallEnded():
+            return replace(attempt, stall=None)
+        case JobSlowed():
+            slowness = Slowness(
+                noticed_at_us=at_us,
+                evidence=event.evidence,
+                global_rank=event.global_rank,
+                node=event.node,
+            )
+            return replace(attempt, slowness=slowness)
+        case SlownessEnded():
+            return replace(attempt, slowness=None)
+        case JobUnderused():
+            return replace(attempt, underused=event.evidence)
 
 
 def _blamed(job: Job, node: NodeName | None) -> Job:

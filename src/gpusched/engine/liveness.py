@@ -36,6 +36,10 @@ class Liveness:
         """Note a sign of life."""
         self._heard_us[node] = now_us
 
+    def is_lease_over(self, node: NodeName, now_us: int) -> bool:
+        """Whether everything fenced that was ever started on the node is certainly dead."""
+        return now_us - self._heard_us.get(node, self._started_us) > self._lease_over_us
+
     def check(self, nodes: Mapping[NodeName, Node], *, monotonic_us: int, wall_us: int) -> tuple[Fact, ...]:
         """What silence and deadlines call for now."""
         facts: list[Fact] = []
@@ -45,7 +49,7 @@ class Liveness:
                 facts.append(NodeSilent(node.name, silent_us / 1e6))
             elif not node.reachable and node.name in self._heard_us and silent_us <= self._silence_max_us:
                 facts.append(NodeHeard(node.name))
-            if not node.reachable and silent_us > self._lease_over_us:
+            if not node.reachable and self.is_lease_over(node.name, monotonic_us):
                 facts.append(LeaseEnded(node.name, silent_us / 1e6))
             if node.drain_deadline_us is not None and wall_us >= node.drain_deadline_us:
                 facts.append(DrainDeadlinePassed(node.name))

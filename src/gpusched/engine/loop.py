@@ -16,17 +16,18 @@ from typing import ParamSpec, TypeVar
 
 from gpusched.domain.clock import Clock
 from gpusched.domain.errors import NotLeading, StoreUnavailable, Unavailable
-from gpusched.domain.events import NodeAhead, Recorded
+from gpusched.domain.events import JobAllocated, NodeAhead, Recorded
 from gpusched.domain.history import Mark
-from gpusched.domain.ids import JobId, NodeName, RequestId
-from gpusched.domain.pulse import QuietRank
+from gpusched.domain.ids import AttemptId, JobId, NodeName, RequestId
+from gpusched.domain.pulse import QuietRank, RankPace
 from gpusched.domain.telemetry import NodeSample
 from gpusched.engine.core import Engine, EngineSettings, Tick, is_urgent, subject_of
-from gpusched.engine.inputs import DelayPassed, Fact, Request
+from gpusched.engine.inputs import DelayPassed, Fact, NodeConnected, Request
 from gpusched.engine.liveness import Liveness
 from gpusched.engine.pace import CyclePace
 from gpusched.engine.ports import CommandSink, EventFeed, Loaded, RequestRecord, Store
 from gpusched.engine.stall import StallWatch
+from gpusched.engine.straggler import StragglerWatch
 from gpusched.engine.utilization import UtilizationWatch
 
 log = logging.getLogger(__name__)
@@ -75,6 +76,7 @@ class Loop:
         self._tell_if_behind()
         self._liveness = Liveness(int(settings.silence_max_s * 1e6), clock.monotonic_us())
         self._stalls = StallWatch()
+        self._stragglers = StragglerWatch()
         self._utilization = UtilizationWatch()
         self._asked: list[_Asked] = []
         self._told: list[_Told] = []
@@ -129,6 +131,20 @@ class Loop:
         """Note a sign of life of a node. Writes nothing."""
         self._liveness.heard(node, self.clock.monotonic_us())
 
+    def forgotten_by(self, hello: NodeConnected) -> tuple[AttemptId, ...]:
+        """Attempts that may live on a node though whoever says hello for it does not know them.
+
+        The agent has another home than before, or it is another agent. None once the node's lease is over.
+        """
+        if self._liveness.is_lease_over(hello.facts.name, self.clock.monotonic_us()):
+            return ()
+        unsent = {
+            AttemptId(recorded.event.job_id, recorded.event.epoch)
+            for recorded in self._in_doubt
+            if isinstance(recorded.event, JobAllocated)
+        }
+        return tuple(each for each in self._engine.forgotten_by(hello) if each not in unsent)
+
     async def in_store(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a call on the store's thread, between commits: for records that are no part of the log.
 
@@ -142,6 +158,10 @@ class Loop:
     def heard_quiet(self, node: NodeName, quiet: Iterable[QuietRank]) -> None:
         """Note which ranks of a node showed no work in its last heartbeat. Writes nothing."""
         self._stalls.heard(node, quiet)
+
+    def heard_paces(self, node: NodeName, paces: Iterable[RankPace]) -> None:
+        """Note how far the ranks of a node have come. Writes nothing."""
+        self._stragglers.heard(node, paces)
 
     def heard_sample(self, sample: NodeSample) -> None:
         """Note what a node measured. Writes nothing."""
@@ -188,6 +208,7 @@ class Loop:
             running = [state.jobs[job_id] for job_id in state.running]
             for fact in (
                 *self._stalls.check(running),
+                *self._stragglers.check(running),
                 *self._utilization.check(running, self.clock.monotonic_us()),
             ):
                 self.tell(fact)

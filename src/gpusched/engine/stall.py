@@ -21,11 +21,10 @@ from dataclasses import dataclass
 
 from gpusched.domain.ids import AttemptId, NodeName
 from gpusched.domain.job import Job
-from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import JobState
 from gpusched.domain.pulse import GpuPulse, QuietRank
 from gpusched.engine.inputs import Fact, GangMoves, GangStalled
-from gpusched.launch.ranks import tasks_started_per_node
+from gpusched.launch.ranks import tasks_started
 
 TOLD_APART_S = 1.0
 """Ranks whose work ended within this time of each other ended together, as far as samples can tell."""
@@ -69,11 +68,7 @@ class StallWatch:
             for node in attempt.node_names
             for rank in self._quiet.get(node, {}).get(attempt_id, {}).values()
         ]
-        return _judge(attempt_id, quiet, after_s, _ranks(job.spec))
-
-
-def _ranks(spec: JobSpec) -> int:
-    return sum(part.nodes * tasks_started_per_node(part) for part in spec.parts)
+        return _judge(attempt_id, quiet, after_s, tasks_started(job.spec))
 
 
 def _judge(attempt_id: AttemptId, quiet: Sequence[_Seen], after_s: int, ranks: int) -> GangStalled | None:

@@ -35,6 +35,11 @@ def tasks_started_per_node(spec: JobSpec) -> int:
     return 1 if spec.launcher is Launcher.TORCHRUN else spec.tasks_per_node
 
 
+def tasks_started(spec: JobSpec) -> int:
+    """How many processes all nodes start together."""
+    return sum(part.nodes * tasks_started_per_node(part) for part in spec.parts)
+
+
 def number_tasks(spec: JobSpec, allocation: Allocation) -> tuple[tuple[Task, ...], ...]:
     """Number the tasks of every node, and deal out its devices and CPUs.
 

@@ -116,19 +116,19 @@ class History:
         members.append(job)
         return job
 
-    def reached(self, job: int, age_s: float) -> NDArray[np.int64]:
+    def reached(self, job: int, age_s: float) -> Ints:
         """A job has attained this much and goes on; returns the jobs whose chances this changes."""
         level = level_of(age_s)
         if level == self._passed[job]:
             return np.zeros(0, dtype=np.int64)
         return self._tossed(job, slice(self._passed[job], level), ended_in=None)
 
-    def ended(self, job: int, age_s: float) -> NDArray[np.int64]:
+    def ended(self, job: int, age_s: float) -> Ints:
         """A job has ended at this age; returns the jobs whose chances this changes."""
         level = level_of(age_s)
         return self._tossed(job, slice(self._passed[job], level + 1), ended_in=level)
 
-    def chances(self, jobs: NDArray[np.int64] | Sequence[int]) -> Floats:
+    def chances(self, jobs: Ints | Sequence[int]) -> Floats:
         """(n, levels): of each job, the chance to end in a level once it is reached."""
         classes = _shrunk(self._class_ends, self._class_tries, self._chances_of_all(), _WEIGHT_OF_ALL)
         rows = np.asarray(jobs, dtype=np.int64)
@@ -164,7 +164,7 @@ class History:
         if ended_in is not None:
             ends[ended_in] += weight
 
-    def _tossed(self, job: int, levels: slice, ended_in: int | None) -> NDArray[np.int64]:
+    def _tossed(self, job: int, levels: slice, ended_in: int | None) -> Ints:
         class_, place = self._class_of[job], self._place_of[job]
         first = max(0, place - _REACH)
         near = np.array(self._members[class_][first : place + _REACH + 1], dtype=np.int64)

@@ -67,15 +67,31 @@ class QuietRank(_message.Message):
     step: int
     def __init__(self, attempt_id: _Optional[_Union[_node_pb2.AttemptRef, _Mapping]] = ..., global_rank: _Optional[int] = ..., quiet_s: _Optional[float] = ..., state: _Optional[str] = ..., waits_in: _Optional[str] = ..., gpu: _Optional[_Union[GpuPulse, str]] = ..., step: _Optional[int] = ...) -> None: ...
 
+class RankPace(_message.Message):
+    __slots__ = ("attempt_id", "global_rank", "step", "at_s", "own_s")
+    ATTEMPT_ID_FIELD_NUMBER: _ClassVar[int]
+    GLOBAL_RANK_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    AT_S_FIELD_NUMBER: _ClassVar[int]
+    OWN_S_FIELD_NUMBER: _ClassVar[int]
+    attempt_id: _node_pb2.AttemptRef
+    global_rank: int
+    step: int
+    at_s: float
+    own_s: float
+    def __init__(self, attempt_id: _Optional[_Union[_node_pb2.AttemptRef, _Mapping]] = ..., global_rank: _Optional[int] = ..., step: _Optional[int] = ..., at_s: _Optional[float] = ..., own_s: _Optional[float] = ...) -> None: ...
+
 class Heartbeat(_message.Message):
-    __slots__ = ("sample", "seq", "quiet")
+    __slots__ = ("sample", "seq", "quiet", "paces")
     SAMPLE_FIELD_NUMBER: _ClassVar[int]
     SEQ_FIELD_NUMBER: _ClassVar[int]
     QUIET_FIELD_NUMBER: _ClassVar[int]
+    PACES_FIELD_NUMBER: _ClassVar[int]
     sample: _node_pb2.NodeSample
     seq: int
     quiet: _containers.RepeatedCompositeFieldContainer[QuietRank]
-    def __init__(self, sample: _Optional[_Union[_node_pb2.NodeSample, _Mapping]] = ..., seq: _Optional[int] = ..., quiet: _Optional[_Iterable[_Union[QuietRank, _Mapping]]] = ...) -> None: ...
+    paces: _containers.RepeatedCompositeFieldContainer[RankPace]
+    def __init__(self, sample: _Optional[_Union[_node_pb2.NodeSample, _Mapping]] = ..., seq: _Optional[int] = ..., quiet: _Optional[_Iterable[_Union[QuietRank, _Mapping]]] = ..., paces: _Optional[_Iterable[_Union[RankPace, _Mapping]]] = ...) -> None: ...
 
 class Report(_message.Message):
     __slots__ = ("report_id", "tasks_started", "task_failed", "tasks_ended", "health_observed", "repair_ended")

@@ -60,18 +60,20 @@ class TasksStarted(_message.Message):
     def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., node: _Optional[str] = ..., pids: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class TaskFailed(_message.Message):
-    __slots__ = ("job_id", "epoch", "node", "exit", "last_lines")
+    __slots__ = ("job_id", "epoch", "node", "exit", "last_lines", "cause")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     EXIT_FIELD_NUMBER: _ClassVar[int]
     LAST_LINES_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
     job_id: int
     epoch: int
     node: str
     exit: _job_pb2.TaskExit
     last_lines: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., node: _Optional[str] = ..., exit: _Optional[_Union[_job_pb2.TaskExit, _Mapping]] = ..., last_lines: _Optional[_Iterable[str]] = ...) -> None: ...
+    cause: _job_pb2.EndReason
+    def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., node: _Optional[str] = ..., exit: _Optional[_Union[_job_pb2.TaskExit, _Mapping]] = ..., last_lines: _Optional[_Iterable[str]] = ..., cause: _Optional[_Union[_job_pb2.EndReason, str]] = ...) -> None: ...
 
 class TasksEnded(_message.Message):
     __slots__ = ("job_id", "epoch", "node", "exits", "cause", "detail", "use")
@@ -118,6 +120,28 @@ class JobUnderused(_message.Message):
     def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., evidence: _Optional[str] = ...) -> None: ...
 
 class StallEnded(_message.Message):
+    __slots__ = ("job_id", "epoch")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    job_id: int
+    epoch: int
+    def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ...) -> None: ...
+
+class JobSlowed(_message.Message):
+    __slots__ = ("job_id", "epoch", "evidence", "global_rank", "node")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    GLOBAL_RANK_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    job_id: int
+    epoch: int
+    evidence: str
+    global_rank: int
+    node: str
+    def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., evidence: _Optional[str] = ..., global_rank: _Optional[int] = ..., node: _Optional[str] = ...) -> None: ...
+
+class SlownessEnded(_message.Message):
     __slots__ = ("job_id", "epoch")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -346,7 +370,7 @@ class BreakerReset(_message.Message):
     def __init__(self, node: _Optional[str] = ..., by: _Optional[str] = ...) -> None: ...
 
 class Event(_message.Message):
-    __slots__ = ("seq", "at_us", "job_submitted", "job_held", "job_released", "job_allocated", "tasks_started", "task_failed", "tasks_ended", "attempt_stopping", "attempt_ended", "job_requeued", "job_ended", "job_stalled", "stall_ended", "job_underused", "node_joined", "node_lost", "node_returned", "node_cordoned", "node_drain_started", "node_drained", "node_resumed", "health_reported", "health_cleared", "health_judged", "outage_began", "outages_ended", "repair_started", "repair_ended", "node_faulted", "breaker_tripped", "breaker_reset", "node_ahead", "node_reconciled")
+    __slots__ = ("seq", "at_us", "job_submitted", "job_held", "job_released", "job_allocated", "tasks_started", "task_failed", "tasks_ended", "attempt_stopping", "attempt_ended", "job_requeued", "job_ended", "job_stalled", "stall_ended", "job_underused", "job_slowed", "slowness_ended", "node_joined", "node_lost", "node_returned", "node_cordoned", "node_drain_started", "node_drained", "node_resumed", "health_reported", "health_cleared", "health_judged", "outage_began", "outages_ended", "repair_started", "repair_ended", "node_faulted", "breaker_tripped", "breaker_reset", "node_ahead", "node_reconciled")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     AT_US_FIELD_NUMBER: _ClassVar[int]
     JOB_SUBMITTED_FIELD_NUMBER: _ClassVar[int]
@@ -363,6 +387,8 @@ class Event(_message.Message):
     JOB_STALLED_FIELD_NUMBER: _ClassVar[int]
     STALL_ENDED_FIELD_NUMBER: _ClassVar[int]
     JOB_UNDERUSED_FIELD_NUMBER: _ClassVar[int]
+    JOB_SLOWED_FIELD_NUMBER: _ClassVar[int]
+    SLOWNESS_ENDED_FIELD_NUMBER: _ClassVar[int]
     NODE_JOINED_FIELD_NUMBER: _ClassVar[int]
     NODE_LOST_FIELD_NUMBER: _ClassVar[int]
     NODE_RETURNED_FIELD_NUMBER: _ClassVar[int]
@@ -398,6 +424,8 @@ class Event(_message.Message):
     job_stalled: JobStalled
     stall_ended: StallEnded
     job_underused: JobUnderused
+    job_slowed: JobSlowed
+    slowness_ended: SlownessEnded
     node_joined: NodeJoined
     node_lost: NodeLost
     node_returned: NodeReturned
@@ -417,4 +445,4 @@ class Event(_message.Message):
     breaker_reset: BreakerReset
     node_ahead: NodeAhead
     node_reconciled: NodeReconciled
-    def __init__(self, seq: _Optional[int] = ..., at_us: _Optional[int] = ..., job_submitted: _Optional[_Union[JobSubmitted, _Mapping]] = ..., job_held: _Optional[_Union[JobHeld, _Mapping]] = ..., job_released: _Optional[_Union[JobReleased, _Mapping]] = ..., job_allocated: _Optional[_Union[JobAllocated, _Mapping]] = ..., tasks_started: _Optional[_Union[TasksStarted, _Mapping]] = ..., task_failed: _Optional[_Union[TaskFailed, _Mapping]] = ..., tasks_ended: _Optional[_Union[TasksEnded, _Mapping]] = ..., attempt_stopping: _Optional[_Union[AttemptStopping, _Mapping]] = ..., attempt_ended: _Optional[_Union[AttemptEnded, _Mapping]] = ..., job_requeued: _Optional[_Union[JobRequeued, _Mapping]] = ..., job_ended: _Optional[_Union[JobEnded, _Mapping]] = ..., job_stalled: _Optional[_Union[JobStalled, _Mapping]] = ..., stall_ended: _Optional[_Union[StallEnded, _Mapping]] = ..., job_underused: _Optional[_Union[JobUnderused, _Mapping]] = ..., node_joined: _Optional[_Union[NodeJoined, _Mapping]] = ..., node_lost: _Optional[_Union[NodeLost, _Mapping]] = ..., node_returned: _Optional[_Union[NodeReturned, _Mapping]] = ..., node_cordoned: _Optional[_Union[NodeCordoned, _Mapping]] = ..., node_drain_started: _Optional[_Union[NodeDrainStarted, _Mapping]] = ..., node_drained: _Optional[_Union[NodeDrained, _Mapping]] = ..., node_resumed: _Optional[_Union[NodeResumed, _Mapping]] = ..., health_reported: _Optional[_Union[HealthReported, _Mapping]] = ..., health_cleared: _Optional[_Union[HealthCleared, _Mapping]] = ..., health_judged: _Optional[_Union[HealthJudged, _Mapping]] = ..., outage_began: _Optional[_Union[OutageBegan, _Mapping]] = ..., outages_ended: _Optional[_Union[OutagesEnded, _Mapping]] = ..., repair_started: _Optional[_Union[RepairStarted, _Mapping]] = ..., repair_ended: _Optional[_Union[RepairEnded, _Mapping]] = ..., node_faulted: _Optional[_Union[NodeFaulted, _Mapping]] = ..., breaker_tripped: _Optional[_Union[BreakerTripped, _Mapping]] = ..., breaker_reset: _Optional[_Union[BreakerReset, _Mapping]] = ..., node_ahead: _Optional[_Union[NodeAhead, _Mapping]] = ..., node_reconciled: _Optional[_Union[NodeReconciled, _Mapping]] = ...) -> None: ...
+    def __init__(self, seq: _Optional[int] = ..., at_us: _Optional[int] = ..., job_submitted: _Optional[_Union[JobSubmitted, _Mapping]] = ..., job_held: _Optional[_Union[JobHeld, _Mapping]] = ..., job_released: _Optional[_Union[JobReleased, _Mapping]] = ..., job_allocated: _Optional[_Union[JobAllocated, _Mapping]] = ..., tasks_started: _Optional[_Union[TasksStarted, _Mapping]] = ..., task_failed: _Optional[_Union[TaskFailed, _Mapping]] = ..., tasks_ended: _Optional[_Union[TasksEnded, _Mapping]] = ..., attempt_stopping: _Optional[_Union[AttemptStopping, _Mapping]] = ..., attempt_ended: _Optional[_Union[AttemptEnded, _Mapping]] = ..., job_requeued: _Optional[_Union[JobRequeued, _Mapping]] = ..., job_ended: _Optional[_Union[JobEnded, _Mapping]] = ..., job_stalled: _Optional[_Union[JobStalled, _Mapping]] = ..., stall_ended: _Optional[_Union[StallEnded, _Mapping]] = ..., job_underused: _Optional[_Union[JobUnderused, _Mapping]] = ..., job_slowed: _Optional[_Union[JobSlowed, _Mapping]] = ..., slowness_ended: _Optional[_Union[SlownessEnded, _Mapping]] = ..., node_joined: _Optional[_Union[NodeJoined, _Mapping]] = ..., node_lost: _Optional[_Union[NodeLost, _Mapping]] = ..., node_returned: _Optional[_Union[NodeReturned, _Mapping]] = ..., node_cordoned: _Optional[_Union[NodeCordoned, _Mapping]] = ..., node_drain_started: _Optional[_Union[NodeDrainStarted, _Mapping]] = ..., node_drained: _Optional[_Union[NodeDrained, _Mapping]] = ..., node_resumed: _Optional[_Union[NodeResumed, _Mapping]] = ..., health_reported: _Optional[_Union[HealthReported, _Mapping]] = ..., health_cleared: _Optional[_Union[HealthCleared, _Mapping]] = ..., health_judged: _Optional[_Union[HealthJudged, _Mapping]] = ..., outage_began: _Optional[_Union[OutageBegan, _Mapping]] = ..., outages_ended: _Optional[_Union[OutagesEnded, _Mapping]] = ..., repair_started: _Optional[_Union[RepairStarted, _Mapping]] = ..., repair_ended: _Optional[_Union[RepairEnded, _Mapping]] = ..., node_faulted: _Optional[_Union[NodeFaulted, _Mapping]] = ..., breaker_tripped: _Optional[_Union[BreakerTripped, _Mapping]] = ..., breaker_reset: _Optional[_Union[BreakerReset, _Mapping]] = ..., node_ahead: _Optional[_Union[NodeAhead, _Mapping]] = ..., node_reconciled: _Optional[_Union[NodeReconciled, _Mapping]] = ...) -> None: ...

@@ -171,6 +171,14 @@ class StallPolicy(_message.Message):
     action: StallAction
     def __init__(self, after_s: _Optional[int] = ..., action: _Optional[_Union[StallAction, str]] = ...) -> None: ...
 
+class SlowPolicy(_message.Message):
+    __slots__ = ("over_percent", "steps")
+    OVER_PERCENT_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    over_percent: int
+    steps: int
+    def __init__(self, over_percent: _Optional[int] = ..., steps: _Optional[int] = ...) -> None: ...
+
 class Activation(_message.Message):
     __slots__ = ("kind", "target")
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -212,7 +220,7 @@ class EnvVar(_message.Message):
     def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
 
 class JobSpec(_message.Message):
-    __slots__ = ("name", "command", "script", "workdir", "nodes", "gpus_per_node", "tasks_per_node", "cpus_per_task", "memory_bytes", "gpu_model", "gpu_memory_bytes", "time_limit_s", "account", "partition", "qos", "nice", "env", "activation", "setup", "container", "launcher", "signal", "kill_wait_s", "requeue", "nodelist", "exclude", "hold", "log_cap_bytes", "comment", "topology_required", "topology_preferred", "segment", "spread", "on_disconnect", "gpu_milli", "mig_profile", "disk_bytes", "gres", "licenses", "stall", "restart_on", "restarts_max", "utilization", "components")
+    __slots__ = ("name", "command", "script", "workdir", "nodes", "gpus_per_node", "tasks_per_node", "cpus_per_task", "memory_bytes", "gpu_model", "gpu_memory_bytes", "time_limit_s", "account", "partition", "qos", "nice", "env", "activation", "setup", "container", "launcher", "signal", "kill_wait_s", "requeue", "nodelist", "exclude", "hold", "log_cap_bytes", "comment", "topology_required", "topology_preferred", "segment", "spread", "on_disconnect", "gpu_milli", "mig_profile", "disk_bytes", "gres", "licenses", "stall", "restart_on", "restarts_max", "utilization", "slow", "components")
     NAME_FIELD_NUMBER: _ClassVar[int]
     COMMAND_FIELD_NUMBER: _ClassVar[int]
     SCRIPT_FIELD_NUMBER: _ClassVar[int]
@@ -256,6 +264,7 @@ class JobSpec(_message.Message):
     RESTART_ON_FIELD_NUMBER: _ClassVar[int]
     RESTARTS_MAX_FIELD_NUMBER: _ClassVar[int]
     UTILIZATION_FIELD_NUMBER: _ClassVar[int]
+    SLOW_FIELD_NUMBER: _ClassVar[int]
     COMPONENTS_FIELD_NUMBER: _ClassVar[int]
     name: str
     command: _containers.RepeatedScalarFieldContainer[str]
@@ -300,8 +309,9 @@ class JobSpec(_message.Message):
     restart_on: RestartOn
     restarts_max: int
     utilization: UtilizationPolicy
+    slow: SlowPolicy
     components: _containers.RepeatedCompositeFieldContainer[Component]
-    def __init__(self, name: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., script: _Optional[str] = ..., workdir: _Optional[str] = ..., nodes: _Optional[int] = ..., gpus_per_node: _Optional[int] = ..., tasks_per_node: _Optional[int] = ..., cpus_per_task: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., gpu_model: _Optional[str] = ..., gpu_memory_bytes: _Optional[int] = ..., time_limit_s: _Optional[int] = ..., account: _Optional[str] = ..., partition: _Optional[str] = ..., qos: _Optional[str] = ..., nice: _Optional[int] = ..., env: _Optional[_Iterable[_Union[EnvVar, _Mapping]]] = ..., activation: _Optional[_Union[Activation, _Mapping]] = ..., setup: _Optional[_Iterable[str]] = ..., container: _Optional[str] = ..., launcher: _Optional[_Union[Launcher, str]] = ..., signal: _Optional[_Union[WarningSignal, _Mapping]] = ..., kill_wait_s: _Optional[int] = ..., requeue: _Optional[bool] = ..., nodelist: _Optional[_Iterable[str]] = ..., exclude: _Optional[_Iterable[str]] = ..., hold: _Optional[bool] = ..., log_cap_bytes: _Optional[int] = ..., comment: _Optional[str] = ..., topology_required: _Optional[str] = ..., topology_preferred: _Optional[str] = ..., segment: _Optional[_Union[Segment, _Mapping]] = ..., spread: _Optional[_Union[Spread, str]] = ..., on_disconnect: _Optional[_Union[OnDisconnect, str]] = ..., gpu_milli: _Optional[int] = ..., mig_profile: _Optional[str] = ..., disk_bytes: _Optional[int] = ..., gres: _Optional[_Iterable[_Union[Amount, _Mapping]]] = ..., licenses: _Optional[_Iterable[_Union[Amount, _Mapping]]] = ..., stall: _Optional[_Union[StallPolicy, _Mapping]] = ..., restart_on: _Optional[_Union[RestartOn, str]] = ..., restarts_max: _Optional[int] = ..., utilization: _Optional[_Union[UtilizationPolicy, _Mapping]] = ..., components: _Optional[_Iterable[_Union[Component, _Mapping]]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., script: _Optional[str] = ..., workdir: _Optional[str] = ..., nodes: _Optional[int] = ..., gpus_per_node: _Optional[int] = ..., tasks_per_node: _Optional[int] = ..., cpus_per_task: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., gpu_model: _Optional[str] = ..., gpu_memory_bytes: _Optional[int] = ..., time_limit_s: _Optional[int] = ..., account: _Optional[str] = ..., partition: _Optional[str] = ..., qos: _Optional[str] = ..., nice: _Optional[int] = ..., env: _Optional[_Iterable[_Union[EnvVar, _Mapping]]] = ..., activation: _Optional[_Union[Activation, _Mapping]] = ..., setup: _Optional[_Iterable[str]] = ..., container: _Optional[str] = ..., launcher: _Optional[_Union[Launcher, str]] = ..., signal: _Optional[_Union[WarningSignal, _Mapping]] = ..., kill_wait_s: _Optional[int] = ..., requeue: _Optional[bool] = ..., nodelist: _Optional[_Iterable[str]] = ..., exclude: _Optional[_Iterable[str]] = ..., hold: _Optional[bool] = ..., log_cap_bytes: _Optional[int] = ..., comment: _Optional[str] = ..., topology_required: _Optional[str] = ..., topology_preferred: _Optional[str] = ..., segment: _Optional[_Union[Segment, _Mapping]] = ..., spread: _Optional[_Union[Spread, str]] = ..., on_disconnect: _Optional[_Union[OnDisconnect, str]] = ..., gpu_milli: _Optional[int] = ..., mig_profile: _Optional[str] = ..., disk_bytes: _Optional[int] = ..., gres: _Optional[_Iterable[_Union[Amount, _Mapping]]] = ..., licenses: _Optional[_Iterable[_Union[Amount, _Mapping]]] = ..., stall: _Optional[_Union[StallPolicy, _Mapping]] = ..., restart_on: _Optional[_Union[RestartOn, str]] = ..., restarts_max: _Optional[int] = ..., utilization: _Optional[_Union[UtilizationPolicy, _Mapping]] = ..., slow: _Optional[_Union[SlowPolicy, _Mapping]] = ..., components: _Optional[_Iterable[_Union[Component, _Mapping]]] = ...) -> None: ...
 
 class Component(_message.Message):
     __slots__ = ("name", "nodes", "gpus_per_node", "tasks_per_node", "cpus_per_task", "memory_bytes", "gpu_model", "command")
@@ -385,8 +395,20 @@ class Stall(_message.Message):
     evidence: str
     def __init__(self, global_rank: _Optional[int] = ..., node: _Optional[str] = ..., noticed_at_us: _Optional[int] = ..., evidence: _Optional[str] = ...) -> None: ...
 
+class Slowness(_message.Message):
+    __slots__ = ("noticed_at_us", "evidence", "global_rank", "node")
+    NOTICED_AT_US_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    GLOBAL_RANK_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    noticed_at_us: int
+    evidence: str
+    global_rank: int
+    node: str
+    def __init__(self, noticed_at_us: _Optional[int] = ..., evidence: _Optional[str] = ..., global_rank: _Optional[int] = ..., node: _Optional[str] = ...) -> None: ...
+
 class Attempt(_message.Message):
-    __slots__ = ("epoch", "allocation", "nodes_started", "nodes_ended", "running_at_us", "stop_reason", "stop_detail", "stop_by", "exit_code", "stall", "underused")
+    __slots__ = ("epoch", "allocation", "nodes_started", "nodes_ended", "running_at_us", "stop_reason", "stop_detail", "stop_by", "exit_code", "stall", "underused", "slowness")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     ALLOCATION_FIELD_NUMBER: _ClassVar[int]
     NODES_STARTED_FIELD_NUMBER: _ClassVar[int]
@@ -398,6 +420,7 @@ class Attempt(_message.Message):
     EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
     STALL_FIELD_NUMBER: _ClassVar[int]
     UNDERUSED_FIELD_NUMBER: _ClassVar[int]
+    SLOWNESS_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     allocation: Allocation
     nodes_started: _containers.RepeatedScalarFieldContainer[str]
@@ -409,7 +432,8 @@ class Attempt(_message.Message):
     exit_code: int
     stall: Stall
     underused: str
-    def __init__(self, epoch: _Optional[int] = ..., allocation: _Optional[_Union[Allocation, _Mapping]] = ..., nodes_started: _Optional[_Iterable[str]] = ..., nodes_ended: _Optional[_Iterable[str]] = ..., running_at_us: _Optional[int] = ..., stop_reason: _Optional[_Union[EndReason, str]] = ..., stop_detail: _Optional[str] = ..., stop_by: _Optional[str] = ..., exit_code: _Optional[int] = ..., stall: _Optional[_Union[Stall, _Mapping]] = ..., underused: _Optional[str] = ...) -> None: ...
+    slowness: Slowness
+    def __init__(self, epoch: _Optional[int] = ..., allocation: _Optional[_Union[Allocation, _Mapping]] = ..., nodes_started: _Optional[_Iterable[str]] = ..., nodes_ended: _Optional[_Iterable[str]] = ..., running_at_us: _Optional[int] = ..., stop_reason: _Optional[_Union[EndReason, str]] = ..., stop_detail: _Optional[str] = ..., stop_by: _Optional[str] = ..., exit_code: _Optional[int] = ..., stall: _Optional[_Union[Stall, _Mapping]] = ..., underused: _Optional[str] = ..., slowness: _Optional[_Union[Slowness, _Mapping]] = ...) -> None: ...
 
 class DeviceUse(_message.Message):
     __slots__ = ("uuid", "busy_s", "energy_j", "memory_peak_bytes")

@@ -16,7 +16,7 @@ import grpc.aio
 from gpusched.domain.errors import GpuschedError, NotPermitted, Unauthenticated
 from gpusched.domain.identity import ANONYMOUS, Principal, Role
 from gpusched.wire.methods import METHODS, PUBLIC, ROLES
-from gpusched.wire.status import abort_with
+from gpusched.wire.status import abort_with, to_status
 from gpusched.wire.tls import is_local_peer, peer_certificate
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 CALLER.set(self._node(by_token, context))
             except GpuschedError as error:
                 log.warning("refused %s from %s: %s", path, context.peer(), error)
-                await abort_with(context, error)
+                await abort_with(context, to_status(error))
             await serve(requests, context)
 
         return grpc.stream_stream_rpc_method_handler(
@@ -149,8 +149,9 @@ def _check_role(path: str, caller: Principal, allowed: frozenset[Role]) -> None:
 def refusal(path: str, error: GpuschedError) -> Handler:
     """A handler that refuses without looking at the request."""
 
-    async def refuse(_: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        await abort_with(context, error)
+    async def refuse(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        del request
+        await abort_with(context, to_status(error))
 
     method = METHODS.get(path)
     if method is None or method.takes_stream:

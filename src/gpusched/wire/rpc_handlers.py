@@ -11,13 +11,14 @@ import grpc
 import grpc.aio
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
+from google.rpc.status_pb2 import Status
 
 from gpusched.domain.errors import InvalidSpec, NotPermitted, Violation
 from gpusched.domain.identity import Principal
 from gpusched.wire.auth_interceptor import CALLER
 from gpusched.wire.bounds import require_short_lists
 from gpusched.wire.methods import JOB_FIELD, Method, methods_of
-from gpusched.wire.status import abort_with
+from gpusched.wire.status import abort_with, to_status
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -64,13 +65,12 @@ def _parsed(method: Method, raw: bytes) -> Message:
         InvalidSpec: It holds none: not protobuf, of another type, a text that is not UTF-8, too long a list.
     """
     try:
-        request = method.request.FromString(raw)
+        require_short_lists(method.request, raw)
+        return method.request.FromString(raw)
     except DecodeError as error:
         raise InvalidSpec(
             (Violation("request", f"is no {method.request.DESCRIPTOR.name}: {error}"),)
         ) from error
-    require_short_lists(request)
-    return request
 
 
 async def _all_parsed(method: Method, raws: AsyncIterator[bytes]) -> AsyncIterator[Message]:
@@ -81,12 +81,19 @@ async def _all_parsed(method: Method, raws: AsyncIterator[bytes]) -> AsyncIterat
 def _unary(
     serve: Callable[[Principal, Any], Awaitable[Any]], parse: Callable[[Any], Any]
 ) -> Callable[[Any, Context], Awaitable[Any]]:
-    async def answer(raw: Any, context: Context) -> Any:
+    async def served(raw: Any) -> Any:
         try:
             request = parse(raw)
             return await serve(_caller_about(request), request)
         except Exception as error:  # noqa: BLE001 - the top of an RPC: whatever it is, the caller gets a status
-            await abort_with(context, error)
+            return to_status(error)
+
+    async def answer(raw: Any, context: Context) -> Any:
+        reply = await served(raw)
+        del raw
+        if isinstance(reply, Status):
+            await abort_with(context, reply)
+        return reply
 
     return answer
 
@@ -96,14 +103,21 @@ def _stream(
 ) -> Callable[[Any, Context], Awaitable[None]]:
     """Writes rather than yields, so that a caller that goes away ends ``serve``'s iterator at once."""
 
-    async def answer(raw: Any, context: Context) -> None:
+    async def served(raw: Any, context: Context) -> Status | None:
         try:
             request = parse(raw)
             async with aclosing(cast(Any, serve(_caller_about(request), request))) as replies:
                 async for reply in replies:
                     await context.write(reply)
         except Exception as error:  # noqa: BLE001 - the top of an RPC: whatever it is, the caller gets a status
-            await abort_with(context, error)
+            return to_status(error)
+        return None
+
+    async def answer(raw: Any, context: Context) -> None:
+        status = await served(raw, context)
+        del raw
+        if status is not None:
+            await abort_with(context, status)
 
     return answer
 

@@ -25,6 +25,7 @@ from gpusched.domain.errors import ConfigInvalid, GpuschedError, NotLeading
 from gpusched.domain.identity import Principal, Role
 from gpusched.wire.address import Address, parse_address
 from gpusched.wire.auth_interceptor import Authenticate, AuthenticatePeer, AuthInterceptor, refusal
+from gpusched.wire.bounds import REQUEST_BYTES_MAX
 from gpusched.wire.handlers import Handlers
 from gpusched.wire.methods import METHODS, ROLES, SERVICES, require_roles
 from gpusched.wire.rpc_handlers import service_handler
@@ -32,7 +33,6 @@ from gpusched.wire.servicers import AgentService, JobService, MemberService, Nod
 from gpusched.wire.tls import Shown, server_credentials
 from gpusched.wire.unix_socket import claim_path, open_to_all
 
-REQUEST_BYTES_MAX = 16 << 20
 RPCS_MAX = 8_192
 """RPCs at once, a stream counting as long as it lives: room for thousands of agents and watchers."""
 

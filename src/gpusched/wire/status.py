@@ -164,9 +164,12 @@ def _cut(text: str, bytes_max: int) -> str:
     return raw.decode() if len(raw) <= bytes_max else raw[: bytes_max - 3].decode("utf-8", "ignore") + "..."
 
 
-async def abort_with(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> NoReturn:
-    """End the RPC with the status of ``error``."""
-    status = to_status(error)
+async def abort_with(context: grpc.aio.ServicerContext[Any, Any], status: status_pb2.Status) -> NoReturn:
+    """End the RPC with ``status``.
+
+    What calls this must hold no request: gRPC and the exception that it raises keep each other, and every
+    frame in between, until the garbage collector comes by.
+    """
     trailers = ((DETAILS_KEY, status.SerializeToString()),)
     await context.abort(_BY_NUMBER[status.code], status.message, trailers)
     raise AssertionError("abort returned")

@@ -6,10 +6,11 @@ import os
 import signal
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 from live import output, shell
 
-from benchmarks.cluster import Head, running_agents, until
+from benchmarks.cluster import Head, running_agents, temporary_home, until
 from gpusched.domain.errors import Unavailable
 from gpusched.domain.ids import JobId
 from gpusched.domain.job_state import JobState
@@ -95,20 +96,47 @@ def test_a_silent_node_is_lost_and_comes_back_without_touching_its_job(home: Pat
         assert output(client, job_id) == "done\n"
 
 
+def ticking(ticks: Path) -> str:
+    """A script whose first attempt ticks for ever; the second ticks once, and is done."""
+    return (
+        f'while :; do echo "$GPUSCHED_EPOCH $(date +%s%N)" >> {ticks}; [ "$GPUSCHED_EPOCH" = 2 ] && '
+        "exit 0; sleep 0.05; done"
+    )
+
+
+def assert_one_after_the_other(ticks: Path) -> None:
+    lines = [line.split() for line in ticks.read_text().splitlines()]
+    last_of_first = max(int(at) for epoch, at in lines if epoch == "1")
+    first_of_second = min(int(at) for epoch, at in lines if epoch == "2")
+    assert last_of_first < first_of_second
+
+
+def test_an_agent_with_another_home_is_not_heard_before_what_it_does_not_know_is_dead(
+    home: Path, head: Head, tmp_path: Path
+) -> None:
+    ticks, options = tmp_path / "ticks", ("--devices", "none", "--cpus", "2")
+    with head.client() as client, temporary_home() as elsewhere:
+        with running_agents(head, ("n1",), *options) as (pid,):
+            job_id = client.jobs.submit(shell(ticking(ticks), requeue=True))
+            until(ticks.exists, "the job to run")
+            os.kill(pid, signal.SIGKILL)
+        moved = SimpleNamespace(home=elsewhere, address=head.address, client=head.client)
+        with running_agents(moved, ("n1",), *options):
+            assert client.jobs.wait(job_id).job.state is JobState.COMPLETED
+        assert_one_after_the_other(ticks)
+        assert "knows nothing of 1.1" in (elsewhere / "agent-n1.log").read_text()
+
+
 def test_a_cut_off_node_ends_what_may_be_replaced_before_it_is_replaced(
     home: Path, head: Head, tmp_path: Path
 ) -> None:
     """The agent is stopped, as if the machine were cut off: the shim alone must keep the promise."""
     ticks = tmp_path / "ticks"
-    script = (
-        f'while :; do echo "$GPUSCHED_EPOCH $(date +%s%N)" >> {ticks}; [ "$GPUSCHED_EPOCH" = 2 ] && '
-        "exit 0; sleep 0.05; done"
-    )
     with (
         running_agents(head, ("n1", "n2"), "--devices", "none", "--cpus", "2") as pids,
         head.client() as client,
     ):
-        job_id = client.jobs.submit(shell(script, requeue=True, cpus_per_task=2))
+        job_id = client.jobs.submit(shell(ticking(ticks), requeue=True, cpus_per_task=2))
         until(lambda: client.jobs.get(job_id).job.state is JobState.RUNNING, "the job to run")
         attempt = client.jobs.get(job_id).job.attempt
         assert attempt is not None
@@ -121,7 +149,4 @@ def test_a_cut_off_node_ends_what_may_be_replaced_before_it_is_replaced(
         assert (job.state, job.attempt and job.attempt.epoch) == (JobState.COMPLETED, 2)
         assert job.attempt is not None
         assert job.attempt.node_names != attempt.node_names
-    lines = [line.split() for line in ticks.read_text().splitlines()]
-    last_of_first = max(int(at) for epoch, at in lines if epoch == "1")
-    first_of_second = min(int(at) for epoch, at in lines if epoch == "2")
-    assert last_of_first < first_of_second
+    assert_one_after_the_other(ticks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -19,7 +20,7 @@ from gpusched.agent.archive import Retention
 from gpusched.agent.attempt_dir import attempts_folder, read_order, write_order
 from gpusched.agent.shim.files import AttemptDir
 from gpusched.agent.shim.proc import is_same_process
-from gpusched.agent.shim.record import Phase
+from gpusched.agent.shim.record import Phase, Record
 from gpusched.domain.errors import NodeUnavailable
 from gpusched.domain.events import TaskFailed, TasksEnded, TasksStarted
 from gpusched.domain.ids import AttemptId, Epoch, JobId
@@ -61,6 +62,19 @@ async def said(process: asyncio.subprocess.Process) -> str:
     assert process.stdout is not None
     async with asyncio.timeout(PATIENCE_S):
         return (await process.stdout.readline()).decode().strip()
+
+
+async def test_a_shim_whose_folder_was_removed_ends_with_its_ranks(node: Node) -> None:
+    assert node.runner is not None
+    await node.runner.launch(waiting(node.home))
+    await node.report(TasksStarted)
+    record = node.record()
+    shim, started_at = record.shim_pid, record.shim_start_ticks
+    assert shim is not None and started_at is not None
+    await node.stop()
+    shutil.rmtree(node.files().path)
+    (node.home / "go").touch()
+    await until(lambda: not is_same_process(shim, started_at), "the shim to end")
 
 
 async def test_a_job_outlives_its_agent_and_its_end_is_reported_by_the_next_one(home: Path) -> None:
@@ -238,6 +252,59 @@ async def test_a_newer_epoch_begins_only_when_the_older_one_is_dead(node: Node) 
     assert not is_same_process(old.pid, old.start_ticks)
     second = await node.report(TasksEnded)
     assert second.epoch == 2
+
+
+@asynccontextmanager
+async def stuck(node: Node) -> AsyncIterator[Record]:
+    """Attempt 1.1 runs, and its shim does nothing more until the block is left: no stop reaches its ranks."""
+    assert node.runner is not None
+    await node.runner.launch(launch_of(shell("while :; do sleep 0.05; done")))
+    await node.report(TasksStarted)
+    record = node.record()
+    assert record.shim_pid is not None
+    os.kill(record.shim_pid, signal.SIGSTOP)
+    try:
+        yield record
+    finally:
+        os.kill(record.shim_pid, signal.SIGCONT)
+
+
+async def test_an_agent_that_died_while_the_older_attempt_was_ending_still_waits_for_its_end(
+    home: Path,
+) -> None:
+    node = Node(home)
+    runner = await node.start()
+    async with stuck(node):
+        launching = asyncio.create_task(runner.launch(launch_of(task(0, "true"), epoch=2)))
+        await until(node.files().stop_order.exists, "the older attempt is told to end")
+        await node.stop()
+        await asyncio.wait({launching})
+        await node.start()
+        await node.run(launch_of(task(0, "true"), job_id=2))  # shims start one after the other
+        assert not node.files(epoch=2).record.exists()
+    assert (await node.report(TasksEnded)).epoch == 1
+    assert (await node.report(TasksEnded)).epoch == 2
+    await node.stop()
+
+
+async def test_an_order_that_could_not_be_written_at_first_still_waits_for_the_older_attempt(
+    node: Node,
+) -> None:
+    runner = node.runner
+    assert runner is not None
+    async with stuck(node):
+        blocked = node.files(epoch=2).path
+        blocked.symlink_to("/proc/nowhere")
+        with pytest.raises(NodeUnavailable):
+            await runner.launch(launch_of(task(0, "true"), epoch=2))
+        blocked.unlink()
+        launching = asyncio.create_task(runner.launch(launch_of(task(0, "true"), epoch=2)))
+        await until(node.files(epoch=2).order.exists, "the order is durable")
+        await node.run(launch_of(task(0, "true"), job_id=2))  # shims start one after the other
+        assert not node.files(epoch=2).record.exists()
+    assert (await node.report(TasksEnded)).epoch == 1
+    assert (await node.report(TasksEnded)).epoch == 2
+    await launching
 
 
 async def test_a_stop_before_the_launch_is_answered_and_refuses_the_launch_for_good(home: Path) -> None:

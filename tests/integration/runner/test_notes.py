@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from integration.runner.rig import ME, Node, launch_of, python, shell
 
-from gpusched.agent.shim.notes import filled_in, make_notes, read_step
+from gpusched.agent.shim.notes import Progress, filled_in, make_notes, read_progress
 from gpusched.domain.launch_plan import TaskLaunch
 
 
@@ -49,10 +49,22 @@ def test_where_the_folder_cannot_be_made_ranks_run_without(tmp_path: Path) -> No
     assert filled_in(env, "/n") == {"PROGRESS": "/n/progress-0", "WORD": "a{notes}"}
 
 
-@pytest.mark.parametrize(("text", "step"), [("7", 7), (" 7\n", 7), ("-1", -1), ("", None), ("seven", None)])
-def test_a_step_is_a_number_or_nothing(tmp_path: Path, text: str, step: int | None) -> None:
+@pytest.mark.parametrize(
+    ("text", "progress"),
+    [
+        ("7", Progress(7)),
+        (" 7\n", Progress(7)),
+        ("-1", Progress(-1)),
+        ("7 1.25", Progress(7, 1.25)),
+        ("7 0\n", Progress(7, 0.0)),
+        *((text, None) for text in ("", "seven", "7 1.5 9", "7 nan", "7 1e999", "7 s", str(2**63))),
+    ],
+)
+def test_progress_is_a_step_with_or_without_seconds_or_nothing(
+    tmp_path: Path, text: str, progress: Progress | None
+) -> None:
     (tmp_path / "progress-0").write_text(text)
-    assert read_step(tmp_path, "progress-0", ME) == step
+    assert read_progress(tmp_path, "progress-0", ME) == progress
 
 
 def test_a_step_that_is_no_plain_file_of_its_owner_is_nothing(tmp_path: Path) -> None:
@@ -60,7 +72,7 @@ def test_a_step_that_is_no_plain_file_of_its_owner_is_nothing(tmp_path: Path) ->
     (tmp_path / "link").symlink_to(tmp_path / "a")
     os.mkfifo(tmp_path / "fifo")
     stranger = replace(ME, uid=ME.uid + 1)
-    assert read_step(tmp_path, "link", ME) is None
-    assert read_step(tmp_path, "fifo", ME) is None
-    assert read_step(tmp_path, "a", stranger) is None
-    assert read_step(tmp_path, "missing", ME) is None
+    assert read_progress(tmp_path, "link", ME) is None
+    assert read_progress(tmp_path, "fifo", ME) is None
+    assert read_progress(tmp_path, "a", stranger) is None
+    assert read_progress(tmp_path, "missing", ME) is None

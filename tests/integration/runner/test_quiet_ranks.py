@@ -28,7 +28,7 @@ class Watch:
         """The quiet ranks, by rank, once one of them has been quiet for so long."""
         async with asyncio.timeout(PATIENCE_S):
             while True:
-                quiet = await self.vitals.quiet(NOTHING_MEASURED)
+                quiet = (await self.vitals.look(NOTHING_MEASURED)).quiet
                 if any(rank.quiet_s >= quiet_s for rank in quiet):
                     return {rank.global_rank: rank for rank in quiet}
                 await asyncio.sleep(0.25)
@@ -53,14 +53,14 @@ async def test_a_stopped_rank_is_quiet_and_says_that_it_is_stopped(node: Node) -
     started = await node.report(TasksStarted)
     assert isinstance(started, TasksStarted)
     watch = Watch(node)
-    await watch.vitals.quiet(NOTHING_MEASURED)
+    await watch.vitals.look(NOTHING_MEASURED)
     os.kill(started.pids[1], signal.SIGSTOP)
     seen = await watch.look(1.0)
     assert set(seen) == {1}
     assert seen[1].is_stopped
     os.kill(started.pids[1], signal.SIGCONT)
     async with asyncio.timeout(PATIENCE_S):
-        while await watch.vitals.quiet(NOTHING_MEASURED):  # noqa: ASYNC110 (the kernel brings it about)
+        while (await watch.vitals.look(NOTHING_MEASURED)).quiet:  # noqa: ASYNC110 (the kernel brings it about)
             await asyncio.sleep(0.25)
 
 
@@ -76,7 +76,7 @@ async def test_a_stopped_program_behind_a_shell_is_seen(node: Node) -> None:
 async def test_an_attempt_that_ended_is_not_looked_at_any_more(node: Node) -> None:
     assert node.runner is not None
     await node.run(launch_of(shell("true")))
-    assert await Vitals(node.runner.attempts, frozenset()).quiet(NOTHING_MEASURED) == ()
+    assert await Vitals(node.runner.attempts, frozenset()).look(NOTHING_MEASURED) == ((), ())
 
 
 async def test_the_stacks_of_a_rank_name_its_processes_and_its_python_frames(node: Node) -> None:

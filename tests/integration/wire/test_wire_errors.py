@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -13,7 +15,7 @@ from fakes.wire_head import opened
 from gpusched.domain import errors
 from gpusched.domain.errors import Broken, HeadUnavailable, InvalidSpec, OverLimit, Violation
 from gpusched.domain.ids import JobId
-from gpusched.wire.server import REQUEST_BYTES_MAX
+from gpusched.wire.bounds import REQUEST_BYTES_MAX
 from gpusched.wire.status import CODES
 
 PLAIN = [kind for kind in CODES if kind is not InvalidSpec and kind is not HeadUnavailable]
@@ -78,9 +80,23 @@ async def test_a_bug_at_the_head_shows_the_caller_an_incident_and_no_traceback(h
     assert record.exc_info[1] is head.memory.failure
 
 
+async def test_what_was_refused_is_not_kept_until_the_collector_comes_by(head):
+    head.memory.failure = errors.NotFound("no such job")
+    kept = weakref.ref(head.memory.failure)
+    gc.disable()
+    try:
+        async with opened("async", head.unix) as caller:
+            with pytest.raises(errors.NotFound):
+                await caller.call(lambda client: client.jobs.get(JobId(1)))
+        head.memory.failure = None
+        assert kept() is None
+    finally:
+        gc.enable()
+
+
 @pytest.mark.parametrize("kind", ["sync", "async"])
 @pytest.mark.parametrize("transport", ["unix", "tcp"])
-async def test_a_request_over_16_mib_is_refused_unseen(head, kind, transport):
+async def test_a_request_over_4_mib_is_refused_unseen(head, kind, transport):
     large = replace(fake.SPEC, script="#" * REQUEST_BYTES_MAX)
     async with opened(kind, getattr(head, transport)) as caller:
         with pytest.raises(OverLimit, match="too large"):
@@ -89,7 +105,7 @@ async def test_a_request_over_16_mib_is_refused_unseen(head, kind, transport):
         await caller.call(lambda client: client.jobs.submit(fake.SPEC))  # the head goes on
 
 
-async def test_a_request_just_below_16_mib_is_taken(head):
+async def test_a_request_just_below_4_mib_is_taken(head):
     large = replace(fake.SPEC, script="#" * (REQUEST_BYTES_MAX - 4096))
     async with opened("async", head.unix) as caller:
         assert await caller.call(lambda client: client.jobs.submit(large)) == JobId(1)

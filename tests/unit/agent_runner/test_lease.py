@@ -68,3 +68,12 @@ def test_a_file_that_cannot_be_read_is_a_lease_that_nobody_holds(tmp_path: Path)
     assert read_lease(tmp_path / "none").left_us(0, boot_time_us()) <= 0
     (tmp_path / "short").write_bytes(b"abc")
     assert read_lease(tmp_path / "short").left_us(0, boot_time_us()) <= 0
+
+
+def test_a_term_is_never_named_as_one_of_a_file_that_was_lost(lease: Lease) -> None:
+    lease.renew(boot_time_us() + HOUR_US)
+    first = lease.term
+    lease.path.unlink()
+    again = Lease(lease.path)
+    again.renew(boot_time_us() + HOUR_US)
+    assert again.term not in (None, first)

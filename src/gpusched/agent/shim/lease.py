@@ -58,7 +58,10 @@ class Lease:
         if deadline_us <= now_us:
             return  # granted, but it took longer than the lease to hear of it
         is_over = state.deadline_us <= now_us
-        renewed = LeaseState(state.term + is_over, max(deadline_us, state.deadline_us * (not is_over)))
+        # A term is named by when it began, so that it has never been, whatever became of the file.
+        renewed = LeaseState(
+            now_us if is_over else state.term, max(deadline_us, state.deadline_us * (not is_over))
+        )
         os.pwrite(self._fd, _STATE.pack(renewed.term, renewed.deadline_us), 0)
 
     @property

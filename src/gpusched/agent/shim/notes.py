@@ -10,13 +10,16 @@ import contextlib
 import os
 import shutil
 import stat
+from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 from gpusched.agent.shim.files import PRIVATE, write_all
 from gpusched.domain.identity import Identity
 from gpusched.domain.launch_plan import NOTES_WORD, TRACE_NAME
 
-STEP_BYTES_MAX = 20  # digits of a 64-bit number, and a sign
+PROGRESS_BYTES_MAX = 64  # digits of two 64-bit numbers
+STEP_MAX = 2**63 - 1
 TRACE_BYTES_MAX = 64 << 20  # of one rank; 2,000 records take about 2 MB
 TRACES_MAX = 64
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -44,13 +47,24 @@ def filled_in(env: tuple[tuple[str, str], ...], notes: str | None) -> dict[str, 
     }
 
 
-def read_step(notes: Path, name: str, owner: Identity) -> int | None:
-    """The step that a rank wrote last; None if it wrote none, or no number."""
-    text = _read(notes / name, owner, STEP_BYTES_MAX)
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A rank's last step, and the seconds it had spent on its own work by then, if it says so."""
+
+    step: int
+    own_s: float | None = None
+
+
+def read_progress(notes: Path, name: str, owner: Identity) -> Progress | None:
+    """What a rank wrote last, as ``STEP`` or ``STEP SECONDS``; None if it wrote nothing of the kind."""
+    text = _read(notes / name, owner, PROGRESS_BYTES_MAX)
     try:
-        return None if text is None else int(text)
-    except ValueError:
+        step, *own_s = (text or b"").split()  # too few words, or too many, are as bad as wrong ones
+        progress = Progress(int(step), *map(float, own_s))
+    except (ValueError, TypeError):
         return None
+    is_sane = abs(progress.step) <= STEP_MAX and (progress.own_s is None or isfinite(progress.own_s))
+    return progress if is_sane else None
 
 
 def keep_traces(notes: Path, folder: Path, owner: Identity) -> None:

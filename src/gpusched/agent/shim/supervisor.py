@@ -22,6 +22,7 @@ from gpusched.agent.shim.containment import TOKEN_VARIABLE, Cgroup, kill_descend
 from gpusched.agent.shim.files import AttemptDir
 from gpusched.agent.shim.lease import boot_time_us, read_lease
 from gpusched.agent.shim.notes import keep_traces, make_notes, remove_notes
+from gpusched.agent.shim.oom import OomWitness
 from gpusched.agent.shim.order import Order, read_order, read_stop_order
 from gpusched.agent.shim.output import RankOutput
 from gpusched.agent.shim.proc import (
@@ -64,6 +65,7 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._ranks: list[Rank] = []
         self._cgroup: Cgroup | None = None
+        self._oom = OomWitness(self._launch.owner.uid)
         self._began_s = _clock_s()
         self._cpu_s = 0.0
         self._memory_peak_bytes = 0
@@ -271,7 +273,10 @@ class Supervisor:
         )
         self._change(self._record)
         if code != 0 and self._kill_at_s is None:
-            self._change(replace(self._record, failed_rank=rank.record.global_rank))
+            group = None if self._cgroup is None else self._cgroup.path
+            is_oom = self._oom.has_seen_end_of(rank.record, group)
+            cause = EndReason.OUT_OF_MEMORY if is_oom else None
+            self._change(replace(self._record, failed_rank=rank.record.global_rank, cause=cause))
             self._begin_stop(self._launch.kill_wait_s)
 
     def _check_lease(self) -> None:
@@ -379,7 +384,8 @@ class Supervisor:
         remove_notes(self._order.notes)
         self._change(replace(self._record, phase=Phase.ENDED, ended_at_us=_wall_us()))
         self._publish()
-        while not self._is_saved:
+        # A full disk will have room again; a folder that was removed has nobody left who would read its end.
+        while not self._is_saved and self._attempt.path.exists():
             time.sleep(RETRY_S)
             self._publish()
 
