@@ -156,7 +156,13 @@ class _Head:
         url = config.store_url(self.home)
         with ExitStack() as stack:
             store = stack.enter_context(
-                await asyncio.to_thread(open_store, url, self.leadership, self.memory)
+                await asyncio.to_thread(
+                    open_store,
+                    url,
+                    self.leadership,
+                    self.memory,
+                    node_lease_s=config.engine.silence_max_s,
+                )
             )
             reader = stack.enter_context(Reader(url))
             hub, bare_metal, latest = EventHub(), BareMetal(), Latest()
