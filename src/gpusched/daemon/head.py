@@ -17,6 +17,7 @@ import stat
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from gpusched.daemon.clock import SystemClock
 from gpusched.daemon.config import HeadConfig
 from gpusched.daemon.election import keep, win
 from gpusched.daemon.head_tls import HeadCertificate, find_ca, head_names, site_tls
+from gpusched.daemon.trust import trust_of
 from gpusched.domain.errors import ConfigInvalid, NotLeading
 from gpusched.engine.loop import Loop, LoopSettings
 from gpusched.store.database import SqlStore, open_store
@@ -90,17 +92,18 @@ async def run_head(
         lock = stack.enter_context(FileLock(home / HOME_LOCK, str(home)))
         high_water = stack.enter_context(HighWater(home / HIGH_WATER))
         memory = Memory(high_water, accepts_loss)
+        keys, ca = TokenKeys(home / TOKEN_KEY), find_ca(home, config.cluster)
+        trust = partial(trust_of, config.cluster, keys, ca)
         opening = asyncio.to_thread(
             Leadership,
             config.store_url(home),
             holder=lock.identity,
             lease_s=config.leader.lease_s,
             memory=memory,
+            trust=trust,
         )
         with await opening as leadership:
-            keys = TokenKeys(home / TOKEN_KEY)
             authority = TokenAuthority(keys, config.cluster, frozenset(config.operators), SystemClock())
-            ca = find_ca(home, config.cluster)
             certificate = (
                 None if ca is None else HeadCertificate(ca, head_names(config.listen), SystemClock())
             )
@@ -113,7 +116,7 @@ async def run_head(
                 why_not=lambda: _standing_by(leadership),
             )
             seals = MarkSeals(keys)
-            head = _Head(home, config, leadership, server, authority, seals, ca, memory, ready)
+            head = _Head(home, config, leadership, server, authority, seals, ca, memory, trust, ready)
             working = asyncio.create_task(head.work(), name="head")
             try:
                 await _until_stopped(working)
@@ -135,6 +138,7 @@ class _Head:
     seals: MarkSeals
     ca: CertificateAuthority | None
     memory: Memory
+    trust: Callable[[], str]
     ready: Callable[[Serving], None]
 
     async def work(self) -> None:
@@ -147,7 +151,7 @@ class _Head:
             stack.callback(tokens.close)
             if not is_leading:
                 self._say_ready()
-                await win(self.leadership, address)
+                await win(self.leadership, address, self.trust)
                 log.warning("leading from now on, in epoch %d", self.leadership.epoch)
             await until_one_ends(keep(self.leadership), self._lead(says_ready=is_leading))
 
