@@ -71,10 +71,13 @@ class Loop:
     ) -> None:
         self._store, self._sink, self._feed, self.clock = store, sink, feed, clock
         self._settings = settings
-        self._engine = Engine(store.load(), settings.engine)
+        loaded = store.load()
+        self._engine = Engine(loaded, settings.engine)
         self._mark = self._engine.mark  # of what is committed
         self._tell_if_behind()
-        self._liveness = Liveness(int(settings.silence_max_s * 1e6), clock.monotonic_us())
+        self._liveness = Liveness(
+            int(settings.silence_max_s * 1e6), clock.monotonic_us(), given_us=loaded.node_lease_us
+        )
         self._stalls = StallWatch()
         self._stragglers = StragglerWatch()
         self._utilization = UtilizationWatch()
