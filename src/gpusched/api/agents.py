@@ -11,16 +11,17 @@ from itertools import count
 from typing import Protocol
 
 from gpusched import __version__
-from gpusched.api.measured import is_usable, kept_quiet, kept_report, kept_sample
+from gpusched.api.measured import is_usable, kept_quiet, kept_report, kept_sample, kept_words
 from gpusched.api.versions import why_not_served
 from gpusched.backends.bare_metal import BareMetal, Channel
 from gpusched.domain.check_facts import require_facts, require_seen
-from gpusched.domain.commands import LaunchTasks, Queued
+from gpusched.domain.commands import FIRST_KINDS, LaunchTasks, Queued, kind_of
 from gpusched.domain.errors import NodeUnavailable, NotLeading, NotPermitted, OverLimit, WrongState
 from gpusched.domain.identity import Principal
 from gpusched.domain.ids import AttemptId, NodeName
 from gpusched.domain.link import (
     CertificateWanted,
+    CommandRefused,
     CommandTaken,
     FromAgent,
     FromHead,
@@ -39,7 +40,7 @@ from gpusched.domain.link import (
 )
 from gpusched.domain.logs import LogChunk, LogQuery
 from gpusched.domain.membership import CertificateGiven
-from gpusched.engine.inputs import CommandAcknowledged, NodeConnected, Reported
+from gpusched.engine.inputs import CommandAcknowledged, CommandNotKnown, NodeConnected, Reported
 from gpusched.engine.loop import Loop
 from gpusched.telemetry.latest import Latest
 
@@ -149,8 +150,12 @@ class AgentApi:
         self._loop.heard(node)
         try:
             yield self._welcome
+            understands = hello.understands or FIRST_KINDS
             self._loop.tell(fact, lambda: self._greeted(channel))
             while (message := await channel.outgoing.get()) is not None:
+                if isinstance(message, Queued) and kind_of(message.command) not in understands:
+                    self._not_known(node, message)
+                    continue
                 if isinstance(message, Queued) and isinstance(message.command, LaunchTasks):
                     launch = message.command
                     if (tokens := self._issue(node, AttemptId(launch.job_id, launch.epoch))) is not None:
@@ -164,6 +169,20 @@ class AgentApi:
             self._bare_metal.detach(channel)
             if not self._bare_metal.is_connected(node):
                 self._break_log_streams(node)
+
+    def _refused(self, node: NodeName, refused: CommandRefused) -> None:
+        for queued in self._loop.engine.outbox_of(node):
+            if queued.seq == refused.seq:
+                self._not_known(node, queued, refused.why)
+
+    def _not_known(self, node: NodeName, queued: Queued, why: str | None = None) -> None:
+        """An order that the node's agent does not know: said by name, and answered in its place."""
+        known = self._loop.engine.state.nodes.get(node)
+        version = "" if known is None else f" {known.facts.agent_version}"
+        words = f"agent {node}{version} does not know {kind_of(queued.command)}: upgrade it"
+        words += "" if why is None else f" ({kept_words(why)})"
+        log.error("order %d is not carried out: %s", queued.seq, words)
+        self._loop.tell(CommandNotKnown(node, queued, words))
 
     def _greeted(self, channel: Channel) -> None:
         """The hello is committed: from here on the node is told what it has not heard of."""
@@ -184,6 +203,17 @@ class AgentApi:
         finally:
             self._bare_metal.detach(channel)
 
+    def _beat(self, node: NodeName, beat: Heartbeat, channel: Channel) -> None:
+        self._require_lead()
+        mark = self._loop.mark_for(node) if channel.is_greeted else None
+        channel.outgoing.put_nowait(LeaseRenewed(beat.seq, self._loop.clock.now_us(), mark))
+        self._loop.heard_quiet(node, map(kept_quiet, beat.quiet))
+        self._loop.heard_paces(node, filter(is_usable, beat.paces))
+        if beat.sample.node == node:
+            sample = kept_sample(beat.sample)
+            self._latest.put(sample)
+            self._loop.heard_sample(sample)
+
     def _require_lead(self) -> None:
         """End a stream that this head can promise nothing on: its agent finds the one that leads."""
         if not self._may_grant():
@@ -192,15 +222,7 @@ class AgentApi:
     def _take(self, node: NodeName, message: FromAgent, channel: Channel) -> None:
         match message:
             case Heartbeat():
-                self._require_lead()
-                mark = self._loop.mark_for(node) if channel.is_greeted else None
-                channel.outgoing.put_nowait(LeaseRenewed(message.seq, self._loop.clock.now_us(), mark))
-                self._loop.heard_quiet(node, map(kept_quiet, message.quiet))
-                self._loop.heard_paces(node, filter(is_usable, message.paces))
-                if message.sample.node == node:
-                    sample = kept_sample(message.sample)
-                    self._latest.put(sample)
-                    self._loop.heard_sample(sample)
+                self._beat(node, message, channel)
             case Report() if message.fact.node != node:
                 log.warning("node %s reported for node %s: refused", node, message.fact.node)
                 raise NotPermitted(f"node {node} may not report for node {message.fact.node!r}")
@@ -210,6 +232,8 @@ class AgentApi:
                 self._loop.tell(Reported(node, fact), lambda: channel.outgoing.put_nowait(taken))
             case CommandTaken():
                 self._loop.tell(CommandAcknowledged(node, message.seq))
+            case CommandRefused():
+                self._refused(node, message)
             case LogData():
                 stream = self._log_streams.get(message.stream_id)
                 if stream is not None and stream.node == node:

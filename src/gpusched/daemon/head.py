@@ -16,6 +16,7 @@ import socket
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from gpusched.daemon.clock import SystemClock
 from gpusched.daemon.config import HeadConfig
 from gpusched.daemon.election import keep, win
 from gpusched.daemon.head_tls import HeadCertificate, find_ca, head_names, site_tls
+from gpusched.daemon.trust import trust_of
 from gpusched.domain.errors import ConfigInvalid, NotLeading
 from gpusched.engine.loop import Loop, LoopSettings
 from gpusched.store.database import SqlStore, open_store
@@ -88,18 +90,18 @@ async def run_head(
         lock = stack.enter_context(FileLock(home / HOME_LOCK, str(home)))
         high_water = stack.enter_context(HighWater(home / HIGH_WATER))
         memory = Memory(high_water, accepts_loss)
+        keys, ca = TokenKeys(home / TOKEN_KEY), find_ca(home, config.cluster)
+        trust = partial(trust_of, config.cluster, keys, ca)
         opening = asyncio.to_thread(
             Leadership,
             config.store_url(home),
             holder=lock.identity,
             lease_s=config.leader.lease_s,
             memory=memory,
+            trust=trust,
         )
         with await opening as leadership:
-            authority = TokenAuthority(
-                TokenKeys(home / TOKEN_KEY), config.cluster, frozenset(config.operators), SystemClock()
-            )
-            ca = find_ca(home, config.cluster)
+            authority = TokenAuthority(keys, config.cluster, frozenset(config.operators), SystemClock())
             certificate = (
                 None if ca is None else HeadCertificate(ca, head_names(config.listen), SystemClock())
             )
@@ -111,7 +113,7 @@ async def run_head(
                 agents=_agents_door(config, certificate),
                 why_not=lambda: _standing_by(leadership),
             )
-            head = _Head(home, config, leadership, server, authority, ca, memory, ready)
+            head = _Head(home, config, leadership, server, authority, ca, memory, trust, ready)
             working = asyncio.create_task(head.work(), name="head")
             try:
                 await _until_stopped(working)
@@ -132,6 +134,7 @@ class _Head:
     authority: TokenAuthority
     ca: CertificateAuthority | None
     memory: Memory
+    trust: Callable[[], str]
     ready: Callable[[Serving], None]
 
     async def work(self) -> None:
@@ -144,7 +147,7 @@ class _Head:
             stack.callback(tokens.close)
             if not is_leading:
                 self._say_ready()
-                await win(self.leadership, address)
+                await win(self.leadership, address, self.trust)
                 log.warning("leading from now on, in epoch %d", self.leadership.epoch)
             await until_one_ends(keep(self.leadership), self._lead(says_ready=is_leading))
 
