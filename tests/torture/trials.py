@@ -14,4 +14,5 @@ TRIALS = (
     "stragglers",
     "restart",
     "health",
+    "upgrade",
 )

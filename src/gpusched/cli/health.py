@@ -220,6 +220,9 @@ def _waits_for(node: Node, outage: Outage) -> str:
         return "its reset and check" if health.repair.devices else "its check"
     if health.failures:
         return f"an operator: {'; '.join(health.failures)}"
+    is_over = outage.condition.key not in {finding.condition.key for finding in health.findings}
+    if outage.cure is Cure.CLEAR and is_over:  # nothing but what still runs keeps it out
+        return "its jobs to end, then its check"
     return _WAITS_FOR[outage.cure]
 
 

@@ -6,6 +6,7 @@ from contextlib import closing
 
 import pytest
 from leading import taken_over
+from sqlalchemy import make_url, text
 from store_histories import History, answer
 
 from gpusched.domain.errors import ConfigInvalid, GpuschedError, LogCorrupt, NotLeading, StoreUnavailable
@@ -142,3 +143,15 @@ def test_an_allocation_without_its_job_is_refused_whole(tmp_path):
         with pytest.raises(LogCorrupt, match="allocates job 1 without its projection"):
             store.commit(broken)
         assert store.load().last_seq == 1
+
+
+def test_a_server_that_answers_before_its_disk_is_made_to_wait(postgres_server, postgres_url):
+    name = make_url(postgres_url).database
+    with closing(postgres_server.admin()) as admin:
+        admin.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    with open_store(postgres_url) as store, store._transaction() as connection:
+        assert connection.scalar(text("SHOW synchronous_commit")) == "on"
+    with closing(postgres_server.admin()) as admin:
+        admin.execute(f"ALTER DATABASE {name} SET synchronous_commit = remote_apply")
+    with open_store(postgres_url) as store, store._transaction() as connection:
+        assert connection.scalar(text("SHOW synchronous_commit")) == "remote_apply"
