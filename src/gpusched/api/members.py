@@ -137,8 +137,9 @@ class Members:
             raise NotPermitted("only a node that shows its certificate can have it renewed")
         self.require(who)
         signed = self._sign(signing_request, who.node)
-        await self._loop.in_store(self._records.add_certificate, _record(who.node, signed))
-        log.info("node %s: certificate %s after %s", who.node, signed.serial, who.certificate.serial)
+        serial = who.certificate.serial
+        await self._loop.in_store(self._records.add_certificate, _record(who.node, signed), serial)
+        log.info("node %s: certificate %s after %s", who.node, signed.serial, serial)
         return CertificateGiven(signed.chain, self._authority().trusted)
 
     async def revoke(self, who: Principal, node: NodeName) -> int:

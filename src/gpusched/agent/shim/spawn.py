@@ -15,7 +15,13 @@ from typing import NoReturn
 
 from gpusched.agent.shim.notes import filled_in
 from gpusched.agent.shim.order import Callback
-from gpusched.agent.shim.proc import PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG, holds_capabilities, prctl
+from gpusched.agent.shim.proc import (
+    PR_SET_NO_NEW_PRIVS,
+    PR_SET_PDEATHSIG,
+    holds_capabilities,
+    leave_session_keyring,
+    prctl,
+)
 from gpusched.domain.identity import Identity
 from gpusched.domain.launch_plan import TaskLaunch
 
@@ -254,6 +260,7 @@ def drop_privileges(owner: Identity, groups: tuple[int, ...]) -> None:
     Raises:
         OSError: A step failed, or the result is not what was asked for.
     """
+    leave_session_keyring()  # as root still, whose quota of keys does not end with a user's
     os.setgroups(groups)
     os.setresgid(owner.gid, owner.gid, owner.gid)
     os.setresuid(owner.uid, owner.uid, owner.uid)
