@@ -174,7 +174,10 @@ class AgentApi:
                         yield tokens
                 yield message
             if not reading.done():
-                raise WrongState(f"another agent has connected as node {node}: only the latest is heard")
+                raise WrongState(
+                    f"another agent has connected as node {node}: only the latest is heard; if "
+                    "both are meant to run, give one another --name"
+                )
             reading.result()  # the agent's end, or what went wrong while reading it
         finally:
             reading.cancel()

@@ -116,7 +116,8 @@ def fetch_token(path: Path, node: NodeName | None = None) -> str:
                 reply: Any = json.loads(stream.readline(LINE_BYTES_MAX))
     except (OSError, ValueError) as error:
         raise HeadUnavailable(
-            f"no head gives out tokens on {path} ({error}): start one with `gpusched up`"
+            f"no head gives out tokens on {path} ({error}): start one with `gpusched up`, "
+            "or name the home of one that runs in GPUSCHED_HOME"
         ) from error
     if "token" in reply:
         return str(reply["token"])

@@ -423,9 +423,11 @@ def test_tls_serves_who_trusts_its_ca_and_nobody_in_the_clear(certificates: Path
         other_ca = certificates / "other-ca.pem"
         with (
             Client(head.tcp, token=token, ca_file=other_ca, retry_s=0.1) as wrong,
-            pytest.raises(HeadUnavailable),
+            pytest.raises(HeadUnavailable, match="a certificate of no CA that is trusted here"),
         ):
             wrong.nodes.list()
+        ran = gpusched("nodes", settings={**settings, "GPUSCHED_CA_FILE": str(other_ca)})
+        assert (ran.code, len(ran.err.splitlines())) == (ExitCode.UNAVAILABLE, 1), ran  # none of gRPC's words
 
 
 def test_tls_files_that_do_not_belong_together_are_refused(certificates: Path) -> None:
