@@ -34,6 +34,7 @@ class Sizes:
     even: int = 12
     even_steps: int = 1_000
     heartbeat_s: float = 1.0
+    told_within_s: float = 65.0  # twice the 30 looks that the rule wants, and a little
     at_once: int = 3
 
 
@@ -78,10 +79,9 @@ def _slowed(client: Client, sizes: Sizes) -> list[Figure]:
         f"stragglers, {under}: right rank named {len(told) - len(wrong)} of {len(told)}, "
         f"after {worst_s:.1f} s and {worst_steps} steps at most"
     )
-    budget_s = at_most(60 * sizes.heartbeat_s + 5)
     return [
         Figure(f"stragglers told with the wrong rank, {under}", len(wrong), "jobs", at_most(0)),
-        Figure(f"from slow to told, worst of {under}", worst_s, "s", budget_s),
+        Figure(f"from slow to told, worst of {under}", worst_s, "s", at_most(sizes.told_within_s)),
         Figure(f"steps from slow to told, worst of {under}", worst_steps, "steps"),
     ]
 

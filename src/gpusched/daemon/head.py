@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import socket
+import stat
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from gpusched.api.agents import AgentApi
 from gpusched.api.auth import TokenAuthority
 from gpusched.api.ca import CertificateAuthority
 from gpusched.api.jobs import JobApi
+from gpusched.api.marks import MarkSeals
 from gpusched.api.members import Members, MemberSettings
 from gpusched.api.nodes import NodeApi
 from gpusched.api.output import JobOutput
@@ -113,7 +115,8 @@ async def run_head(
                 agents=_agents_door(config, certificate),
                 why_not=lambda: _standing_by(leadership),
             )
-            head = _Head(home, config, leadership, server, authority, ca, memory, trust, ready)
+            seals = MarkSeals(keys)
+            head = _Head(home, config, leadership, server, authority, seals, ca, memory, trust, ready)
             working = asyncio.create_task(head.work(), name="head")
             try:
                 await _until_stopped(working)
@@ -132,6 +135,7 @@ class _Head:
     leadership: Leadership
     server: Server
     authority: TokenAuthority
+    seals: MarkSeals
     ca: CertificateAuthority | None
     memory: Memory
     trust: Callable[[], str]
@@ -180,6 +184,8 @@ class _Head:
                 heartbeat_interval_s=config.engine.heartbeat_interval_s,
                 lease_s=config.engine.silence_max_s,
                 may_grant=self.leadership.holds,
+                seal=self.seals.sealed,
+                unseal=self.seals.opened,
             )
             handlers = Handlers(
                 jobs=JobApi(loop, reader, hub, JobOutput(reader, hub, agents), config.rate_book),
@@ -246,12 +252,17 @@ def make_home(home: Path) -> None:
     """Make the home. Others may pass through to its sockets and list nothing.
 
     Raises:
-        ConfigInvalid: It can't be made or written.
+        ConfigInvalid: It can't be made or written, or others could write it.
     """
     try:
         home.mkdir(mode=0o711, parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigInvalid(f"{home}: {error.strerror}: choose another GPUSCHED_HOME") from error
+    found = home.stat()
+    if found.st_uid not in (0, os.geteuid()):
+        raise ConfigInvalid(f"{home} belongs to uid {found.st_uid}: choose another GPUSCHED_HOME")
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):  # they could answer at its sockets in our place
+        raise ConfigInvalid(f"{home} may be written by others: `chmod go-w {home}`")
     if not os.access(home, os.W_OK | os.X_OK):
         raise ConfigInvalid(f"{home}: not writable: choose another GPUSCHED_HOME")
 

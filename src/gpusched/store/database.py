@@ -97,7 +97,9 @@ class SqlStore:
             LogCorrupt: Log and projections contradict each other, or cannot be read.
         """
         with self._transaction() as connection:
-            counters = connection.execute(select(schema.counters)).one()
+            # The lock waits for a commit of ours that the server is still busy with though we have lost
+            # its connection: loaded without it, the state would miss what is about to be written.
+            counters = connection.execute(select(schema.counters).with_for_update()).one()
             last_seq = connection.scalar(select(func.max(schema.events.c.seq))) or 0
             if last_seq != counters.last_seq:
                 raise LogCorrupt(

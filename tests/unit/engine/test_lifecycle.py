@@ -269,6 +269,12 @@ def test_a_cordoned_node_gets_no_work_and_keeps_what_it_has(two_nodes: Cluster) 
     assert two_nodes.job(waiting).state is JobState.CONFIGURING
 
 
+def test_a_cordoned_node_that_is_cordoned_again_says_the_newer_reason(two_nodes: Cluster) -> None:
+    for reason in ("fan", "fan, and a new driver"):
+        two_nodes.step([CordonNode(who=OPERATOR, request_id=two_nodes.request_id(), node=N1, reason=reason)])
+    assert two_nodes.engine.state.nodes[N1].reason == "fan, and a new driver"
+
+
 def test_a_draining_node_is_drained_when_its_last_job_ends(two_nodes: Cluster) -> None:
     job_id = run_gang(two_nodes)
     drain = DrainNode(who=OPERATOR, request_id=two_nodes.request_id(), node=N1, reason="fan", deadline_s=None)

@@ -119,9 +119,10 @@ class Supervisor:
             for task in self._launch.tasks:
                 forked.append(self._fork(task, setting))
             for child in forked:
-                await_exec(child, setting)
+                await_exec(child, setting, self._has_lease)
         except LaunchError as error:
-            self._launch_failed(str(error))
+            if self._kill_at_s is None:
+                self._launch_failed(str(error))
             return
         except OSError as error:
             where = error.filename or self._attempt.path
@@ -278,6 +279,10 @@ class Supervisor:
             cause = EndReason.OUT_OF_MEMORY if is_oom else None
             self._change(replace(self._record, failed_rank=rank.record.global_rank, cause=cause))
             self._begin_stop(self._launch.kill_wait_s)
+
+    def _has_lease(self) -> bool:
+        self._check_lease()
+        return self._kill_at_s is None
 
     def _check_lease(self) -> None:
         """End at once, without grace, when the node's lease is over: the job may run elsewhere."""
