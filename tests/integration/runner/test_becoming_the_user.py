@@ -46,7 +46,7 @@ output, inside = os.pipe()
 forked = fork_rank(task, setting, inside)
 os.close(inside)
 try:
-    await_exec(forked, setting)
+    await_exec(forked, setting, lambda: True)
 except LaunchError as error:
     print("refused:", error, file=sys.stderr)
     os.waitpid(forked.pid, 0)
