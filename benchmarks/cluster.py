@@ -143,7 +143,11 @@ def running_head(head: Head) -> Iterator[Head]:
 
 @contextmanager
 def running_agents(
-    head: Joined, names: Sequence[str], *options: str, settings: Mapping[str, str] | None = None
+    head: Joined,
+    names: Sequence[str],
+    *options: str,
+    module: str = "gpusched",
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[list[int]]:
     """Agents of these names, joined to the head. Yields their pids.
 
@@ -151,12 +155,13 @@ def running_agents(
         head: A running head, or several that stand for one.
         names: Of the nodes.
         options: More arguments of ``gpusched agent``.
+        module: What to run in place of ``gpusched``, taking the same arguments.
         settings: More environment variables.
     """
     agents: list[subprocess.Popen[bytes]] = []
     try:
         for name in names:
-            argv = [sys.executable, "-m", "gpusched", "agent", "--home", str(head.home)]
+            argv = [sys.executable, "-m", module, "agent", "--home", str(head.home)]
             argv += ["--name", name, "--head", head.address, "--on-stop", "end", *options]
             environment = {**os.environ, **(settings or {})}
             with (head.home / f"agent-{name}.log").open("ab") as log:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -11,6 +12,8 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from benchmarks.cluster import Head, running_head, temporary_home, until
+from gpusched.api.token_keys import load_or_create_key
+from gpusched.daemon.head import TOKEN_KEY
 from gpusched.wire.client import Client
 
 LEASE_S = 2.0
@@ -60,6 +63,8 @@ def running_pair(
     config = f'[store]\nurl = "{url}"\n[leader]\nlease_s = {lease_s}\n{more}'
     with ExitStack() as stack:
         homes = [stack.enter_context(temporary_home()) for _ in range(3)]
+        load_or_create_key(homes[0] / TOKEN_KEY)
+        shutil.copy(homes[0] / TOKEN_KEY, homes[1])  # as the page on failover has it; modes are kept
         heads = [Head(home, config) for home in homes[:2]]
         if at_once:
             with ThreadPoolExecutor(len(heads)) as pool:

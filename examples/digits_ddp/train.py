@@ -77,6 +77,7 @@ class Trainer:
         self.args, self.device = args, device
         self.checkpoint: Path = args.checkpoint_dir / "digits.pt"
         self.progress = Progress()
+        self.steps, self.own_s = 0, 0.0  # of this process; the seconds are of the forward pass
         torch.manual_seed(SEED)
         network = small_network().to(device)
         self.optimizer = torch.optim.AdamW(network.parameters(), lr=args.lr)
@@ -142,9 +143,8 @@ class Trainer:
                 say(f"checkpoint in epoch {epoch + 1} on {'SIGTERM' if wish == STOP else 'SIGUSR1'}")
             if wish == STOP:
                 return False
-            sums += self._step(images.to(self.device), labels.to(self.device))
+            sums += self._step(images, labels)
             self.progress = Progress(epoch, self.progress.samples + global_batch)
-            note_progress(self.progress)
         dist.all_reduce(sums)
         self.progress = Progress(epoch + 1)
         self.save()
@@ -152,11 +152,18 @@ class Trainer:
         return True
 
     def _step(self, images: Tensor, labels: Tensor) -> Tensor:
+        start = time.perf_counter()
+        images, labels = images.to(self.device), labels.to(self.device)
         scores = self.model(images)
         loss = nn.functional.cross_entropy(scores, labels)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()  # until here no rank has waited for another
+        self.own_s += time.perf_counter() - start
         self.optimizer.zero_grad()
         loss.backward()  # DistributedDataParallel averages the gradients over all ranks here
         self.optimizer.step()
+        self.steps += 1
+        note_progress(self.steps, self.own_s)
         return measure(scores.detach(), labels)
 
     def _report(self, sums: Tensor, wall_s: float) -> None:
@@ -184,11 +191,11 @@ def say(text: str) -> None:
         print(text, flush=True)
 
 
-def note_progress(progress: Progress) -> None:
-    """Leave word of how far this rank is, so that a rank which stays behind can be told from the others."""
+def note_progress(steps: int, own_s: float) -> None:
+    """Leave word of how far this rank is and how long its own work took: so one that is slow can be told."""
     path = os.environ.get("GPUSCHED_PROGRESS_FILE")
     if path:
-        Path(path).write_text(str(progress.epoch * 1_000_000 + progress.samples), encoding="utf-8")
+        Path(path).write_text(f"{steps} {own_s:.6f}", encoding="utf-8")
 
 
 def measure(scores: Tensor, labels: Tensor) -> Tensor:

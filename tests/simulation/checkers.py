@@ -8,8 +8,6 @@ The same checks judge a simulated history and a real one. As a program it reads 
 them; ``events.jsonl`` a ``Recorded`` per line, with the event's class name as ``kind``;
 ``ticks.jsonl`` a ``Tick`` per line, written by what runs, while it runs. All instants are
 microseconds of one clock: run the hosts of a test on one machine, or leave ``--ticks`` out.
-
-A checker for leases has its place beside ``overlaps``: a lease is an interval as well.
 """
 
 from __future__ import annotations
@@ -37,12 +35,18 @@ from gpusched.domain.events import (
     JobRequeued,
     JobSubmitted,
     Recorded,
+    TasksEnded,
 )
 from gpusched.domain.ids import AttemptId, DeviceUuid, Epoch, JobId, NodeName
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import EndReason, JobState
 
 T = TypeVar("T")
+
+LEASE_OVER = "its lease is over"
+"""How the head's word of an attempt ends that it gave up."""
+KILLING_US = 2_500_000
+"""For so long at least a shim may be busy killing: less than the grace that the head gives it."""
 
 MARK = "request:"
 """A job whose comment begins so was wanted once: no two jobs may have the same comment."""
@@ -55,6 +59,7 @@ class Kind(StrEnum):
     DUPLICATED = "duplicated"  # one request, two jobs or two answers
     REUSED = "id reused"
     OVERLAPPING = "overlapping"  # two executions of one job live at once
+    HASTY = "given up too early"  # an attempt that still had a lease, or was just being killed
     REPEATED = "ran again"  # one attempt executed twice on a node, one after the other
     LEAKED = "leaked"  # an execution outlived its attempt
     SHARED = "shared"  # one device in two live grants or executions
@@ -99,6 +104,7 @@ class Execution:
     end_us: int | None  # None: alive when the history ended
     devices: tuple[DeviceUuid, ...] = ()
     exit_code: int | None = None  # as a shell shows it, 128 + signal for a killed one; None: not known
+    leased_until_us: int | None = None  # when the last lease that it was given is over; None: not watched
 
     def __str__(self) -> str:
         end = "on" if self.end_us is None else f"{self.end_us / 1e6:.3f}"
@@ -322,6 +328,24 @@ def overlaps(history: History, _book: _Book) -> Iterator[Violation]:
                 yield Violation(Kind.OVERLAPPING, f"{one} and {other}")
 
 
+def hasty(history: History, _book: _Book) -> Iterator[Violation]:
+    """An attempt is held for dead only some time after the last lease that anybody gave it is over.
+
+    Whether it then lived is a matter of luck, so this sees more than ``overlaps``.
+    """
+    leased = {(e.job_id, e.epoch, e.node): e for e in history.executions or ()}
+    for recorded in history.log:
+        event = recorded.event
+        if not (isinstance(event, TasksEnded) and (event.detail or "").endswith(LEASE_OVER)):
+            continue
+        execution = leased.get((event.job_id, event.epoch, event.node))
+        if execution is None or execution.leased_until_us is None:
+            continue
+        early_us = execution.leased_until_us + KILLING_US - recorded.at_us
+        if early_us > 0:
+            yield Violation(Kind.HASTY, f"{execution} was given up {early_us / 1e6:.3f} s too early")
+
+
 def repeated(history: History, _book: _Book) -> Iterator[Violation]:
     """An attempt executes at most once on a node, also one after the other."""
     places = Counter((e.job_id, e.epoch, e.node) for e in history.executions or ())
@@ -448,6 +472,7 @@ CHECKERS: tuple[Checker, ...] = (
     terminals,
     duplicated,
     overlaps,
+    hasty,
     repeated,
     leaked,
     shared,

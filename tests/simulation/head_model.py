@@ -77,7 +77,7 @@ class HeadModel:
         held: Held | None,
     ) -> None:
         self.process = Process("head", blocking_s)
-        self._held = held  # None: no other head can lead
+        self.held = held  # None: no other head can lead
         self.loop: Loop | None = None
         self._store, self._clock, self._on_failure = store, clock, on_failure
         self._agents: AgentApi | None = None
@@ -89,8 +89,8 @@ class HeadModel:
 
     def start(self) -> None:
         self.process.spawn(self._main())
-        if self._held is not None:
-            self.process.spawn(self._keep(self._held))
+        if self.held is not None:
+            self.process.spawn(self._keep(self.held))
 
     def die(self) -> None:
         """Kill -9: the kernel closes its connections."""
@@ -121,7 +121,7 @@ class HeadModel:
                 cluster="simulated",
                 heartbeat_interval_s=HEARTBEAT_S,
                 lease_s=settings.silence_max_s,
-                may_grant=lambda: self._held is None or self._held.may_grant(),
+                may_grant=lambda: self.held is None or self.held.may_grant(),
             )
             await self.loop.run()
         except StoreUnavailable:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from gpusched.domain.errors import NotLeading
+from gpusched.domain.errors import NotLeading, StoreUnavailable
 from gpusched.domain.ids import RequestId
 from gpusched.engine.ports import Batch, Loaded, RequestRecord, Store
 
@@ -36,12 +36,15 @@ class Held:
 
     def __init__(self, row: Row) -> None:
         self._row, self.epoch = row, row.epoch
+        self.is_cut = False  # this head does not reach the database; others do
         self._deadline_s = now_s() + LEASE_S * (1 - DRIFT)
 
     def may_grant(self) -> bool:
         return now_s() < self._deadline_s
 
     def require(self) -> None:
+        if self.is_cut:
+            raise StoreUnavailable("simulated: cut off from the database")
         if self._row.epoch != self.epoch:
             raise NotLeading(f"simulated: epoch {self._row.epoch} leads since")
 
@@ -49,7 +52,7 @@ class Held:
         """Renew until another leads."""
         while True:
             asked_s = now_s()
-            if not self._row.is_down:
+            if not (self._row.is_down or self.is_cut):
                 self.require()
                 self._row.beats += 1
                 self._deadline_s = asked_s + LEASE_S * (1 - DRIFT)

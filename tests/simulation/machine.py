@@ -39,7 +39,7 @@ from gpusched.agent.attempt_dir import (
 )
 from gpusched.agent.shim import lease as lease_module
 from gpusched.agent.shim.files import AttemptDir
-from gpusched.agent.shim.lease import read_lease
+from gpusched.agent.shim.lease import Lease, LeaseState, read_lease
 from gpusched.agent.shim.order import Order, StopOrder, read_stop_order
 from gpusched.agent.shim.record import Phase, RankRecord, Record, RecordFile
 from gpusched.domain.errors import NodeUnavailable
@@ -61,10 +61,14 @@ class Live:
     attempt_id: AttemptId
     token: str
     devices: tuple[DeviceUuid, ...]
-    is_fenced: bool
+    term: tuple[str, int] | None  # boot and term of the lease that it runs under; None: it is not fenced
     start_us: int
     end_us: int | None = None
     exit_code: int | None = None
+
+    @property
+    def is_fenced(self) -> bool:
+        return self.term is not None
 
     @property
     def start_s(self) -> float:
@@ -74,7 +78,7 @@ class Live:
         if self.end_us is None:
             self.end_us, self.exit_code = now_us(), exit_code
 
-    def on(self, node: NodeName) -> Execution:
+    def on(self, node: NodeName, leased_until_us: int | None) -> Execution:
         return Execution(
             job_id=self.attempt_id.job_id,
             epoch=self.attempt_id.epoch,
@@ -83,6 +87,7 @@ class Live:
             end_us=self.end_us,
             devices=self.devices,
             exit_code=self.exit_code,
+            leased_until_us=leased_until_us,
         )
 
 
@@ -107,6 +112,7 @@ class Machine:
         self.watch: Watch | None = None
         self.losses: list[Loss] = []
         self.acknowledged_s: dict[AttemptId, float] = {}
+        self._leased_until_us: dict[tuple[str, int], int] = {}  # true time, by boot and term
 
     @property
     def boot_id(self) -> str:
@@ -138,7 +144,13 @@ class Machine:
         )
 
     def executions(self) -> Iterator[Execution]:
-        return (live.on(self.name) for live in self.lives)
+        until_us = self._leased_until_us
+        return (live.on(self.name, None if live.term is None else until_us[live.term]) for live in self.lives)
+
+    def note_lease(self, state: LeaseState) -> None:
+        """Remember how long a term was made to last."""
+        left_s = self.true_duration_s(state.deadline_us - self.boot_time_us())
+        self._leased_until_us[self.boot_id, state.term] = now_us() + round(left_s * 1e6)
 
     def power_off(self) -> None:
         """Everything that ran is gone; the disk stays."""
@@ -230,7 +242,8 @@ class Shim:
             return record
         if self._lease_left_s(order) <= 0:
             return replace(record, cause=EndReason.NODE_FAIL, detail="the lease ran out")
-        live = Live(self.attempt_id, order.token, launch.devices, order.lease is not None, now_us())
+        term = None if order.lease is None else (order.boot_id, order.lease.term)
+        live = Live(self.attempt_id, order.token, launch.devices, term, now_us())
         self._machine.lives.append(live)
         # What runs needs no supervisor to end by itself.
         asyncio.get_running_loop().call_later(work.lasts_s, live.end, work.exit_code, context=WORLD)
@@ -411,6 +424,14 @@ class CarefulRecordFile(RecordFile):
         super()._write_next(record)
 
 
+class WatchedLease(Lease):
+    """The agent's lease; the machine remembers what it was."""
+
+    def renew(self, deadline_us: int) -> None:
+        super().renew(deadline_us)
+        MACHINE.get().note_lease(read_lease(self.path))
+
+
 class CarefulPath(type(Path())):  # type: ignore[misc]
     """A place on a disk that may be full."""
 
@@ -456,6 +477,7 @@ def operating_system() -> Iterator[None]:
         (held_module, "attempt_dir"): _attempt_dir,
         (runner_module, "boot_id"): lambda: MACHINE.get().boot_id,
         (follow_module, "boot_id"): lambda: MACHINE.get().boot_id,
+        (runner_module, "Lease"): WatchedLease,
         (runner_module, "write_order"): _checked(write_order),
         (runner_module, "write_stop_order"): _checked(write_stop_order),
         (follow_module, "RecordFile"): CarefulRecordFile,

@@ -20,10 +20,13 @@ from gpusched.agent.fence import Fence
 from gpusched.agent.follow import Follower
 from gpusched.agent.runner import Runner
 from gpusched.agent.session import Session
+from gpusched.agent.shim import lease
+from gpusched.agent.shim.lease import Lease
 from gpusched.agent.shim.record import Phase, Record, RecordFile
 from gpusched.api.agents import AgentApi
 from gpusched.domain.events import TasksEnded
 from gpusched.domain.ids import AttemptId, Epoch, JobId
+from gpusched.domain.job import Job
 from gpusched.domain.job_state import EndReason
 from gpusched.domain.link import CommandTaken, ReportTaken
 from gpusched.domain.telemetry import NodeUse
@@ -228,6 +231,36 @@ def replace_too_early() -> AbstractContextManager[None]:
     return planted(liveness.Liveness, "__init__", init)
 
 
+def skip_the_grace() -> AbstractContextManager[None]:
+    """The head allows no time for killing."""
+    return planted(liveness, "KILL_GRACE_US", 0)
+
+
+def grant_without_the_lead() -> AbstractContextManager[None]:
+    """A head answers heartbeats whether it leads or not."""
+    return planted(Held, "may_grant", lambda self: True)
+
+
+def count_leases_from_their_coming() -> AbstractContextManager[None]:
+    """A lease runs from when its grant was heard of, not from when it was asked for."""
+    right = Lease.renew
+
+    def renew(self: Any, deadline_us: int) -> None:
+        right(self, max(deadline_us, lease.boot_time_us() + 15_000_000))
+
+    return planted(Lease, "renew", renew)
+
+
+def number_attempts_anew() -> AbstractContextManager[None]:
+    """A job that was requeued runs under the number that it had."""
+    return planted(Job, "next_epoch", property(lambda self: self.attempt.epoch if self.attempt else Epoch(1)))
+
+
+def leave_strays() -> AbstractContextManager[None]:
+    """A node that comes back with what the head gave up may keep it."""
+    return planted(facts, "_end_stray", lambda tx, node, attempt_id: None)
+
+
 def launch_without_a_lease() -> AbstractContextManager[None]:
     """What may be replaced is started as if it never were."""
     return planted(Runner, "_lease_for", lambda self, launch: None)
@@ -265,6 +298,11 @@ MUTATIONS: dict[str, Callable[[], AbstractContextManager[None]]] = _named(
     leave_orphans,
     drop_the_outbox,
     replace_too_early,
+    skip_the_grace,
+    grant_without_the_lead,
+    count_leases_from_their_coming,
+    number_attempts_anew,
+    leave_strays,
     launch_without_a_lease,
     keep_withdrawn_launches,
     write_without_the_lead,

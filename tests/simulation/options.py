@@ -40,6 +40,7 @@ class Options:
     drain_s: float | None
     replay_s: float | None
     sick_s: float | None  # a node, or a device of it
+    head_cut_s: float | None  # from the store alone; it takes a standby to matter
     # probabilities
     rpc_loss: float  # of a request, and of an answer
     commit_refused: float
@@ -90,6 +91,7 @@ class Options:
             fork_refused=chance(0.1),
             has_standby=random.random() < 0.5,
             sick_s=sometimes(15, 90),
+            head_cut_s=sometimes(15, 60),
         )
 
     def __str__(self) -> str:

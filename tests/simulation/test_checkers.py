@@ -9,9 +9,10 @@ import pytest
 from cluster import Cluster, facts, spec
 from simulation.checkers import Acknowledged, Execution, History, Kind, Tick, check, encode_event, main
 
-from gpusched.domain.events import JobAllocated, JobEnded, JobHeld, JobSubmitted, Recorded
+from gpusched.domain.events import JobAllocated, JobEnded, JobHeld, JobSubmitted, Recorded, TasksEnded
 from gpusched.domain.ids import DeviceUuid, Epoch, JobId, NodeName
 from gpusched.domain.job_state import EndReason
+from gpusched.domain.telemetry import NodeUse
 
 
 def good() -> History:
@@ -87,6 +88,22 @@ def spoil_overlapping(h: History) -> History:
     return replace(h, executions=[*h.executions, replace(first, epoch=Epoch(2), node=NodeName("n2"))])
 
 
+def spoil_hasty(h: History) -> History:
+    first = h.executions[0]
+    given_up = TasksEnded(
+        job_id=first.job_id,
+        epoch=first.epoch,
+        node=first.node,
+        exits=(),
+        cause=EndReason.NODE_FAIL,
+        detail="n1 was silent for 18 s and its lease is over",
+        use=NodeUse(wall_s=0.0),
+    )
+    spoilt = with_more(h, given_up)
+    at_us = spoilt.log[-1].at_us
+    return replace(spoilt, executions=[replace(first, end_us=at_us, leased_until_us=at_us - 1_000_000)])
+
+
 def spoil_repeated(h: History) -> History:
     first = h.executions[0]
     return replace(h, executions=[*h.executions, replace(first, start_us=first.end_us, end_us=first.end_us)])
@@ -127,6 +144,7 @@ SPOILED = {
     Kind.DUPLICATED: spoil_duplicated,
     Kind.REUSED: spoil_reused,
     Kind.OVERLAPPING: spoil_overlapping,
+    Kind.HASTY: spoil_hasty,
     Kind.REPEATED: spoil_repeated,
     Kind.LEAKED: spoil_leaked,
     Kind.SHARED: spoil_shared,

@@ -35,14 +35,19 @@ class Store(ModelStore):
     def __init__(self) -> None:
         super().__init__()
         self.is_down = False
+        self.is_full = False
+        self.loads = 0
         self.loses_an_answer = False
 
     def load(self) -> Loaded:
         self._answer()
+        self.loads += 1
         return super().load()
 
     def commit(self, batch: Batch) -> None:
         self._answer()
+        if self.is_full:
+            raise StoreUnavailable("the disk is full")
         super().commit(batch)
         if self.loses_an_answer:
             self.loses_an_answer = False
@@ -106,6 +111,27 @@ def test_a_caller_that_leaves_during_an_outage_does_not_end_the_engine():
         await asyncio.sleep(5)
         assert not head.running.done()
         assert await head.submit(spec()) == 1
+
+    in_virtual_time(story)
+
+
+def test_a_store_that_is_read_and_takes_no_commit_is_tried_at_leisure_and_told_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def story() -> None:
+        head = Head()
+        await head.hear(NodeConnected(facts("n1"), ()))
+        head.store.is_full = True
+        await head.hear(NodeConnected(facts("n2"), ()))  # kept, and tried again and again
+        loads = head.store.loads
+        await asyncio.sleep(30)
+        assert head.store.loads - loads <= 30 / LoopSettings().store_retry_s + 1
+        assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+        with pytest.raises(StoreUnavailable):
+            await head.submit(spec())
+        head.store.is_full = False
+        await asyncio.sleep(1)
+        assert set(head.loop.engine.state.nodes) == {"n1", "n2"}
 
     in_virtual_time(story)
 

@@ -218,7 +218,8 @@ class World:
                 seen, since_s = (row.epoch, row.beats), now_s
             elif now_s - since_s > LEASE_S * (1 + DRIFT):
                 self.tell("the other head takes over")
-                self._lose_connections()
+                if self._head.process.is_paused:
+                    self._lose_connections()
                 self.start_head()
 
     def _lose_connections(self) -> None:
@@ -319,6 +320,7 @@ class World:
             (given.clock_jump_s, self._set_clock),
             (given.replay_s, self._replay),
             (given.sick_s, self._sicken),
+            (given.head_cut_s, self._cut_head_off),
         )
         for mean_s, fault in kinds:
             if mean_s is not None:
@@ -349,6 +351,14 @@ class World:
         process = self.agents[name].process
         process.pause()
         asyncio.get_running_loop().call_later(lasts_s, process.resume)
+
+    def _cut_head_off(self) -> None:
+        """The leader loses its database, and nobody else does: agents and clients still reach it."""
+        held, lasts_s = self._head.held, self._failover_dice.uniform(0.1, 60)
+        if held is not None and not held.is_cut:
+            self.tell(f"the head is cut off from the store for {lasts_s:.1f} s")
+            held.is_cut = True
+            asyncio.get_running_loop().call_later(lasts_s, setattr, held, "is_cut", False)
 
     def _kill_shim(self) -> None:
         shims = [(name, shim) for name, machine in self.machines.items() for shim in machine.shims.values()]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -57,3 +59,12 @@ def next_event(client: Client, job_id: JobId, kind: type[E], after_seq: int = 0)
         if isinstance(recorded.event, kind):
             return recorded, recorded.event
     raise AssertionError(f"job {job_id} ended without {kind.__name__}")
+
+
+def end(client: Client, job_ids: Sequence[JobId]) -> None:
+    """Cancel jobs and wait for their end."""
+    for job_id in job_ids:
+        with suppress(Exception):
+            client.jobs.cancel(job_id)
+    for job_id in job_ids:
+        client.jobs.wait(job_id)

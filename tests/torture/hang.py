@@ -13,11 +13,10 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 import psutil
-from torture.gangs import gang, met, next_event
+from torture.gangs import end, gang, met, next_event
 
 from benchmarks.cluster import Head, running_agents, running_head, temporary_home
 from benchmarks.report import SEED, Figure, Measured, at_most, percentile, run_benchmark, say
@@ -103,7 +102,7 @@ def _halt_some(
         recorded, stalled = next_event(client, job_id, JobStalled)
         told_s = recorded.at_us / 1e6 - at_s
         made.append(_Halt(job_id, how, rank, stalled.global_rank, told_s, stalled.evidence))
-    _end(client, job_ids)
+    end(client, job_ids)
     return made
 
 
@@ -126,7 +125,7 @@ def _slow(client: Client, sizes: Sizes, agents: Sequence[int]) -> list[Figure]:
         for job_id in job_ids:
             _is_running(client, job_id)
         shares += _cpu_shares(agents, sizes.slow_for_s)
-        _end(client, job_ids)
+        end(client, job_ids)
         flagged += sum(_was_flagged(client, job_id) for job_id in job_ids)
     under = f"{sizes.slow_gangs} slow gangs of 4 ranks, T = {after_s} s"
     worst = percentile(shares, 100)
@@ -163,14 +162,6 @@ def _was_flagged(client: Client, job_id: JobId) -> bool:
     for stalled in stalls:
         say(f"FALSE flag of job {job_id}: {stalled.evidence}")
     return bool(stalls)
-
-
-def _end(client: Client, job_ids: Sequence[JobId]) -> None:
-    for job_id in job_ids:
-        with suppress(Exception):
-            client.jobs.cancel(job_id)
-    for job_id in job_ids:
-        client.jobs.wait(job_id)
 
 
 QUICK = Sizes(halts=3, halt_after_s=5, slow_gangs=3, slow_after_s=3, slow_for_s=6.0, at_once=3)

@@ -11,6 +11,8 @@ TRIALS = (
     "failover",
     "escapees",
     "hang",
+    "stragglers",
     "restart",
     "health",
+    "upgrade",
 )

@@ -31,6 +31,7 @@ def task_failed(
         node=node,
         exit=_exit(failed),
         last_lines=last_lines,
+        cause=EndReason.OUT_OF_MEMORY if record.cause is EndReason.OUT_OF_MEMORY else None,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,10 +20,11 @@ def claimed_home(home: Path) -> Iterator[None]:
     """Make ``home`` if it is not there, and hold it until the block is left or this process dies.
 
     Raises:
-        ConfigInvalid: It cannot be used, or another agent has it.
+        ConfigInvalid: It cannot be used, somebody else could change what lies in it, or another agent has it.
     """
     try:
         home.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        _require_own(home)
         lock = os.open(home / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise ConfigInvalid(f"{home}: {error.strerror}: choose another --home") from error
@@ -31,6 +33,15 @@ def claimed_home(home: Path) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
+
+
+def _require_own(home: Path) -> None:
+    """Orders are read from it and carried out: who could plant one would run what they like as anybody."""
+    found = home.stat()
+    if found.st_uid not in (0, os.geteuid()):
+        raise ConfigInvalid(f"{home} belongs to uid {found.st_uid}: choose another --home")
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise ConfigInvalid(f"{home} may be written by others: `chmod go-w {home}`")
 
 
 def _lock(lock: int, home: Path) -> None:

@@ -31,7 +31,14 @@ from gpusched.agent.seen import Seen
 from gpusched.agent.session import Session
 from gpusched.agent.shim.containment import own_cgroup
 from gpusched.agent.vitals import Vitals
-from gpusched.domain.errors import GpuschedError, HeadUnavailable, InvalidSpec, NotPermitted, Violation
+from gpusched.domain.errors import (
+    ConfigInvalid,
+    GpuschedError,
+    HeadUnavailable,
+    InvalidSpec,
+    NotPermitted,
+    Violation,
+)
 from gpusched.domain.events import TasksEnded
 from gpusched.domain.hostlist import NODE_NAME
 from gpusched.domain.ids import NodeName
@@ -73,7 +80,8 @@ async def run_agent(settings: AgentSettings) -> None:
 
     Raises:
         InvalidSpec: The name or the declared devices make no sense.
-        ConfigInvalid: The home cannot be used, another agent has it, or the address is none.
+        ConfigInvalid: The home cannot be used, another agent has it, the address is none, or a file that
+            was named cannot be used.
         NotPermitted: The head does not take this agent.
     """
     _check_name(settings.node)
@@ -200,6 +208,7 @@ class _Agent:
 
     async def _stay_connected(self) -> None:
         wait_s = RECONNECT_FIRST_S
+        told: set[str] = set()  # since a stream lived: an outage of hours is a few lines, not thousands
         while True:
             began, head = time.monotonic(), self._heads.current
             try:
@@ -208,12 +217,16 @@ class _Agent:
                 self._heads.move_on(head, HeadUnavailable("the stream has ended"))
             except (GpuschedError, ExceptionGroup) as error:
                 cause = _first_of(error)
-                if isinstance(cause, NotPermitted) or not isinstance(cause, GpuschedError):
+                if isinstance(cause, NotPermitted | ConfigInvalid) or not isinstance(cause, GpuschedError):
                     raise cause from None
-                log.warning("stream to the head ended: %s", cause)
+                if str(cause) not in told:
+                    told.add(str(cause))
+                    log.warning("stream to the head ended, trying again: %s", cause)
                 self._heads.move_on(head, cause)
             # A stream that lived was a good one: start over with short waits.
-            wait_s = RECONNECT_FIRST_S if time.monotonic() - began > RECONNECT_MAX_S else wait_s
+            if time.monotonic() - began > RECONNECT_MAX_S:
+                wait_s = RECONNECT_FIRST_S
+                told.clear()
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 2, RECONNECT_MAX_S / len(self._heads))  # a round of all takes as long
 

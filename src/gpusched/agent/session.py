@@ -21,13 +21,14 @@ from gpusched.agent.runner import Runner
 from gpusched.agent.seen import Seen
 from gpusched.agent.shim.lease import boot_time_us
 from gpusched.agent.vitals import Vitals
-from gpusched.domain.commands import Command, DumpStacks, LaunchTasks, Queued, RepairNode, StopTasks
+from gpusched.domain.commands import KINDS, Command, DumpStacks, LaunchTasks, Queued, RepairNode, StopTasks
 from gpusched.domain.errors import GpuschedError
 from gpusched.domain.events import HealthReport
 from gpusched.domain.ids import AttemptId
 from gpusched.domain.job_state import EndReason
 from gpusched.domain.launch_plan import NodeLaunch
 from gpusched.domain.link import (
+    CommandRefused,
     CommandTaken,
     FromAgent,
     FromHead,
@@ -41,6 +42,7 @@ from gpusched.domain.link import (
     RankTokens,
     RankTokensWanted,
     ReportTaken,
+    Unreadable,
     Welcome,
 )
 from gpusched.domain.membership import CertificateGiven
@@ -60,7 +62,7 @@ class Link(Protocol):
         """Send one message."""
         ...
 
-    def __aiter__(self) -> AsyncIterator[FromHead]:
+    def __aiter__(self) -> AsyncIterator[FromHead | Unreadable]:
         """What the head sends, until the stream ends."""
         ...
 
@@ -123,7 +125,8 @@ class Session:
             CertificateRenewed: Open the next stream with the new certificate.
         """
         hello_us = boot_time_us()
-        await self._link.send(Hello(self._facts, self._runner.attempts.unsettled(), self._seen.mark))
+        held = self._runner.attempts.unsettled()
+        await self._link.send(Hello(self._facts, held, self._seen.mark, KINDS))
         async with asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(self._send_reports())]
             async for message in self._link:
@@ -143,12 +146,24 @@ class Session:
                         stream = _LogStream(message)
                         self._log_streams[message.stream_id] = stream
                         stream.task = tasks.create_task(self._send_logs(stream))
+                    case Unreadable():
+                        await self._refuse(message)
                     case _:
                         await self._take(message)
             for task in background:
                 task.cancel()
             for stream_id in list(self._log_streams):
                 self._cancel_logs(stream_id)
+
+    async def _refuse(self, message: Unreadable) -> None:
+        """Tell both sides by name: nothing that the head waits for may end in silence."""
+        version = self._facts.agent_version
+        log.error("the head sent what this agent, %s, does not know: upgrade it (%s)", version, message.why)
+        if message.command_seq is not None:
+            await self._link.send(CommandRefused(message.command_seq, message.why))
+        if message.stream_id is not None:
+            why = f"its agent {version} does not know what was asked for: {message.why}"
+            await self._link.send(LogData(message.stream_id, None, why))
 
     async def _ask_renewal(self, renewal: Renewal) -> None:
         await self._link.send(await renewal.due())

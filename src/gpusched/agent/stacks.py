@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gpusched.agent.attempt_dir import read_order, read_record
+from gpusched.agent.health.programs import read_beginning
 from gpusched.agent.shim.files import AttemptDir, write_durably
 from gpusched.agent.shim.order import Order
 from gpusched.agent.shim.proc import Process, descendants, process_table, waits_in
@@ -128,10 +129,12 @@ async def _run(argv: Sequence[str], become: dict[str, int | list[int]]) -> tuple
         return None, str(error)
     try:
         async with asyncio.timeout(PY_SPY_LIMIT_S):
-            out, _ = await child.communicate()
+            # Of a process that its user may steer, and so make say more than this agent can hold.
+            said = await read_beginning(child, DUMP_BYTES_MAX)
+            await child.wait()
     except TimeoutError:
         return None, f"not done within {PY_SPY_LIMIT_S:.0f} s"
     finally:
         with contextlib.suppress(ProcessLookupError):
             child.kill()
-    return child.returncode, out[:DUMP_BYTES_MAX].decode(errors="replace").strip() + "\n"
+    return child.returncode, said.strip() + "\n"

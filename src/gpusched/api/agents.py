@@ -11,16 +11,21 @@ from itertools import count
 from typing import Protocol
 
 from gpusched import __version__
-from gpusched.api.measured import is_usable, kept_quiet, kept_report, kept_sample
+from gpusched.api.change_pace import ChangePace
+from gpusched.api.measured import is_usable, kept_quiet, kept_report, kept_sample, kept_words
 from gpusched.api.versions import why_not_served
 from gpusched.backends.bare_metal import BareMetal, Channel
 from gpusched.domain.check_facts import require_facts, require_seen
-from gpusched.domain.commands import LaunchTasks, Queued
+from gpusched.domain.commands import FIRST_KINDS, LaunchTasks, Queued, kind_of
 from gpusched.domain.errors import NodeUnavailable, NotLeading, NotPermitted, OverLimit, WrongState
+from gpusched.domain.events import AgentReport, HealthReport
+from gpusched.domain.health import HealthObserved
+from gpusched.domain.history import Mark
 from gpusched.domain.identity import Principal
 from gpusched.domain.ids import AttemptId, NodeName
 from gpusched.domain.link import (
     CertificateWanted,
+    CommandRefused,
     CommandTaken,
     FromAgent,
     FromHead,
@@ -39,7 +44,8 @@ from gpusched.domain.link import (
 )
 from gpusched.domain.logs import LogChunk, LogQuery
 from gpusched.domain.membership import CertificateGiven
-from gpusched.engine.inputs import CommandAcknowledged, NodeConnected, Reported
+from gpusched.domain.node import NodeFacts
+from gpusched.engine.inputs import CommandAcknowledged, CommandNotKnown, NodeConnected, Reported
 from gpusched.engine.loop import Loop
 from gpusched.telemetry.latest import Latest
 
@@ -93,6 +99,8 @@ class AgentApi:
         lease_s: What the answer to a heartbeat is worth.
         may_grant: Whether this head surely leads. Asked *after* a heartbeat has come in: its lease runs
             from when it was sent, so that what a head grants ends ``lease_s`` after its own lead at most.
+        seal: Signs a mark before a node gets it.
+        unseal: Takes one back; None if no head of the cluster signed it.
     """
 
     def __init__(
@@ -107,11 +115,14 @@ class AgentApi:
         heartbeat_interval_s: float,
         lease_s: float,
         may_grant: Callable[[], bool] = lambda: True,
+        seal: Callable[[Mark], Mark] = lambda mark: mark,
+        unseal: Callable[[Mark], Mark | None] = lambda mark: mark,
     ) -> None:
         self._loop, self._bare_metal, self._latest = loop, bare_metal, latest
         self._members, self._issue = members, issue
         self._welcome = Welcome(cluster, heartbeat_interval_s, lease_s)
-        self._may_grant = may_grant
+        self._may_grant, self._seal, self._unseal = may_grant, seal, unseal
+        self._paces: dict[NodeName, ChangePace] = {}
         self._log_streams: dict[int, _LogStream] = {}
         self._stream_ids = count(1)
 
@@ -120,6 +131,7 @@ class AgentApi:
 
         Raises:
             NotPermitted: The agent names a node that is not its own.
+            TooManyRequests: Its facts change too often.
             WrongState: The first message is not a hello, or does not name what may run on the node.
             NotLeading: This head may grant no lease, or not any more: another may lead by now.
             InvalidSpec: No machine is as its facts say, or no cluster has come as far as it has seen.
@@ -135,9 +147,10 @@ class AgentApi:
             raise OverLimit(f"node {node} names {len(hello.attempts)} attempts, {ATTEMPTS_MAX} at most")
         require_facts(hello.facts)
         require_seen(hello.attempts, hello.mark)
+        self._count_facts(hello.facts)
         _check_version(node, hello.facts.agent_version)
         self._require_lead()
-        fact = NodeConnected(hello.facts, hello.attempts, hello.mark)
+        fact = NodeConnected(hello.facts, hello.attempts, self._mark_of(hello))
         if unknown := self._loop.forgotten_by(fact):
             raise WrongState(
                 f"this agent of node {node} knows nothing of {', '.join(map(str, unknown))}, which may run "
@@ -149,21 +162,62 @@ class AgentApi:
         self._loop.heard(node)
         try:
             yield self._welcome
+            understands = hello.understands or FIRST_KINDS
             self._loop.tell(fact, lambda: self._greeted(channel))
             while (message := await channel.outgoing.get()) is not None:
+                if isinstance(message, Queued) and kind_of(message.command) not in understands:
+                    self._not_known(node, message)
+                    continue
                 if isinstance(message, Queued) and isinstance(message.command, LaunchTasks):
                     launch = message.command
                     if (tokens := self._issue(node, AttemptId(launch.job_id, launch.epoch))) is not None:
                         yield tokens
                 yield message
             if not reading.done():
-                raise WrongState(f"another agent has connected as node {node}: only the latest is heard")
+                raise WrongState(
+                    f"another agent has connected as node {node}: only the latest is heard; if "
+                    "both are meant to run, give one another --name"
+                )
             reading.result()  # the agent's end, or what went wrong while reading it
         finally:
             reading.cancel()
             self._bare_metal.detach(channel)
             if not self._bare_metal.is_connected(node):
                 self._break_log_streams(node)
+
+    def _mark_of(self, hello: Hello) -> Mark | None:
+        if hello.mark is None:
+            return None
+        mark = self._unseal(hello.mark)
+        if mark is None:
+            log.warning("node %s shows a mark that no head with our token keys gave it", hello.facts.name)
+        return mark
+
+    def _pace(self, node: NodeName) -> ChangePace:
+        return self._paces.setdefault(node, ChangePace(self._loop.clock))
+
+    def _count_facts(self, facts: NodeFacts) -> None:
+        known = self._loop.engine.state.nodes.get(facts.name)
+        if known is None or known.facts != facts:
+            self._pace(facts.name).count_facts()
+
+    def _kept(self, node: NodeName, fact: AgentReport | HealthReport) -> AgentReport | HealthReport:
+        kept = kept_report(fact)
+        return self._pace(node).fitted(kept) if isinstance(kept, HealthObserved) else kept
+
+    def _refused(self, node: NodeName, refused: CommandRefused) -> None:
+        for queued in self._loop.engine.outbox_of(node):
+            if queued.seq == refused.seq:
+                self._not_known(node, queued, refused.why)
+
+    def _not_known(self, node: NodeName, queued: Queued, why: str | None = None) -> None:
+        """An order that the node's agent does not know: said by name, and answered in its place."""
+        known = self._loop.engine.state.nodes.get(node)
+        version = "" if known is None else f" {known.facts.agent_version}"
+        words = f"agent {node}{version} does not know {kind_of(queued.command)}: upgrade it"
+        words += "" if why is None else f" ({kept_words(why)})"
+        log.error("order %d is not carried out: %s", queued.seq, words)
+        self._loop.tell(CommandNotKnown(node, queued, words))
 
     def _greeted(self, channel: Channel) -> None:
         """The hello is committed: from here on the node is told what it has not heard of."""
@@ -184,6 +238,18 @@ class AgentApi:
         finally:
             self._bare_metal.detach(channel)
 
+    def _beat(self, node: NodeName, beat: Heartbeat, channel: Channel) -> None:
+        self._require_lead()
+        mark = self._loop.mark_for(node) if channel.is_greeted else None
+        sealed = None if mark is None else self._seal(mark)
+        channel.outgoing.put_nowait(LeaseRenewed(beat.seq, self._loop.clock.now_us(), sealed))
+        self._loop.heard_quiet(node, map(kept_quiet, beat.quiet))
+        self._loop.heard_paces(node, filter(is_usable, beat.paces))
+        if beat.sample.node == node:
+            sample = kept_sample(beat.sample)
+            self._latest.put(sample)
+            self._loop.heard_sample(sample)
+
     def _require_lead(self) -> None:
         """End a stream that this head can promise nothing on: its agent finds the one that leads."""
         if not self._may_grant():
@@ -192,24 +258,18 @@ class AgentApi:
     def _take(self, node: NodeName, message: FromAgent, channel: Channel) -> None:
         match message:
             case Heartbeat():
-                self._require_lead()
-                mark = self._loop.mark_for(node) if channel.is_greeted else None
-                channel.outgoing.put_nowait(LeaseRenewed(message.seq, self._loop.clock.now_us(), mark))
-                self._loop.heard_quiet(node, map(kept_quiet, message.quiet))
-                self._loop.heard_paces(node, filter(is_usable, message.paces))
-                if message.sample.node == node:
-                    sample = kept_sample(message.sample)
-                    self._latest.put(sample)
-                    self._loop.heard_sample(sample)
+                self._beat(node, message, channel)
             case Report() if message.fact.node != node:
                 log.warning("node %s reported for node %s: refused", node, message.fact.node)
                 raise NotPermitted(f"node {node} may not report for node {message.fact.node!r}")
             case Report():
                 taken = ReportTaken(message.report_id)
-                fact = kept_report(message.fact)
+                fact = self._kept(node, message.fact)
                 self._loop.tell(Reported(node, fact), lambda: channel.outgoing.put_nowait(taken))
             case CommandTaken():
                 self._loop.tell(CommandAcknowledged(node, message.seq))
+            case CommandRefused():
+                self._refused(node, message)
             case LogData():
                 stream = self._log_streams.get(message.stream_id)
                 if stream is not None and stream.node == node:

@@ -26,6 +26,7 @@ RANK_AUDIENCE = "gpusched/rank"
 """Tokens of people and agents on one hand and of ranks on the other: neither passes for the other."""
 
 LIFETIME_S = 900
+RENEWAL = "`gpusched token`, on the head's machine, prints a new one"
 RANK_LIFETIME_S = 24 * 3600
 """A rank's token ends with its attempt, whichever is sooner; its agent asks for another in time."""
 
@@ -123,11 +124,10 @@ class TokenAuthority:
             principal = _principal(claims)
         except (jwt.InvalidTokenError, KeyError, TypeError, ValueError) as error:
             raise Unauthenticated(
-                f"the token does not hold ({type(error).__name__}): "
-                "get a new one from the head's token socket"
+                f"the token is not of cluster {self._cluster}, or its key is out of use: {RENEWAL}"
             ) from error
         if now_us >= expires_at_us:
-            raise Unauthenticated("the token has expired: get a new one from the head's token socket")
+            raise Unauthenticated(f"the token has expired: {RENEWAL}")
         return principal, expires_at_us
 
 

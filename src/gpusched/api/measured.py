@@ -42,7 +42,7 @@ def kept_report(fact: AgentReport | HealthReport) -> AgentReport | HealthReport:
                 ),
             )
         case RepairEnded():
-            return replace(fact, failures=tuple(map(_kept_words, fact.failures[:CONDITIONS_MAX])))
+            return replace(fact, failures=tuple(map(kept_words, fact.failures[:CONDITIONS_MAX])))
         case _:
             return fact
 
@@ -50,12 +50,12 @@ def kept_report(fact: AgentReport | HealthReport) -> AgentReport | HealthReport:
 def _kept_condition(condition: Condition) -> Condition:
     return replace(
         condition,
-        detail=_kept_words(condition.detail),
+        detail=kept_words(condition.detail),
         devices=tuple(sorted(set(condition.devices)))[:DEVICES_MAX],
     )
 
 
-def _kept_words(words: str) -> str:
+def kept_words(words: str) -> str:
     """One line of printable text, whatever a driver or a check wrote."""
     return "".join(char if char.isprintable() else " " for char in words[:WORDS_LENGTH_MAX])
 

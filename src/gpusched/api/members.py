@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 DIGEST_BYTES = hashlib.sha256().digest_size
 TOKEN_LENGTH_MAX = 256
+NO_NAME = "is no node's name: use letters, digits, '.', '-' and '_'"
 JOINS_AT_ONCE = 16
 """Anybody may ask to join: the store is not to be kept busy by it."""
 
@@ -88,9 +89,11 @@ class Members:
             WrongState: The cluster has no CA.
         """
         _require(len(digest) == DIGEST_BYTES, "digest", f"{len(digest)} bytes: a SHA-256 has {DIGEST_BYTES}")
-        _require(node is None or _is_name(node), "node", "is no node's name")
+        _require(node is None or _is_name(node), "node", f"{node!a:.66} {NO_NAME}")
         _require(
-            1 <= lifetime_s <= JOIN_LIFETIME_MAX_S, "lifetime_s", f"{lifetime_s}: 1 to {JOIN_LIFETIME_MAX_S}"
+            1 <= lifetime_s <= JOIN_LIFETIME_MAX_S,
+            "lifetime_s",
+            f"{lifetime_s} s: a join token is good for 1 s to {JOIN_LIFETIME_MAX_S} s",
         )
         ca_fingerprint = self._authority().fingerprint
         now_us = self._loop.clock.now_us()
@@ -109,7 +112,7 @@ class Members:
             WrongState: The cluster has no CA.
         """
         _require(0 < len(token) <= TOKEN_LENGTH_MAX, "token", "is no join token")
-        _require(_is_name(node), "node", "is no node's name")
+        _require(_is_name(node), "node", f"{node!a:.66} {NO_NAME}")
         key = key_digest(requested_key(signing_request))
         signed = self._sign(signing_request, node)
         digest = hashlib.sha256(token.encode()).digest()
@@ -137,8 +140,9 @@ class Members:
             raise NotPermitted("only a node that shows its certificate can have it renewed")
         self.require(who)
         signed = self._sign(signing_request, who.node)
-        await self._loop.in_store(self._records.add_certificate, _record(who.node, signed))
-        log.info("node %s: certificate %s after %s", who.node, signed.serial, who.certificate.serial)
+        serial = who.certificate.serial
+        await self._loop.in_store(self._records.add_certificate, _record(who.node, signed), serial)
+        log.info("node %s: certificate %s after %s", who.node, signed.serial, serial)
         return CertificateGiven(signed.chain, self._authority().trusted)
 
     async def revoke(self, who: Principal, node: NodeName) -> int:
@@ -148,7 +152,7 @@ class Members:
             InvalidSpec: It is no node's name.
             StoreUnavailable: It may not have been written: ask again.
         """
-        _require(_is_name(node), "node", "is no node's name")
+        _require(_is_name(node), "node", f"{node!a:.66} {NO_NAME}")
         revoked = await self._loop.in_store(self._records.revoke, node, self._loop.clock.now_us())
         self._revoked |= revoked
         log.warning("%s revoked the certificates of node %s: %d held", who.identity.user, node, len(revoked))

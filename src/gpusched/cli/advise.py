@@ -81,7 +81,10 @@ def _print(advice: CheckpointAdvice, history: FailureHistory) -> None:
             ("Checkpoint every", f"{each[0]} (Young {each[1]}, Daly {each[2]})"),
             ("Lasting progress", f"{advice.ettr:.1%} of the wall time"),
             ("Lost", shares),
-            ("A failure every", f"{show_duration(advice.mttf_s)} on {advice.nodes} nodes"),
+            (
+                "A failure every",
+                f"{show_duration(advice.mttf_s)} on {advice.nodes} node{'s' * (advice.nodes != 1)}",
+            ),
             ("Rate", f"{rate}: {seen}, and {prior}"),
             ("A restart takes", f"{show_duration(advice.restart_s)}{assumed}"),
         ]

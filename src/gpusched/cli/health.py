@@ -55,7 +55,8 @@ def health() -> None:
 @pass_session
 def list_health(session: Session, *, name: str | None, as_json: bool) -> None:
     """List what is out of service or was noticed, of one node or of all."""
-    views = [view for view in session.client.nodes.list() if name in (None, view.node.name)]
+    nodes = session.client.nodes
+    views = list(nodes.list()) if name is None else [nodes.get(NodeName(name))]
     views.sort(key=lambda view: view.node.name)
     if as_json:
         print_json([health_json(view) for view in views])
@@ -219,6 +220,9 @@ def _waits_for(node: Node, outage: Outage) -> str:
         return "its reset and check" if health.repair.devices else "its check"
     if health.failures:
         return f"an operator: {'; '.join(health.failures)}"
+    is_over = outage.condition.key not in {finding.condition.key for finding in health.findings}
+    if outage.cure is Cure.CLEAR and is_over:  # nothing but what still runs keeps it out
+        return "its jobs to end, then its check"
     return _WAITS_FOR[outage.cure]
 
 

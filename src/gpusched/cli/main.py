@@ -61,7 +61,8 @@ _KNOWN_PLUGINS = {
     "up": "Start a whole cluster on this machine.",
     "head": "Start the head.",
     "agent": "Start a node's agent.",
-    "token": "Make a token.",
+    "token": "Print a short-lived token of yours.",
+    "ca": "The cluster's certificate authority: make, show, rotate, revoke.",
     "simulate": "Run a trace through the scheduler in virtual time.",
 }
 
@@ -71,7 +72,7 @@ class LazyGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names, those of installed packages last."""
-        return [*COMMANDS, *sorted(set(_plugins()) - set(COMMANDS))]
+        return [*COMMANDS, *sorted(set(plugins()) - set(COMMANDS))]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return one command."""
@@ -79,7 +80,7 @@ class LazyGroup(click.Group):
             module, _, attribute = COMMANDS[cmd_name][0].partition(":")
             command: click.Command = getattr(importlib.import_module(module), attribute)
             return command
-        found = _plugins().get(cmd_name)
+        found = plugins().get(cmd_name)
         if found is None:
             return None
         loaded: click.Command = found.load()
@@ -105,7 +106,8 @@ class LazyGroup(click.Group):
         return _KNOWN_PLUGINS.get(name, f"See gpusched {name} --help.")
 
 
-def _plugins() -> dict[str, metadata.EntryPoint]:
+def plugins() -> dict[str, metadata.EntryPoint]:
+    """Commands of packages above this one, by name."""
     return {point.name: point for point in metadata.entry_points(group=COMMAND_GROUP)}
 
 
@@ -165,6 +167,8 @@ def main(argv: Sequence[str] | None = None, *, session: Session | None = None) -
         argv: Without the program's name; None: of this process.
         session: What commands act on; None: the head that the options and the environment name.
     """
+    # gRPC's own words would come before ours, for the same failure.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a narrow locale must not fail a listing

@@ -58,6 +58,9 @@ def _window(session: Session, start: str | None, end: str | None) -> tuple[int |
     start_us, end_us = (_instant(session, text, name) for text, name in ((start, "--from"), (end, "--to")))
     if start_us is not None and end_us is not None and start_us >= end_us:
         raise click.UsageError("--from must be before --to")
+    for option, at_us in (("--from", start_us), ("--to", end_us)):
+        if at_us is not None and at_us > session.now_us():
+            raise click.UsageError(f"{option} is in the future: a report is of what was")
     return start_us, end_us
 
 

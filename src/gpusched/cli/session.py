@@ -81,6 +81,7 @@ class MembersLike(Protocol):
     """``Client.members``."""
 
     def create_join_token(self, digest: bytes, node: NodeName | None, lifetime_s: int) -> JoinTokenMade: ...
+    def revoke(self, node: NodeName) -> int: ...
 
 
 class ClientLike(Protocol):

@@ -51,7 +51,8 @@ def read_specs(
 def _read(words: Sequence[str], cwd: Path) -> tuple[list[Draft], str]:
     path = Path(words[0])
     if len(words) > 1 or not (cwd / path).is_file():
-        what = f"{words[0]}: no such file" if len(words) == 1 else "one file is taken"
+        missing = "no file, but a directory" if (cwd / path).is_dir() else "no such file"
+        what = f"{words[0]}: {missing}" if len(words) == 1 else "one file is taken"
         raise click.UsageError(f"{what}; to run a command, write -- before it: -- {' '.join(words)}")
     data = read_file(cwd / path, str(path))
     if path.suffix in _YAML_SUFFIXES:

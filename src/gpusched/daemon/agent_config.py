@@ -12,7 +12,10 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gpusched.agent.health.settings import DEVICE_WORD, RESET, HealthSettings, HookSettings
+from gpusched.daemon.config import first_problem
 from gpusched.domain.errors import ConfigInvalid
+
+PAGE = "docs/operations/health.md"
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 Percent = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
@@ -67,9 +70,7 @@ def load_health(path: Path | None) -> HealthSettings:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigInvalid(f"{path}: not TOML: {error}") from error
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in problem["loc"])
-        raise ConfigInvalid(f"{path}: {key}: {problem['msg']}: see docs/operations/health.md") from error
+        raise ConfigInvalid(f"{path}: {first_problem(error, page=PAGE)}") from error
     if not any(DEVICE_WORD in word for word in file.reset):
         raise ConfigInvalid(f"{path}: reset: no word holds {DEVICE_WORD}: say which device is to be reset")
     return _settings(file)

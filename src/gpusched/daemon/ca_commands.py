@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
+from gpusched.cli.session import Session, pass_session
 from gpusched.daemon.commands import config_option, home_of, home_option
+from gpusched.domain.errors import NotFound
 from gpusched.domain.ids import NodeName
 
 dir_option = click.option(
@@ -97,13 +99,15 @@ def rotate_token_key(home: Path | None) -> None:
 
 @ca.command("revoke")
 @click.argument("node")
-def revoke(node: str) -> None:
+@pass_session
+def revoke(session: Session, node: str) -> None:
     """Make every certificate of NODE worthless, at once, on the running head."""
-    from gpusched.wire.client import Client
-
-    with Client() as client:
-        held = client.members.revoke(NodeName(node))
-    click.echo(f"Node {node}: {held} certificates revoked")
+    held = session.client.members.revoke(NodeName(node))
+    if not held:
+        raise NotFound(
+            f"node {node} has no certificate that is good: nothing to revoke; see `gpusched nodes`"
+        )
+    click.echo(f"Node {node}: {held} {'certificate' if held == 1 else 'certificates'} revoked")
 
 
 def _folder(home: Path, given: Path | None) -> Path:

@@ -40,6 +40,8 @@ CONFIG_BYTES_MAX = 1 << 20
 W = TypeVar("W", bound=StrEnum)
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 
+PAGE = "docs/reference/config.md"
+
 
 class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -316,7 +318,7 @@ def load_config(path: Path | None) -> HeadConfig:
     try:
         config = HeadConfig.model_validate(_floats(tables))
     except ValidationError as error:
-        raise ConfigInvalid(f"{path}: {_first_problem(error)}") from error
+        raise ConfigInvalid(f"{path}: {first_problem(error, page=PAGE)}") from error
     if not config.partition or len({p.name for p in config.partition}) < len(config.partition):
         raise ConfigInvalid(f"{path}: partition: give at least one, each with its own name")
     if len(config.quotas.gpus_max) < len(config.quota):
@@ -351,12 +353,13 @@ def _floats(tables: object) -> object:
     return {**tables, **timed}
 
 
-def _first_problem(error: ValidationError) -> str:
+def first_problem(error: ValidationError, *, page: str) -> str:
+    """The first thing that is wrong in a file, by its key; ``page`` documents them."""
     problem = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return f"{key}: unknown key: see docs/reference/config.md"
-    return f"{key}: {problem['msg']}"
+        return f"{key}: unknown key: see {page}"
+    return f"{key}: {problem['msg']}: see {page}"
 
 
 def _midnight_us(day: date) -> int:

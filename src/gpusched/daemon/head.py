@@ -13,9 +13,11 @@ import logging
 import os
 import signal
 import socket
+import stat
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from gpusched.api.agents import AgentApi
 from gpusched.api.auth import TokenAuthority
 from gpusched.api.ca import CertificateAuthority
 from gpusched.api.jobs import JobApi
+from gpusched.api.marks import MarkSeals
 from gpusched.api.members import Members, MemberSettings
 from gpusched.api.nodes import NodeApi
 from gpusched.api.output import JobOutput
@@ -36,6 +39,7 @@ from gpusched.daemon.clock import SystemClock
 from gpusched.daemon.config import HeadConfig
 from gpusched.daemon.election import keep, win
 from gpusched.daemon.head_tls import HeadCertificate, find_ca, head_names, site_tls
+from gpusched.daemon.trust import trust_of
 from gpusched.domain.errors import ConfigInvalid, NotLeading
 from gpusched.engine.loop import Loop, LoopSettings
 from gpusched.store.database import SqlStore, open_store
@@ -88,18 +92,18 @@ async def run_head(
         lock = stack.enter_context(FileLock(home / HOME_LOCK, str(home)))
         high_water = stack.enter_context(HighWater(home / HIGH_WATER))
         memory = Memory(high_water, accepts_loss)
+        keys, ca = TokenKeys(home / TOKEN_KEY), find_ca(home, config.cluster)
+        trust = partial(trust_of, config.cluster, keys, ca)
         opening = asyncio.to_thread(
             Leadership,
             config.store_url(home),
             holder=lock.identity,
             lease_s=config.leader.lease_s,
             memory=memory,
+            trust=trust,
         )
         with await opening as leadership:
-            authority = TokenAuthority(
-                TokenKeys(home / TOKEN_KEY), config.cluster, frozenset(config.operators), SystemClock()
-            )
-            ca = find_ca(home, config.cluster)
+            authority = TokenAuthority(keys, config.cluster, frozenset(config.operators), SystemClock())
             certificate = (
                 None if ca is None else HeadCertificate(ca, head_names(config.listen), SystemClock())
             )
@@ -111,7 +115,8 @@ async def run_head(
                 agents=_agents_door(config, certificate),
                 why_not=lambda: _standing_by(leadership),
             )
-            head = _Head(home, config, leadership, server, authority, ca, memory, ready)
+            seals = MarkSeals(keys)
+            head = _Head(home, config, leadership, server, authority, seals, ca, memory, trust, ready)
             working = asyncio.create_task(head.work(), name="head")
             try:
                 await _until_stopped(working)
@@ -130,8 +135,10 @@ class _Head:
     leadership: Leadership
     server: Server
     authority: TokenAuthority
+    seals: MarkSeals
     ca: CertificateAuthority | None
     memory: Memory
+    trust: Callable[[], str]
     ready: Callable[[Serving], None]
 
     async def work(self) -> None:
@@ -144,7 +151,7 @@ class _Head:
             stack.callback(tokens.close)
             if not is_leading:
                 self._say_ready()
-                await win(self.leadership, address)
+                await win(self.leadership, address, self.trust)
                 log.warning("leading from now on, in epoch %d", self.leadership.epoch)
             await until_one_ends(keep(self.leadership), self._lead(says_ready=is_leading))
 
@@ -153,7 +160,13 @@ class _Head:
         url = config.store_url(self.home)
         with ExitStack() as stack:
             store = stack.enter_context(
-                await asyncio.to_thread(open_store, url, self.leadership, self.memory)
+                await asyncio.to_thread(
+                    open_store,
+                    url,
+                    self.leadership,
+                    self.memory,
+                    node_lease_s=config.engine.silence_max_s,
+                )
             )
             reader = stack.enter_context(Reader(url))
             hub, bare_metal, latest = EventHub(), BareMetal(), Latest()
@@ -171,6 +184,8 @@ class _Head:
                 heartbeat_interval_s=config.engine.heartbeat_interval_s,
                 lease_s=config.engine.silence_max_s,
                 may_grant=self.leadership.holds,
+                seal=self.seals.sealed,
+                unseal=self.seals.opened,
             )
             handlers = Handlers(
                 jobs=JobApi(loop, reader, hub, JobOutput(reader, hub, agents), config.rate_book),
@@ -237,12 +252,17 @@ def make_home(home: Path) -> None:
     """Make the home. Others may pass through to its sockets and list nothing.
 
     Raises:
-        ConfigInvalid: It can't be made or written.
+        ConfigInvalid: It can't be made or written, or others could write it.
     """
     try:
         home.mkdir(mode=0o711, parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigInvalid(f"{home}: {error.strerror}: choose another GPUSCHED_HOME") from error
+    found = home.stat()
+    if found.st_uid not in (0, os.geteuid()):
+        raise ConfigInvalid(f"{home} belongs to uid {found.st_uid}: choose another GPUSCHED_HOME")
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):  # they could answer at its sockets in our place
+        raise ConfigInvalid(f"{home} may be written by others: `chmod go-w {home}`")
     if not os.access(home, os.W_OK | os.X_OK):
         raise ConfigInvalid(f"{home}: not writable: choose another GPUSCHED_HOME")
 

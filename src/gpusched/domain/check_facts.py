@@ -28,6 +28,7 @@ NUMA_NODE_MAX = 1023  # Linux: MAX_NUMNODES is 1024 at most
 SEEN_MAX = 2**53  # what JSON readers still count exactly
 LINK_MB_S_MAX = 1_000_000_000
 WORD_LENGTH_MAX = 255
+LABELS_MAX = 256
 
 _Check = Iterator[Violation]
 
@@ -65,7 +66,8 @@ def _check_host(facts: NodeFacts) -> _Check:
         ("interface", facts.interface),
         ("kernel", facts.kernel),
     )
-    for name, value in facts.labels:
+    yield from _number("labels", len(facts.labels), 0, LABELS_MAX)
+    for name, value in facts.labels[:LABELS_MAX]:
         yield from _words(("labels", name), ("labels", value))
     yield from _cpus("cpu_ids", facts.cpu_ids)
     for place, cpu_ids in enumerate(facts.numa_cpu_ids[: NUMA_NODE_MAX + 1]):
@@ -109,7 +111,8 @@ def _check_device(device: Device) -> _Check:
     if device.numa_node is not None:
         yield from _number("numa_node", device.numa_node, 0, NUMA_NODE_MAX)
     yield from _cpus("cpu_ids", device.cpu_ids)
-    for link in device.peers:
+    yield from _number("peers", len(device.peers), 0, GPUS_PER_NODE_MAX)
+    for link in device.peers[:GPUS_PER_NODE_MAX]:
         yield from _words(("peers.peer", link.peer))
         yield from _number("peers.nvlinks", link.nvlinks, 0, GPUS_PER_NODE_MAX)
         yield from _number("peers.bandwidth_mb_s", link.bandwidth_mb_s, 0, LINK_MB_S_MAX)

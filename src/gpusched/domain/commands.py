@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 from gpusched.domain.ids import DeviceUuid, Epoch, JobId, NodeName
 from gpusched.domain.launch_plan import NodeLaunch
@@ -57,6 +58,17 @@ class DumpStacks:
 
 
 Command = LaunchTasks | StopTasks | DumpStacks | RepairNode
+
+KINDS = tuple(sorted(kind.__name__ for kind in get_args(Command)))
+"""Every kind of order that this version has: what an agent says in its hello that it understands."""
+
+FIRST_KINDS = ("DumpStacks", "LaunchTasks", "RepairNode", "StopTasks")
+"""What an agent understands that does not say: it is of a version before such words. Never add to it."""
+
+
+def kind_of(command: Command) -> str:
+    """The name of an order, for logs and for what agents say they understand."""
+    return type(command).__name__
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,7 @@ class TaskFailed:
     node: NodeName
     exit: TaskExit
     last_lines: tuple[str, ...]  # of its output
+    cause: EndReason | None = None  # why, if its node knows more than the exit says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

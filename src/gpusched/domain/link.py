@@ -23,6 +23,7 @@ class Hello:
     facts: NodeFacts
     attempts: tuple[AttemptId, ...]
     mark: Mark | None = None  # how far it has seen; None: it was never told
+    understands: tuple[str, ...] = ()  # kinds of orders; none: it is older than this field, ``FIRST_KINDS``
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,14 @@ class CommandTaken:
 
 
 @dataclass(frozen=True, slots=True)
+class CommandRefused:
+    """The order is of a newer head: this agent cannot read it, and will never carry it out."""
+
+    seq: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class LogData:
     """Part of the answer to one ``LogRequest``. No chunk ends it; ``error`` then says why in words."""
 
@@ -74,7 +83,16 @@ class RankTokensWanted:
     epoch: Epoch
 
 
-FromAgent = Hello | Heartbeat | Report | CommandTaken | LogData | CertificateWanted | RankTokensWanted
+FromAgent = (
+    Hello
+    | Heartbeat
+    | Report
+    | CommandTaken
+    | CommandRefused
+    | LogData
+    | CertificateWanted
+    | RankTokensWanted
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,3 +177,12 @@ FromHead = (
     | CertificateGiven
     | RankTokens
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """What a newer head sent and this version has no words for: made where it arrives, never sent."""
+
+    why: str
+    command_seq: int | None = None  # of an order, which is to be answered
+    stream_id: int | None = None  # of a request for logs, likewise

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import assert_never
 
-from gpusched.domain.commands import StopTasks
+from gpusched.domain.commands import DumpStacks, LaunchTasks, RepairNode, StopTasks
 from gpusched.domain.events import (
     AgentReport,
     AttemptStopping,
@@ -20,6 +20,7 @@ from gpusched.domain.events import (
     NodeLost,
     NodeReconciled,
     NodeReturned,
+    RepairEnded,
     SlownessEnded,
     StallEnded,
     TaskFailed,
@@ -35,6 +36,7 @@ from gpusched.domain.telemetry import NodeUse
 from gpusched.engine.health import repair_order
 from gpusched.engine.inputs import (
     CommandAcknowledged,
+    CommandNotKnown,
     DelayPassed,
     DrainDeadlinePassed,
     Fact,
@@ -84,6 +86,8 @@ def take(tx: Transaction, fact: Fact, launches: Mapping[AttemptId, int]) -> None
             judge_waiting(tx, fact.node)
         case CommandAcknowledged():
             tx.acknowledge(fact.command_seq)
+        case CommandNotKnown():
+            _refused(tx, fact)
         case _:
             assert_never(fact)
 
@@ -162,11 +166,18 @@ def _pace(tx: Transaction, fact: GangSlowed | GangRecovered) -> None:
         JobSlowed(
             job_id=job_id,
             epoch=epoch,
-            evidence=fact.evidence,
+            evidence=fact.evidence + _ailing(tx, fact.node),
             global_rank=fact.global_rank,
             node=fact.node,
         )
     )
+
+
+def _ailing(tx: Transaction, name: NodeName | None) -> str:
+    """What else is wrong with the node of a slow rank: a GPU that brakes for heat or power explains much."""
+    node = None if name is None else tx.state.nodes.get(name)
+    signals = sorted({finding.condition.signal for finding in node.health.findings}) if node else []
+    return f". {name} shows {', '.join(signals)}" if signals else ""
 
 
 def _reported(tx: Transaction, node: NodeName, report: AgentReport | HealthReport) -> None:
@@ -286,6 +297,34 @@ def _end_forgotten(tx: Transaction, node: NodeName, attempt_id: AttemptId) -> No
             use=NodeUse(wall_s=0.0),
         )
     )
+
+
+def _refused(tx: Transaction, refused: CommandNotKnown) -> None:
+    """Nobody will carry the order out: end what waits for it. A stop stays, for the agent that comes next."""
+    node, command = refused.node, refused.queued.command
+    match command:
+        case LaunchTasks():
+            if _current(tx, node, AttemptId(command.job_id, command.epoch)) is not None:
+                tx.record(
+                    TasksEnded(
+                        job_id=command.job_id,
+                        epoch=command.epoch,
+                        node=node,
+                        exits=(),
+                        cause=EndReason.LAUNCH_FAILED,
+                        detail=refused.why,
+                        use=NodeUse(wall_s=0.0),
+                    )
+                )
+        case RepairNode():
+            take_health(tx, node, RepairEnded(node=node, number=command.number, failures=(refused.why,)))
+        case DumpStacks():
+            pass
+        case StopTasks():
+            return
+        case _:
+            assert_never(command)
+    tx.acknowledge(refused.queued.seq)
 
 
 def _lease_ended(tx: Transaction, fact: LeaseEnded, launches: Mapping[AttemptId, int]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gpusched.domain.commands import Queued
 from gpusched.domain.events import AgentReport, HealthReport
 from gpusched.domain.history import Mark
 from gpusched.domain.identity import Principal
@@ -167,6 +168,15 @@ class CommandAcknowledged:
 
 
 @dataclass(frozen=True, slots=True)
+class CommandNotKnown:
+    """A node's agent has no words for an order: what waits for the answer has to be told."""
+
+    node: NodeName
+    queued: Queued
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class DelayPassed:
     """A job has waited long enough before its next attempt."""
 
@@ -231,4 +241,5 @@ Fact = (
     | GangRecovered
     | Reported
     | CommandAcknowledged
+    | CommandNotKnown
 )

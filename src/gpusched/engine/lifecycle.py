@@ -82,8 +82,9 @@ def consequences(state: ClusterState, event: Event) -> tuple[Event, ...]:
     match event:
         case TaskFailed():
             attempt = _attempt(state.jobs[event.job_id])
-            detail = _describe(event.exit, event.node, event.last_lines)
-            return _stopping(event, attempt, EndReason.RANK_FAILED, detail, event.exit.shell_code)
+            detail = _describe(event.exit, event.node, event.last_lines, event.cause)
+            reason = event.cause or EndReason.RANK_FAILED
+            return _stopping(event, attempt, reason, detail, event.exit.shell_code)
         case TasksEnded():
             return (*_faults(state, event), *_after_tasks_ended(state, event))
         case JobUnderused():
@@ -141,7 +142,7 @@ def _after_tasks_ended(state: ClusterState, event: TasksEnded) -> tuple[Event, .
         code = None if failed is None else failed.shell_code
         stopping = _stopping(event, attempt, event.cause, event.detail, code)
     elif failed is not None:
-        detail = event.detail or _describe(failed, event.node, ())
+        detail = event.detail or _describe(failed, event.node)
         stopping = _stopping(event, attempt, EndReason.RANK_FAILED, detail, failed.shell_code)
     else:
         stopping = ()
@@ -210,11 +211,15 @@ def _drained(state: ClusterState, nodes: tuple[NodeName, ...]) -> tuple[Event, .
     )
 
 
-def _describe(exit_: TaskExit, node: NodeName, last_lines: tuple[str, ...]) -> str:
+def _describe(
+    exit_: TaskExit, node: NodeName, last_lines: tuple[str, ...] = (), cause: EndReason | None = None
+) -> str:
     how = (
         f"was killed by signal {exit_.signal}"
         if exit_.signal is not None
         else f"exited with code {exit_.exit_code}"
     )
+    if cause is EndReason.OUT_OF_MEMORY:
+        how += ": the kernel killed it, or what it had started, for lack of memory"
     said = "".join(f"\n  | {line}" for line in last_lines)
     return f"rank {exit_.global_rank} on {node} {how}" + (f"; its last output:{said}" if said else "")

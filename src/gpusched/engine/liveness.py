@@ -24,11 +24,18 @@ def lease_over_us(lease_us: int) -> int:
 
 
 class Liveness:
-    """When each node was last heard, on the head's own monotonic clock."""
+    """When each node was last heard, on the head's own monotonic clock.
 
-    def __init__(self, silence_max_us: int, started_us: int) -> None:
+    Args:
+        silence_max_us: Of a node, before it counts as lost; the lease that this head gives.
+        started_us: When this head began to lead.
+        given_us: The longest lease that heads before this one gave: a node may still work under it.
+    """
+
+    def __init__(self, silence_max_us: int, started_us: int, given_us: int = 0) -> None:
         self._silence_max_us = silence_max_us
         self._lease_over_us = lease_over_us(silence_max_us)
+        self._given_over_us = started_us + lease_over_us(given_us)
         self._started_us = started_us  # a head that just started has heard nobody: everyone gets a full wait
         self._heard_us: dict[NodeName, int] = {}
 
@@ -38,7 +45,8 @@ class Liveness:
 
     def is_lease_over(self, node: NodeName, now_us: int) -> bool:
         """Whether everything fenced that was ever started on the node is certainly dead."""
-        return now_us - self._heard_us.get(node, self._started_us) > self._lease_over_us
+        silent_us = now_us - self._heard_us.get(node, self._started_us)
+        return silent_us > self._lease_over_us and now_us > self._given_over_us
 
     def check(self, nodes: Mapping[NodeName, Node], *, monotonic_us: int, wall_us: int) -> tuple[Fact, ...]:
         """What silence and deadlines call for now."""

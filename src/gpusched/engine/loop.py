@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
+AGAIN_US = 60_000_000
+"""A store that fails so soon after a failure, and took nothing between, has not recovered."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopSettings:
@@ -71,10 +74,13 @@ class Loop:
     ) -> None:
         self._store, self._sink, self._feed, self.clock = store, sink, feed, clock
         self._settings = settings
-        self._engine = Engine(store.load(), settings.engine)
+        loaded = store.load()
+        self._engine = Engine(loaded, settings.engine)
         self._mark = self._engine.mark  # of what is committed
         self._tell_if_behind()
-        self._liveness = Liveness(int(settings.silence_max_s * 1e6), clock.monotonic_us())
+        self._liveness = Liveness(
+            int(settings.silence_max_s * 1e6), clock.monotonic_us(), given_us=loaded.node_lease_us
+        )
         self._stalls = StallWatch()
         self._stragglers = StragglerWatch()
         self._utilization = UtilizationWatch()
@@ -86,6 +92,7 @@ class Loop:
         # One thread: the store sees one caller, and a commit never waits behind a reader.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._store_down: Unavailable | None = None
+        self._failed_us: int | None = None  # when the store last failed, unless it took a commit since
         self._must_resend = False  # once the facts that waited for the store are taken
         self._in_doubt: tuple[Recorded, ...] = ()  # handed to the store, their fate not yet known
 
@@ -276,6 +283,7 @@ class Loop:
         self._in_doubt = tick.events
         if not tick.batch.is_empty:
             await self._in_thread(self._store.commit, tick.batch)
+            self._failed_us = None
         self._engine.committed(tick)
         self._mark = self._engine.mark
         for recorded in tick.events:
@@ -296,8 +304,13 @@ class Loop:
 
     async def _recover(self, error: StoreUnavailable) -> None:
         """The state may be ahead of the store: throw it away and load until that works."""
-        log.error("store unavailable, refusing changes until it answers: %s", error)
         self._store_down = error
+        before_us, self._failed_us = self._failed_us, self.clock.monotonic_us()
+        is_again = before_us is not None and self._failed_us - before_us < AGAIN_US
+        if is_again:  # it is read and takes no commit, as on a full disk: come back at leisure, said is said
+            await asyncio.sleep(self._settings.store_retry_s)
+        else:
+            log.error("store unavailable, refusing changes until it answers: %s", error)
         while True:
             self._refuse(self._asked, error)
             self._asked.clear()
@@ -315,7 +328,8 @@ class Loop:
         if written:
             self._feed.publish(written)
         self._in_doubt = ()
-        log.warning("store answers again: %d unfinished jobs loaded", len(loaded.jobs))
+        if not is_again:
+            log.warning("store answers again: %d unfinished jobs loaded", len(loaded.jobs))
         # Not before the next step: a lease that ended meanwhile withdraws launches that must not go out.
         self._must_resend = True
         self._wake.set()

@@ -58,6 +58,7 @@ class Loaded:
     submitted: tuple[tuple[JobId, JobSpec], ...] = ()  # the last ``demand.RECENT``, oldest first
     runs: tuple[PastRun, ...] = ()  # the last ``past.RUNS_KEPT`` attempts that ended, oldest first
     history: History = field(default_factory=History)
+    node_lease_us: int = 0  # the longest that any head gave its nodes; 0: nobody knows
 
 
 class Store(Protocol):

@@ -168,7 +168,8 @@ def _change_node(tx: Transaction, request: NodeRequest) -> None:
     node, by = _node_of(tx.state, request.node), request.who.identity.user
     match request:
         case CordonNode():
-            if node.schedulability is Schedulability.OPEN or node.cordoned_by == BY_HEALTH:
+            is_better_known = node.schedulability is Schedulability.CORDONED and node.reason != request.reason
+            if node.schedulability is Schedulability.OPEN or node.cordoned_by == BY_HEALTH or is_better_known:
                 tx.record(NodeCordoned(node=node.name, by=by, reason=request.reason))
         case DrainNode():
             wait_us = None if request.deadline_s is None else request.deadline_s * 1_000_000

@@ -230,7 +230,7 @@ def _straggler(attempt_id: AttemptId, gang: _Gang, over: float) -> GangSlowed | 
     return GangSlowed(
         attempt_id,
         f"{worst.name} takes {_seconds(float(np.median(own[:, slow[0]])))} {work}, the others "
-        f"{_seconds(others_s)}: steps are {delay[slow[0]]:.0%} longer for it, the last "
+        f"{_seconds(others_s)}: steps are {100 * delay[slow[0]]:.0f} % longer for it, the last "
         f"{sum(gang.steps)} of them{also}",
         worst.pace.global_rank,
         worst.node,

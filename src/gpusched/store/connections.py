@@ -107,6 +107,7 @@ def writer_engine(url: URL, *, name: str) -> Engine:
     engine = _engine(url, connections_max=1, begin="BEGIN IMMEDIATE")
     if url.get_backend_name() != "sqlite":
         event.listen(engine, "connect", _limit_idling)
+        event.listen(engine, "connect", _commit_durably)
     return engine
 
 
@@ -159,6 +160,14 @@ def _forbid_writes(connection: sqlite3.Connection, _record: Any) -> None:
 
 def _limit_idling(connection: Any, _record: Any) -> None:
     connection.execute(f"SET idle_in_transaction_session_timeout TO {IDLE_MAX_S * 1000:.0f}")
+    connection.commit()
+
+
+def _commit_durably(connection: Any, _record: Any) -> None:
+    # A server, database or role may be set to answer before a commit is on its disk: what we then
+    # acknowledged would be lost with the server. Every other setting waits for that, or for more.
+    is_off = "current_setting('synchronous_commit') = 'off'"
+    connection.execute(f"SELECT set_config('synchronous_commit', 'on', false) WHERE {is_off}")
     connection.commit()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from math import ceil
 from types import TracebackType
 from typing import Any
 from uuid import uuid4
@@ -96,7 +97,9 @@ class SqlStore:
             LogCorrupt: Log and projections contradict each other, or cannot be read.
         """
         with self._transaction() as connection:
-            counters = connection.execute(select(schema.counters)).one()
+            # The lock waits for a commit of ours that the server is still busy with though we have lost
+            # its connection: loaded without it, the state would miss what is about to be written.
+            counters = connection.execute(select(schema.counters).with_for_update()).one()
             last_seq = connection.scalar(select(func.max(schema.events.c.seq))) or 0
             if last_seq != counters.last_seq:
                 raise LogCorrupt(
@@ -104,8 +107,10 @@ class SqlStore:
                     "restore a backup of the whole database"
                 )
             self._history, _ = read_history(connection, self._memory)
+            node_lease_ms = connection.scalar(select(func.max(schema.terms.c.node_lease_ms))) or 0
             return Loaded(
                 history=self._history,
+                node_lease_us=node_lease_ms * 1000,
                 jobs=tuple(map(JOB.decode, connection.scalars(_LOAD_JOBS))),
                 nodes=tuple(map(NODE.decode, connection.scalars(_LOAD_NODES))),
                 outbox=tuple(
@@ -188,7 +193,13 @@ def _run(row: Any) -> PastRun:
     return PastRun(work, row.granted_at_us, max(row.granted_at_us, row.ended_at_us))
 
 
-def open_store(url: str, leadership: Leadership | None = None, memory: Memory | None = None) -> SqlStore:
+def open_store(
+    url: str,
+    leadership: Leadership | None = None,
+    memory: Memory | None = None,
+    *,
+    node_lease_s: float = 0.0,
+) -> SqlStore:
     """Open a database as its one writer, and bring its schema up to date.
 
     Args:
@@ -197,6 +208,7 @@ def open_store(url: str, leadership: Leadership | None = None, memory: Memory | 
         leadership: Of the head that leads on this database. None: take the lead now and give it up
             with the store; nobody renews it, so on PostgreSQL another head may depose this one.
         memory: What shows that the database went back in time; None: nothing.
+        node_lease_s: What this head will give its nodes; noted, as the next one must wait for it.
 
     Raises:
         ConfigInvalid: The URL, or what it names, is not a gpusched database of this version.
@@ -213,14 +225,19 @@ def open_store(url: str, leadership: Leadership | None = None, memory: Memory | 
         with store_errors(place), engine.begin() as connection:
             leadership.require(connection)
             migrate(connection, place)
-            _begin_term(connection, leadership.epoch, memory or Memory())
+            _begin_term(connection, leadership.epoch, memory or Memory(), node_lease_s)
         return SqlStore(engine, leadership, place, stack.pop_all(), memory or Memory())
 
 
-def _begin_term(connection: Connection, epoch: int, memory: Memory) -> None:
+def _begin_term(connection: Connection, epoch: int, memory: Memory, node_lease_s: float) -> None:
     counters = connection.execute(select(schema.counters)).one()
     if connection.scalar(select(schema.terms.c.epoch).where(schema.terms.c.epoch == epoch)) is None:
-        term = {"epoch": epoch, "token": uuid4().hex, "first_seq": counters.last_seq + 1}
+        term = {
+            "epoch": epoch,
+            "token": uuid4().hex,
+            "first_seq": counters.last_seq + 1,
+            "node_lease_ms": ceil(node_lease_s * 1000),
+        }
         connection.execute(insert(schema.terms), term)
     seen = memory.mark
     if seen is not None and seen.next_job_id > counters.next_job_id:  # ids are for ever, whoever forgets them

@@ -45,9 +45,10 @@ leader = Table(
     Column("holder", Text),  # NULL: nobody; take it at once
     Column("address", Text, nullable=False),
     Column("lease_ms", _Int64, nullable=False),
+    Column("trust", Text),  # by which keys the leader is known, for others to compare; NULL: it does not say
 )
 _row = leader.c
-_LOOK = select(_row.epoch, _row.beats, _row.holder, _row.address, _row.lease_ms)
+_LOOK = select(_row.epoch, _row.beats, _row.holder, _row.address, _row.lease_ms, _row.trust)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class Candidate:
     holder: str
     address: str
     lease_s: float
+    trust: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +70,15 @@ class Seen:
     holder: str | None
     address: str
     lease_s: float
+    trust: str | None
+
+    def is_followed_by(self, later: Seen) -> bool:
+        """Whether the leader has renewed its lead between these two looks."""
+        return (self.epoch, self.holder) == (later.epoch, later.holder) and self.beats < later.beats
 
 
 def ensure(connection: Connection) -> None:
-    """Make the table and its row, unless they are there."""
+    """Make the table and its row, unless they are there. A column that came later is added."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_KEY})
         make_schema(connection)
@@ -81,12 +88,14 @@ def ensure(connection: Connection) -> None:
         leader.create(connection)
         nobody = {"id": 1, "epoch": 0, "beats": 0, "holder": None, "address": "", "lease_ms": 0}
         connection.execute(insert(leader), nobody)
+    elif all(column["name"] != "trust" for column in inspect(connection).get_columns(leader.name)):
+        connection.execute(text(f"ALTER TABLE {leader.name} ADD COLUMN trust TEXT"))
 
 
 def look(connection: Connection) -> Seen:
     """Read the row."""
-    epoch, beats, holder, address, lease_ms = connection.execute(_LOOK).one()
-    return Seen(epoch, beats, holder, address, lease_ms / 1000)
+    epoch, beats, holder, address, lease_ms, trust = connection.execute(_LOOK).one()
+    return Seen(epoch, beats, holder, address, lease_ms / 1000, trust)
 
 
 def take(connection: Connection, seen: Seen, candidate: Candidate) -> int | None:
@@ -105,20 +114,20 @@ def take(connection: Connection, seen: Seen, candidate: Candidate) -> int | None
             holder=candidate.holder,
             address=candidate.address,
             lease_ms=round(candidate.lease_s * 1000),
+            trust=candidate.trust,
         )
     )
     return seen.epoch + 1 if taken.rowcount else None
 
 
-def renew(connection: Connection, epoch: int, holder: str) -> None:
-    """Show that the leader lives.
+def renew(connection: Connection, epoch: int, holder: str, trust: str | None) -> None:
+    """Show that the leader lives, and by which keys it is known now.
 
     Raises:
         NotLeading: Another head leads.
     """
-    if not connection.execute(
-        update(leader).where(_row.epoch == epoch, _row.holder == holder).values(beats=_row.beats + 1)
-    ).rowcount:
+    mine = update(leader).where(_row.epoch == epoch, _row.holder == holder)
+    if not connection.execute(mine.values(beats=_row.beats + 1, trust=trust)).rowcount:
         raise _deposed(connection, epoch)
 
 

@@ -38,10 +38,12 @@ class Leadership:
         holder: Names a lock that this process holds: whoever holds it later has outlived this one.
         lease_s: How long this head may fall silent, once it leads, before another takes over.
         memory: Of how far this head has seen the database; it follows the leader while standing by.
+        trust: By which keys this head is known just now, for others to compare with theirs.
         clock_s: A monotonic clock, in seconds.
 
     Attributes:
         lease_s: As given.
+        leaders_trust: The same of the leader; None: it does not say, or has not shown yet that it lives.
         is_behind: Whether the database, when this head last looked, lacked what it has seen.
         leader: Address of the head that led when this one last looked; None: nobody did.
 
@@ -57,10 +59,12 @@ class Leadership:
         holder: str,
         lease_s: float,
         memory: Memory | None = None,
+        trust: Callable[[], str | None] = lambda: None,
         clock_s: Callable[[], float] = boot_time_s,
     ) -> None:
         self.lease_s, self.is_behind = lease_s, False
-        self._memory = memory or Memory()
+        self._memory, self._trust = memory or Memory(), trust
+        self.leaders_trust: str | None = None
         self._holder, self._clock_s = holder, clock_s
         self._epoch: int | None = None
         self._why_not = "this head does not lead"
@@ -77,6 +81,7 @@ class Leadership:
             stack.callback(self._engine.dispose)
             with self._transaction() as connection:
                 leader_row.ensure(connection)
+            self._must_ensure = False
             self._held = stack.pop_all()
 
     @property
@@ -102,9 +107,12 @@ class Leadership:
         Raises:
             StoreUnavailable: The database does not answer.
         """
-        asked_s, candidate = self._clock_s(), Candidate(self._holder, address, self.lease_s)
+        asked_s = self._clock_s()
+        candidate = Candidate(self._holder, address, self.lease_s, self._trust())
         try:
             with self._transaction() as connection:
+                if self._must_ensure:  # it may be another database by now
+                    leader_row.ensure(connection)
                 seen = leader_row.look(connection)
                 if self._is_free(seen):
                     self._epoch = leader_row.take(connection, seen, candidate)
@@ -112,11 +120,15 @@ class Leadership:
                     self.is_behind = high_water.follow(connection, self._memory)
         except GpuschedError:
             self._seen = self._epoch = None
+            self._must_ensure = True
             raise
+        self._must_ensure = False
         if self._epoch is not None:
             self._deadline_s = asked_s + self.lease_s * (1 - CLOCK_DRIFT)
             self.leader = address
             return True
+        if self._seen is not None and self._seen[0].is_followed_by(seen):
+            self.leaders_trust = seen.trust
         if self._seen is None or self._seen[0] != seen:
             self._seen = seen, self._clock_s()
         self.leader = None if seen.holder is None else seen.address
@@ -133,7 +145,7 @@ class Leadership:
             return
         asked_s = self._clock_s()
         with self.checked(), self._transaction() as connection:
-            leader_row.renew(connection, self.epoch, self._holder)
+            leader_row.renew(connection, self.epoch, self._holder, self._trust())
         self._deadline_s = asked_s + self.lease_s * (1 - CLOCK_DRIFT)
 
     def holds(self) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, or_, select, update
 
 from gpusched.domain.errors import NotPermitted
 from gpusched.domain.ids import NodeName
@@ -89,19 +89,42 @@ class MemberRecords:
             connection.execute(update(schema.join_tokens).where(_tokens.digest == digest).values(spent))
             self._add(connection, certificate)
 
-    def add_certificate(self, certificate: Certificate) -> None:
-        """Keep a certificate that a member was given in place of its last."""
+    def add_certificate(self, certificate: Certificate, after: str) -> None:
+        """Keep a certificate that a member was given in place of its last, of serial ``after``.
+
+        Raises:
+            NotPermitted: That one was revoked meanwhile.
+        """
         with self._writing() as connection:
+            row = connection.execute(
+                select(_certificates.revoked_at_us).where(_certificates.serial == after).with_for_update()
+            ).one_or_none()
+            # Of a restored database it may be missing: that is no reason to lose the node.
+            if row is not None and row.revoked_at_us is not None:
+                raise NotPermitted(
+                    f"the certificate of node {certificate.node} was revoked: it needs a new join token"
+                )
             self._add(connection, certificate)
 
     def revoke(self, node: NodeName, now_us: int) -> frozenset[str]:
-        """Revoke every certificate of ``node``. Returns the serials of those that held until now."""
+        """Revoke every certificate of ``node`` and every join token that would give it another.
+
+        Returns:
+            The serials of those that held until now.
+        """
         ours = (_certificates.node == node, _certificates.revoked_at_us.is_(None))
         with self._writing() as connection:
             held = connection.scalars(
                 select(_certificates.serial).where(*ours, _certificates.expires_at_us > now_us)
             ).all()
             connection.execute(update(schema.certificates).where(*ours).values(revoked_at_us=now_us))
+            # A spent token as well: its key may spend it again.
+            named = or_(_tokens.node == node, _tokens.used_by == node)
+            connection.execute(
+                update(schema.join_tokens)
+                .where(named, _tokens.expires_at_us > now_us)
+                .values(expires_at_us=now_us)
+            )
         return frozenset(held)
 
     def revoked(self, now_us: int) -> frozenset[str]:

@@ -114,6 +114,7 @@ terms = Table(  # one row for each lead of a head
     Column("epoch", Int64, primary_key=True, autoincrement=False),
     Column("token", Text, nullable=False),
     Column("first_seq", Int64, nullable=False),
+    Column("node_lease_ms", Int64, nullable=False, server_default="0"),  # that its head gave; 0: not noted
 )
 
 outbox = Table(

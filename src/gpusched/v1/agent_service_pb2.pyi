@@ -38,14 +38,16 @@ class Mark(_message.Message):
     def __init__(self, epoch: _Optional[int] = ..., token: _Optional[str] = ..., seq: _Optional[int] = ..., next_job_id: _Optional[int] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("facts", "attempts", "mark")
+    __slots__ = ("facts", "attempts", "mark", "understands")
     FACTS_FIELD_NUMBER: _ClassVar[int]
     ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
     MARK_FIELD_NUMBER: _ClassVar[int]
+    UNDERSTANDS_FIELD_NUMBER: _ClassVar[int]
     facts: _node_pb2.NodeFacts
     attempts: _containers.RepeatedCompositeFieldContainer[_node_pb2.AttemptRef]
     mark: Mark
-    def __init__(self, facts: _Optional[_Union[_node_pb2.NodeFacts, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[_node_pb2.AttemptRef, _Mapping]]] = ..., mark: _Optional[_Union[Mark, _Mapping]] = ...) -> None: ...
+    understands: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, facts: _Optional[_Union[_node_pb2.NodeFacts, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[_node_pb2.AttemptRef, _Mapping]]] = ..., mark: _Optional[_Union[Mark, _Mapping]] = ..., understands: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class QuietRank(_message.Message):
     __slots__ = ("attempt_id", "global_rank", "quiet_s", "state", "waits_in", "gpu", "step")
@@ -113,6 +115,14 @@ class CommandTaken(_message.Message):
     seq: int
     def __init__(self, seq: _Optional[int] = ...) -> None: ...
 
+class CommandRefused(_message.Message):
+    __slots__ = ("seq", "why")
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    seq: int
+    why: str
+    def __init__(self, seq: _Optional[int] = ..., why: _Optional[str] = ...) -> None: ...
+
 class LogData(_message.Message):
     __slots__ = ("stream_id", "chunk", "error")
     STREAM_ID_FIELD_NUMBER: _ClassVar[int]
@@ -138,7 +148,7 @@ class RankTokensWanted(_message.Message):
     def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class ConnectRequest(_message.Message):
-    __slots__ = ("hello", "heartbeat", "report", "command_taken", "log_data", "certificate_wanted", "rank_tokens_wanted")
+    __slots__ = ("hello", "heartbeat", "report", "command_taken", "log_data", "certificate_wanted", "rank_tokens_wanted", "command_refused")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     REPORT_FIELD_NUMBER: _ClassVar[int]
@@ -146,6 +156,7 @@ class ConnectRequest(_message.Message):
     LOG_DATA_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_WANTED_FIELD_NUMBER: _ClassVar[int]
     RANK_TOKENS_WANTED_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_REFUSED_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     heartbeat: Heartbeat
     report: Report
@@ -153,7 +164,8 @@ class ConnectRequest(_message.Message):
     log_data: LogData
     certificate_wanted: CertificateWanted
     rank_tokens_wanted: RankTokensWanted
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., command_taken: _Optional[_Union[CommandTaken, _Mapping]] = ..., log_data: _Optional[_Union[LogData, _Mapping]] = ..., certificate_wanted: _Optional[_Union[CertificateWanted, _Mapping]] = ..., rank_tokens_wanted: _Optional[_Union[RankTokensWanted, _Mapping]] = ...) -> None: ...
+    command_refused: CommandRefused
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., command_taken: _Optional[_Union[CommandTaken, _Mapping]] = ..., log_data: _Optional[_Union[LogData, _Mapping]] = ..., certificate_wanted: _Optional[_Union[CertificateWanted, _Mapping]] = ..., rank_tokens_wanted: _Optional[_Union[RankTokensWanted, _Mapping]] = ..., command_refused: _Optional[_Union[CommandRefused, _Mapping]] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("cluster", "heartbeat_interval_s", "lease_s")

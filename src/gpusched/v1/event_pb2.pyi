@@ -60,18 +60,20 @@ class TasksStarted(_message.Message):
     def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., node: _Optional[str] = ..., pids: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class TaskFailed(_message.Message):
-    __slots__ = ("job_id", "epoch", "node", "exit", "last_lines")
+    __slots__ = ("job_id", "epoch", "node", "exit", "last_lines", "cause")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     EXIT_FIELD_NUMBER: _ClassVar[int]
     LAST_LINES_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
     job_id: int
     epoch: int
     node: str
     exit: _job_pb2.TaskExit
     last_lines: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., node: _Optional[str] = ..., exit: _Optional[_Union[_job_pb2.TaskExit, _Mapping]] = ..., last_lines: _Optional[_Iterable[str]] = ...) -> None: ...
+    cause: _job_pb2.EndReason
+    def __init__(self, job_id: _Optional[int] = ..., epoch: _Optional[int] = ..., node: _Optional[str] = ..., exit: _Optional[_Union[_job_pb2.TaskExit, _Mapping]] = ..., last_lines: _Optional[_Iterable[str]] = ..., cause: _Optional[_Union[_job_pb2.EndReason, str]] = ...) -> None: ...
 
 class TasksEnded(_message.Message):
     __slots__ = ("job_id", "epoch", "node", "exits", "cause", "detail", "use")

@@ -19,9 +19,9 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from gpusched.domain.errors import HeadUnavailable
+from gpusched.domain.errors import HeadUnavailable, InvalidSpec
 from gpusched.domain.ids import NodeName
-from gpusched.domain.link import FromAgent, FromHead
+from gpusched.domain.link import FromAgent, FromHead, Unreadable
 from gpusched.v1 import agent_service_pb2 as pb
 from gpusched.wire.address import Address
 from gpusched.wire.async_transport import open_channel
@@ -71,17 +71,30 @@ class AgentLink:
             except asyncio.InvalidStateError as error:
                 raise HeadUnavailable(f"the stream to {self._address.text} has ended") from error
 
-    async def __aiter__(self) -> AsyncIterator[FromHead]:
-        """Messages of the head, until it ends the stream.
+    async def __aiter__(self) -> AsyncIterator[FromHead | Unreadable]:
+        """Messages of the head, until it ends the stream. What a newer one says does not end it.
 
         Raises:
             GpuschedError: As ``send``.
         """
         try:
             async for reply in self._call:
-                yield FROM_HEAD.from_proto(reply)
+                yield _read(reply)
         except grpc.RpcError as failure:
             raise error_of(failure, self._address) from failure
+
+
+def _read(reply: pb.ConnectResponse) -> FromHead | Unreadable:
+    try:
+        return FROM_HEAD.from_proto(reply)
+    except InvalidSpec as error:
+        match reply.WhichOneof("message"):
+            case "command":
+                return Unreadable(str(error), command_seq=reply.command.seq)
+            case "log_request":
+                return Unreadable(str(error), stream_id=reply.log_request.stream_id)
+            case _:
+                return Unreadable(str(error))
 
 
 @asynccontextmanager

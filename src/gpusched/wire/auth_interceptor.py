@@ -15,7 +15,8 @@ import grpc.aio
 
 from gpusched.domain.errors import GpuschedError, NotPermitted, Unauthenticated
 from gpusched.domain.identity import ANONYMOUS, Principal, Role
-from gpusched.wire.methods import METHODS, PUBLIC, ROLES
+from gpusched.wire.methods import PUBLIC, ROLES
+from gpusched.wire.open_calls import OpenCalls, first_of
 from gpusched.wire.status import abort_with, to_status
 from gpusched.wire.tls import is_local_peer, peer_certificate
 
@@ -58,6 +59,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     ) -> None:
         self.authenticate, self.authenticate_peer = authenticate, authenticate_peer
         self._roles = roles
+        self._open = OpenCalls()
 
     async def intercept_service(
         self,
@@ -68,7 +70,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         path = handler_call_details.method
         CALLER.set(ANONYMOUS)
         if path in PUBLIC:
-            return await continuation(handler_call_details)
+            return self._open.bounded(await continuation(handler_call_details), None)
         allowed = self._roles.get(path, frozenset())
         try:
             token = _token(handler_call_details.invocation_metadata)
@@ -78,11 +80,13 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 _check_role(path, caller, allowed)
         except GpuschedError as error:
             log.info("refused %s: %s", path, error)
-            return refusal(path, error)
+            return self._open.bounded(refusal(path, error), None)
         if caller is not None:
             CALLER.set(caller)
-        if handler is None or not (caller is None or caller.node is not None):
+        if handler is None:
             return handler
+        if caller is not None and caller.node is None:
+            return handler if handler.unary_unary else self._open.bounded(handler, caller.identity.uid)
         return self._for_nodes(path, handler, caller)
 
     def _for_nodes(self, path: str, handler: Handler, by_token: Principal | None) -> Handler:
@@ -94,6 +98,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 CALLER.set(self._node(by_token, context))
             except GpuschedError as error:
                 log.warning("refused %s from %s: %s", path, context.peer(), error)
+                await first_of(requests)
                 await abort_with(context, to_status(error))
             await serve(requests, context)
 
@@ -146,16 +151,11 @@ def _check_role(path: str, caller: Principal, allowed: frozenset[Role]) -> None:
         )
 
 
-def refusal(path: str, error: GpuschedError) -> Handler:
+def refusal(_path: str, error: GpuschedError) -> Handler:
     """A handler that refuses without looking at the request."""
 
-    async def refuse(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        del request
+    async def refuse(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        await first_of(requests)
         await abort_with(context, to_status(error))
 
-    method = METHODS.get(path)
-    if method is None or method.takes_stream:
-        return grpc.stream_stream_rpc_method_handler(refuse)
-    # Its one message is taken in first (bounded, and not parsed): a call that is ended while the caller
-    # still writes is reset, and the caller may see that instead of the status.
-    return grpc.unary_stream_rpc_method_handler(refuse)
+    return grpc.stream_stream_rpc_method_handler(refuse)

@@ -7,6 +7,7 @@ off if it can say where that was. Waiting is the clients' own affair: nothing he
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ FAILOVER_RETRY_S = 30.0
 """Where there are several heads: one that takes over has waited out a lease, and loads the queue."""
 RECEIVE_BYTES_MAX = 256 << 20  # a year's usage report is large; a head is trusted
 BACKOFF_FIRST_S = 0.05
+CA_REMEDY = "`gpusched ca show --pem`, on the head's machine, prints what GPUSCHED_CA_FILE should hold"
 BACKOFF_MAX_S = 1.0
 
 CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
@@ -84,15 +86,18 @@ def tls_for(address: Address, ca_file: Path | None) -> Tls | None:
     """TLS for every head on another machine, and wherever a CA is given (``$GPUSCHED_CA_FILE``).
 
     Raises:
-        ConfigInvalid: The CA file cannot be read.
+        ConfigInvalid: The CA file cannot be read, or holds no certificate.
     """
     given = ca_file or os.environ.get("GPUSCHED_CA_FILE")
     if given is None:
         return None if address.is_local else Tls(None)
     try:
+        # gRPC would only say, at the first call, that it has no security handshaker.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=given)
         return Tls(Path(given).read_bytes())
-    except OSError as error:
-        raise ConfigInvalid(f"the CA file {given} cannot be read: {error}") from error
+    except OSError as error:  # ssl.SSLError is one as well
+        why = "holds no certificate (PEM)" if isinstance(error, ssl.SSLError) else f"cannot be read: {error}"
+        raise ConfigInvalid(f"the CA file {given} {why}: {CA_REMEDY}") from error
 
 
 def backoff_s(total_s: float) -> Iterator[float]:
@@ -208,6 +213,11 @@ def error_of(rpc: grpc.RpcError, address: Address) -> GpuschedError:
         return TooSlow(
             f"the head at {address.text} did not answer in time: it may be overloaded; "
             "give a longer timeout_s or ask for less"
+        )
+    if "CERTIFICATE_VERIFY_FAILED" in message:
+        return HeadUnavailable(
+            f"what answers at {address.text} shows a certificate of no CA that is trusted here, "
+            f"or of another name: {CA_REMEDY}"
         )
     return HeadUnavailable(
         f"no head answers at {address.text} ({message}): start one with `gpusched up`, "

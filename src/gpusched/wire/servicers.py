@@ -21,6 +21,7 @@ from gpusched.v1 import node_service_pb2 as node_pb
 from gpusched.v1 import report_service_pb2 as report_pb
 from gpusched.wire import convert
 from gpusched.wire.handlers import AgentHandlers, JobHandlers, MemberHandlers, NodeHandlers, ReportHandlers
+from gpusched.wire.newer_agent import readable
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -188,7 +189,7 @@ class AgentService:
         self, who: Principal, requests: AsyncIterator[agent_pb.ConnectRequest]
     ) -> AsyncIterator[agent_pb.ConnectResponse]:
         return _map(
-            self._agents.connect(who, _map(requests, convert.FROM_AGENT.from_proto)),
+            self._agents.connect(who, readable(requests)),
             convert.FROM_HEAD.to_proto,
         )
 

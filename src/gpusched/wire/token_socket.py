@@ -10,16 +10,19 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from collections import Counter
 from pathlib import Path
 from typing import Any, Protocol
 
 from gpusched.domain.errors import GpuschedError, HeadUnavailable, NotPermitted, Unauthenticated
 from gpusched.domain.ids import NodeName
 from gpusched.wire.address import check_socket_path
-from gpusched.wire.unix_socket import claim_path, open_to_all, peer_of
+from gpusched.wire.unix_socket import Peer, claim_path, open_to_all, peer_of
 
 LINE_BYTES_MAX = 8_192
 ANSWER_TIMEOUT_S = 5.0
+CONNECTIONS_PER_USER_MAX = 128
+"""Of one user at once. A token takes a millisecond: who has more open is not asking for one."""
 
 
 class Token(Protocol):
@@ -47,15 +50,23 @@ async def serve_tokens(path: Path, issue: IssueToken) -> asyncio.Server:
         ConfigInvalid: The path cannot be bound, or somebody answers there already.
     """
 
+    open_by_uid: Counter[int] = Counter()
+
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer = peer_of(writer.get_extra_info("socket"))
+        if open_by_uid[peer.uid] >= CONNECTIONS_PER_USER_MAX:
+            writer.close()  # one user's silence must not use up the head's descriptors
+            return
+        open_by_uid[peer.uid] += 1
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                reply = _answer(await reader.readline(), writer.get_extra_info("socket"), issue)
+                reply = _answer(await reader.readline(), peer, issue)
                 writer.write(json.dumps(reply).encode() + b"\n")
                 await writer.drain()
         except (OSError, TimeoutError, ValueError, RecursionError):
             pass  # a caller that went away, said nothing, or sent an endless line gets no answer
         finally:
+            open_by_uid[peer.uid] -= 1
             writer.close()
 
     claim_path(path)
@@ -64,8 +75,7 @@ async def serve_tokens(path: Path, issue: IssueToken) -> asyncio.Server:
     return server
 
 
-def _answer(line: bytes, connection: socket.socket, issue: IssueToken) -> dict[str, object]:
-    peer = peer_of(connection)
+def _answer(line: bytes, peer: Peer, issue: IssueToken) -> dict[str, object]:
     try:
         token = issue(peer.uid, peer.gid, node=_asked_node(line))
     except GpuschedError as error:
@@ -106,7 +116,8 @@ def fetch_token(path: Path, node: NodeName | None = None) -> str:
                 reply: Any = json.loads(stream.readline(LINE_BYTES_MAX))
     except (OSError, ValueError) as error:
         raise HeadUnavailable(
-            f"no head gives out tokens on {path} ({error}): start one with `gpusched up`"
+            f"no head gives out tokens on {path} ({error}): start one with `gpusched up`, "
+            "or name the home of one that runs in GPUSCHED_HOME"
         ) from error
     if "token" in reply:
         return str(reply["token"])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,11 +16,14 @@ from head_pair import HeadPair, is_serving, running_pair
 from live import output, shell
 
 from benchmarks.cluster import running_agents, until
+from gpusched.api.ca import create_ca
+from gpusched.api.token_keys import rotate_token_key
 from gpusched.cli.exit_codes import ExitCode
 from gpusched.domain.errors import NotLeading
 from gpusched.domain.ids import JobId, RequestId
 from gpusched.domain.job_state import JobState
 from gpusched.wire.client import Client
+from gpusched.wire.token_socket import fetch_token
 
 OPTIONS = ("--devices", "none", "--cpus", "16")
 
@@ -125,6 +130,35 @@ def test_output_is_followed_over_a_failover_without_a_byte_lost_or_repeated(
         (tmp_path / "gate").touch()
         reading.join(60)
     assert said == ["".join(f"{i}\n" for i in range(1, 40_001))]
+
+
+def test_a_head_with_other_keys_is_refused_by_name_while_the_leader_lives(pair: HeadPair) -> None:
+    first, second = pair.heads
+    second.kill()
+    (second.home / "token.key").unlink()
+    create_ca(second.home / "ca", "gpusched", datetime.now(UTC))
+    second.start()
+    assert second.wait(30) == ExitCode.BROKEN
+    said = (second.home / "head.log").read_text().splitlines()[-1]
+    assert f"this head and the one that leads at {first.address} differ in token.key (" in said
+    assert " here, none there)" in said
+    assert "cluster" not in said.partition("differ in")[2].partition(":")[0]
+    assert is_serving(first)
+    second.stop()
+
+    shutil.copy(first.home / "token.key", second.home)
+    shutil.rmtree(second.home / "ca")
+    second.start()
+    token = fetch_token(first.home / "token.sock")
+    log = second.home / "head.log"
+    until(lambda: "fit to stand by" in log.read_text(), "the keys to be compared")
+    rotate_token_key(first.home / "token.key")  # they differ again: told of, as nothing is lost yet
+    until(lambda: "differ in token.key (" in log.read_text().splitlines()[-1], "a word")
+    assert not second.has_ended()
+    first.kill()
+    with Client(second.address, token=token) as client:  # what the first one signed holds here
+        until(lambda: is_serving(second), "the second head to take over", 30)
+        assert client.jobs.submit(shell("true", hold=True)) == 1
 
 
 def test_of_heads_that_are_started_at_once_one_leads(postgres_url: str) -> None:

@@ -211,6 +211,14 @@ def test_a_guessed_token_lets_nobody_in(cluster: Cluster, tmp_path: Path, token:
     assert (ran.code, said in ran.err) == (ExitCode.NOT_PERMITTED, True), ran
 
 
+def test_a_join_token_that_cannot_be_read_ends_the_agent_at_once(cluster: Cluster, tmp_path: Path) -> None:
+    pinned = ("--join", "/nowhere", "--ca-fingerprint", "sha256:" + "0" * 64)
+    ran = gpusched(*agent_words(cluster, tmp_path, "n5"), *pinned, home=tmp_path)
+    said = ran.err.splitlines()
+    assert (ran.code, len(said)) == (ExitCode.BROKEN, 1), ran
+    assert "the join token in /nowhere cannot be read" in said[0]
+
+
 def test_a_head_whose_ca_is_another_gets_no_token(cluster: Cluster, tmp_path: Path) -> None:
     token = cluster.join_token("--node", "n6")
     ran = tried(cluster, tmp_path, "n6", token, fingerprint="sha256:" + "0" * 64)
@@ -226,7 +234,7 @@ def test_a_revoked_node_is_cut_off_and_does_not_come_back(cluster: Cluster, tmp_
     ):
         until_up(client, "n7")
         ran = gpusched("ca", "revoke", "n7", home=cluster.home)
-        assert ran.out == "Node n7: 1 certificates revoked\n"
+        assert ran.out == "Node n7: 1 certificate revoked\n"
         agent.wait(timeout=30)
     assert "was revoked" in (tmp_path / "agent.log").read_text().splitlines()[-1]
     ran = gpusched(*agent_words(cluster, tmp_path, "n7"), home=tmp_path)

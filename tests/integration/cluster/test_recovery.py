@@ -127,6 +127,34 @@ def test_an_agent_with_another_home_is_not_heard_before_what_it_does_not_know_is
         assert "knows nothing of 1.1" in (elsewhere / "agent-n1.log").read_text()
 
 
+def test_a_head_that_comes_back_with_a_shorter_lease_waits_for_those_it_gave_before(
+    home: Path, head: Head, tmp_path: Path
+) -> None:
+    ticks = tmp_path / "ticks"
+    head.stop()
+    config = home / "config.toml"
+    shorter = config.read_text()
+    config.write_text(shorter.replace("silence_max_s = 3.0", "silence_max_s = 12.0"))
+    head.start()
+    with running_agents(head, ("n1", "n2"), "--devices", "none", "--cpus", "2") as pids:
+        with head.client() as client:
+            job_id = client.jobs.submit(shell(ticking(ticks), requeue=True, cpus_per_task=2))
+            until(lambda: client.jobs.get(job_id).job.state is JobState.RUNNING, "the job to run")
+            attempt = client.jobs.get(job_id).job.attempt
+        assert attempt is not None
+        stopped = pids[int(attempt.node_names[0][1:]) - 1]
+        os.kill(stopped, signal.SIGSTOP)
+        head.kill()
+        config.write_text(shorter)
+        head.start()
+        try:
+            with head.client() as client:
+                assert client.jobs.wait(job_id).job.state is JobState.COMPLETED
+        finally:
+            os.kill(stopped, signal.SIGCONT)
+    assert_one_after_the_other(ticks)
+
+
 def test_a_cut_off_node_ends_what_may_be_replaced_before_it_is_replaced(
     home: Path, head: Head, tmp_path: Path
 ) -> None:

@@ -79,7 +79,7 @@ def remembers(head: Head, next_job_id: int) -> bool:
 def test_a_head_that_stood_by_notices_and_the_loss_is_accepted_once_on_each(
     postgres_server: PostgresServer, postgres_url: str
 ) -> None:
-    with running_pair(postgres_url) as pair, pair.client() as client:
+    with running_pair(postgres_url, lease_s=8.0) as pair, pair.client() as client:  # longer than a restart
         first, second = pair.heads
         kept = [client.jobs.submit(shell("true", hold=True)) for _ in range(3)]
         backup = postgres_server.dump(postgres_url)

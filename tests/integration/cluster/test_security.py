@@ -43,12 +43,13 @@ from gpusched.domain.errors import (
     WrongState,
 )
 from gpusched.domain.events import JobEnded, JobSubmitted, TaskFailed, TasksEnded, TasksStarted
+from gpusched.domain.history import Mark
 from gpusched.domain.identity import Role
 from gpusched.domain.ids import DeviceUuid, JobId, NodeName
 from gpusched.domain.job import TaskExit
 from gpusched.domain.job_state import EndReason, JobState
 from gpusched.domain.link import Heartbeat, Hello, LeaseRenewed, Report, ReportTaken, Welcome
-from gpusched.domain.node import NodeFacts
+from gpusched.domain.node import NodeFacts, PeerLink
 from gpusched.domain.telemetry import DeviceSample, DeviceUse, NodeSample, NodeUse
 from gpusched.wire.address import parse_address
 from gpusched.wire.agent_link import connect_agent
@@ -422,9 +423,11 @@ def test_tls_serves_who_trusts_its_ca_and_nobody_in_the_clear(certificates: Path
         other_ca = certificates / "other-ca.pem"
         with (
             Client(head.tcp, token=token, ca_file=other_ca, retry_s=0.1) as wrong,
-            pytest.raises(HeadUnavailable),
+            pytest.raises(HeadUnavailable, match="a certificate of no CA that is trusted here"),
         ):
             wrong.nodes.list()
+        ran = gpusched("nodes", settings={**settings, "GPUSCHED_CA_FILE": str(other_ca)})
+        assert (ran.code, len(ran.err.splitlines())) == (ExitCode.UNAVAILABLE, 1), ran  # none of gRPC's words
 
 
 def test_tls_files_that_do_not_belong_together_are_refused(certificates: Path) -> None:
@@ -448,6 +451,13 @@ LIES: dict[str, NodeFacts] = {
     "a label that steers a terminal": replace(facts("n7"), labels=(("rack", "\x1b[2J"),)),
     "an address on two lines": replace(facts("n7"), address="a\nb"),
     "too many devices": facts("n7", gpus=5000),
+    "too many labels": replace(facts("n7"), labels=tuple((f"l{n}", "x") for n in range(300))),
+    "too many neighbours of a device": replace(
+        facts("n7"),
+        devices=(
+            replace(facts("n7").devices[0], peers=(PeerLink(DeviceUuid("GPU-x"), 0, 0, None),) * 1_025),
+        ),
+    ),
 }
 
 
@@ -516,6 +526,46 @@ async def test_numbers_that_are_none_are_taken_out_and_the_stream_goes_on(head: 
         assert client.reports.usage()
         assert gpusched("cost", "--json", home=quiet.home).code == ExitCode.OK
         assert gpusched("nodes", "--json", home=quiet.home).code == ExitCode.OK
+
+
+@pytest.mark.parametrize("token", ["made-up", "made-up.c2VhbA=="])
+async def test_a_node_that_makes_up_what_it_has_seen_stops_nobody(token: str) -> None:
+    """A mark that the database does not know suspends the cluster, so it must be one that a head gave."""
+    options = ("--devices", "none", "--cpus", "2")
+    with (
+        temporary_home() as above,
+        serving(above / "h") as quiet,
+        Client(quiet.unix) as client,
+        running_agents(Head(quiet.home), ("n1",), *options),
+    ):
+        async with connect_agent(parse_address(quiet.unix), NodeName("n7")) as link:
+            await link.send(Hello(facts("n7"), (), Mark(9, token, 10**6, JobId(10**6))))
+            assert isinstance(await anext(aiter(link)), Welcome)
+            job_id = client.jobs.submit(shell("true", nodelist=(N1,)))
+            assert client.jobs.wait(job_id).job.state is JobState.COMPLETED
+    assert job_id == 1
+
+
+def test_a_home_that_others_may_write_is_refused(tmp_path: Path) -> None:
+    """Who can write a head's home can answer in its place; an agent's, have it run what they like."""
+    home = tmp_path / "h"
+    home.mkdir()
+    home.chmod(0o777)
+    agent = ("agent", "--name", "n7", "--devices", "none", "--head", f"unix://{home}/head.sock")
+    (home / "agents" / "n7").mkdir(parents=True)
+    (home / "agents" / "n7").chmod(0o770)
+    for words in (("head", "--home", str(home)), (*agent, "--home", str(home))):
+        ran = gpusched(*words)
+        assert (ran.code, "may be written by others" in ran.err) == (ExitCode.BROKEN, True), ran
+    if not IS_ROOT:
+        return
+    home.chmod(0o755)
+    os.chown(home, UID, GID)
+    os.chown(home / "agents" / "n7", UID, GID)
+    (home / "agents" / "n7").chmod(0o700)
+    os.chown(home, 0, 0)
+    ran = gpusched(*agent, "--home", str(home))
+    assert (ran.code, f"belongs to uid {UID}" in ran.err) == (ExitCode.BROKEN, True), ran
 
 
 async def test_of_two_agents_of_one_name_the_older_is_told_why_it_is_cut_off() -> None:

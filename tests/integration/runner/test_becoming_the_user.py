@@ -12,13 +12,19 @@ import pytest
 
 # Forks one rank for user nobody and says what became of it; run by itself, so that strace sees nothing else.
 DRIVER = """
-import json, os, sys
+import ctypes, json, os, sys
 from gpusched.agent.shim.spawn import LaunchError, Setting, await_exec, fork_rank
 from gpusched.domain.identity import Identity
 from gpusched.domain.launch_plan import TaskLaunch
 
+# A secret in the session keyring that an administrator's shell hands down to the agent.
+syscall = ctypes.CDLL(None).syscall
+ADD_KEY, KEYCTL, JOIN, SEARCH, SESSION = 248, 250, 1, 10, -3  # x86-64
+syscall(KEYCTL, JOIN, None)
+key = syscall(ADD_KEY, b"user", b"of-root", b"sesame", ctypes.c_size_t(6), SESSION)
+
 report = '''
-import json, os, signal, sys
+import ctypes, json, os, signal, sys
 status = dict(line.split(":", 1) for line in open("/proc/self/status").read().splitlines())
 print(json.dumps({
     "uids": os.getresuid(), "gids": os.getresgid(), "groups": os.getgroups(), "umask": os.umask(0),
@@ -27,6 +33,7 @@ print(json.dumps({
     "caps": [status[name].strip() for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")],
     "blocked": status["SigBlk"].strip(), "oom": int(open("/proc/self/oom_score_adj").read()),
     "env": sorted(os.environ),
+    "key": ctypes.CDLL(None).syscall(250, 10, -3, b"user", b"of-root", 0),
 }))
 '''
 owner = Identity("nobody", 65534, 65534)
@@ -39,7 +46,7 @@ output, inside = os.pipe()
 forked = fork_rank(task, setting, inside)
 os.close(inside)
 try:
-    await_exec(forked, setting)
+    await_exec(forked, setting, lambda: True)
 except LaunchError as error:
     print("refused:", error, file=sys.stderr)
     os.waitpid(forked.pid, 0)
@@ -75,13 +82,20 @@ def test_a_rank_is_its_owner_and_holds_nothing_else() -> None:
         "blocked": "0" * 16,
         "oom": 0,
         "env": said["env"],
+        "key": -1,
     }
     assert set(said["env"]) <= {"PATH", "LC_CTYPE"}
 
 
 @AS_ROOT
 @pytest.mark.parametrize("error", ["EPERM", "EAGAIN", "ENOSYS"])
-@pytest.mark.parametrize("call", ["setgroups", "setresgid", "setresuid", "prctl"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        *("setsid", "rt_sigprocmask", "dup2", "setgroups", "setresgid", "setresuid", "prctl"),
+        *("getresuid", "getresgid", "getgroups", "chdir"),
+    ],
+)
 def test_no_rank_starts_where_a_step_fails(call: str, error: str) -> None:
     ran = driven("strace", "-f", "-qq", "-o", "/dev/null", "-e", f"inject={call}:error={error}")
     assert (ran.returncode, ran.stdout) == (3, ""), ran
@@ -92,4 +106,24 @@ def test_no_rank_starts_where_a_step_fails(call: str, error: str) -> None:
 @pytest.mark.parametrize("call", ["setgroups", "setresgid", "setresuid"])
 def test_no_rank_starts_where_a_step_only_says_that_it_succeeded(call: str) -> None:
     ran = driven("strace", "-f", "-qq", "-o", "/dev/null", "-e", f"inject={call}:retval=0")
+    assert (ran.returncode, ran.stdout) == (3, ""), ran
+
+
+@AS_ROOT
+@pytest.mark.parametrize("error", ["EDQUOT", "ENOMEM", "EPERM"])
+def test_no_rank_starts_with_the_keys_of_root(error: str) -> None:
+    ran = driven("strace", "-f", "-qq", "-o", "/dev/null", "-e", f"inject=keyctl:error={error}")
+    assert (ran.returncode, ran.stdout) == (3, ""), ran
+
+
+@AS_ROOT
+def test_no_rank_starts_where_its_capabilities_cannot_be_seen() -> None:
+    of = ("-P", "/proc/self/status", "-e", "inject=openat:error=EACCES")
+    ran = driven("strace", "-f", "-qq", "-o", "/dev/null", *of)
+    assert (ran.returncode, ran.stdout) == (3, ""), ran
+
+
+@AS_ROOT
+def test_no_rank_starts_where_root_could_be_regained() -> None:
+    ran = driven("strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=setuid:retval=0")
     assert (ran.returncode, ran.stdout) == (3, ""), ran

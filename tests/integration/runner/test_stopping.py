@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,8 +25,12 @@ from integration.runner.rig import (
     task,
 )
 
+from gpusched.agent.attempt_dir import attempts_folder, write_order
 from gpusched.agent.shim.containment import Cgroup, own_cgroup
-from gpusched.agent.shim.proc import is_same_process
+from gpusched.agent.shim.lease import Lease, boot_time_us
+from gpusched.agent.shim.order import LeaseTerm, Order
+from gpusched.agent.shim.proc import boot_id, is_same_process
+from gpusched.agent.shim.record import Phase
 from gpusched.domain.events import TaskFailed, TasksEnded
 from gpusched.domain.job_spec import WarningSignal
 from gpusched.domain.job_state import EndReason
@@ -236,3 +242,27 @@ async def test_a_shim_told_to_terminate_ends_its_ranks_and_says_the_node_goes_do
     assert isinstance(ended, TasksEnded)
     assert ended.cause is EndReason.NODE_FAIL
     assert ended.exits[0].signal == signal.SIGTERM
+
+
+def test_ranks_that_run_end_with_their_lease_though_another_hangs_at_its_start(home: Path) -> None:
+    boot = boot_id()
+    lease = Lease(home.parent / "lease")
+    lease.renew(boot_time_us() + 2_000_000)
+    assert lease.term is not None
+    hung = replace(shell("true", rank=1), cpu_ids=(1,))
+    launch = launch_of(python("import time; time.sleep(1000)"), hung)
+    order = Order(
+        boot_id=boot,
+        token="f00d",
+        cgroup_parent=None,
+        launch=launch,
+        lease=LeaseTerm(str(lease.path), lease.term),
+    )
+    node = Node(home)
+    attempts_folder(home).mkdir(parents=True)
+    write_order(node.files(), order)
+    script = Path(__file__).with_name("hung_shim.py")
+    subprocess.run([sys.executable, str(script), str(node.files().path)], check=True, timeout=30)
+    record = node.record()
+    assert (record.phase, record.cause) == (Phase.ENDED, EndReason.NODE_FAIL)
+    assert carriers(order.token) == []

@@ -2,10 +2,13 @@
 
 import sqlite3
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
+import psycopg
 import pytest
 from leading import taken_over
+from sqlalchemy import make_url, text
 from store_histories import History, answer
 
 from gpusched.domain.errors import ConfigInvalid, GpuschedError, LogCorrupt, NotLeading, StoreUnavailable
@@ -142,3 +145,33 @@ def test_an_allocation_without_its_job_is_refused_whole(tmp_path):
         with pytest.raises(LogCorrupt, match="allocates job 1 without its projection"):
             store.commit(broken)
         assert store.load().last_seq == 1
+
+
+def test_loading_waits_for_a_commit_whose_connection_was_lost(postgres_server, postgres_url):
+    with (
+        open_store(postgres_url) as store,
+        ThreadPoolExecutor() as pool,
+        closing(postgres_server.admin()) as admin,
+    ):
+        with psycopg.connect(
+            host=str(postgres_server.socket_dir), user="postgres", dbname=make_url(postgres_url).database
+        ) as unheard:
+            unheard.execute("UPDATE gpusched.counters SET next_job_id = 7")
+            loading = pool.submit(store.load)
+            waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            while not loading.done() and admin.execute(waiting).fetchone() == (0,):
+                pass
+            unheard.commit()
+        assert loading.result(30).next_job_id == 7
+
+
+def test_a_server_that_answers_before_its_disk_is_made_to_wait(postgres_server, postgres_url):
+    name = make_url(postgres_url).database
+    with closing(postgres_server.admin()) as admin:
+        admin.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    with open_store(postgres_url) as store, store._transaction() as connection:
+        assert connection.scalar(text("SHOW synchronous_commit")) == "on"
+    with closing(postgres_server.admin()) as admin:
+        admin.execute(f"ALTER DATABASE {name} SET synchronous_commit = remote_apply")
+    with open_store(postgres_url) as store, store._transaction() as connection:
+        assert connection.scalar(text("SHOW synchronous_commit")) == "remote_apply"

@@ -13,7 +13,7 @@ import pytest
 
 from gpusched.domain.errors import ConfigInvalid, HeadUnavailable, NotPermitted
 from gpusched.domain.ids import NodeName
-from gpusched.wire.token_socket import LINE_BYTES_MAX, fetch_token, serve_tokens
+from gpusched.wire.token_socket import CONNECTIONS_PER_USER_MAX, LINE_BYTES_MAX, fetch_token, serve_tokens
 from gpusched.wire.unix_socket import Peer, peer_of
 
 
@@ -96,6 +96,19 @@ async def test_a_second_server_is_refused(path):
     with pytest.raises(ConfigInvalid, match="another gpusched"):
         await serve_tokens(path, issue)
     assert await asyncio.to_thread(fetch_token, path)
+
+
+async def test_who_connects_and_says_nothing_takes_a_bounded_part_of_the_heads_descriptors(path):
+    silent = [await asyncio.open_unix_connection(path) for _ in range(CONNECTIONS_PER_USER_MAX)]
+    reader, writer = await asyncio.open_unix_connection(path)
+    async with asyncio.timeout(2):  # not held for as long as the others are
+        assert await reader.read() == b""
+    for _, open_writer in silent:
+        open_writer.close()
+    writer.close()
+    async with asyncio.timeout(10):
+        while b"token" not in await ask(path, b"{}\n"):
+            pass  # the server has not seen yet that they are gone
 
 
 async def test_no_head_is_said_with_the_remedy(home):

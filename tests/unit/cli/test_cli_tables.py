@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from fakes.cli_head import NOW_US, sick_views
@@ -47,6 +48,13 @@ def test_what_is_sick_is_shown(name, cli, head, matches_golden):
     told = cli(*HEALTH_READS[name], "--json")
     json.loads(told.out)
     matches_golden(f"{name}.json", told.out)
+
+
+def test_a_node_whose_cause_has_cleared_waits_for_its_jobs_alone(cli, head):
+    views = sick_views()
+    health = replace(views[1].node.health, findings=())
+    head.nodes.views = (replace(views[1], node=replace(views[1].node, health=health)),)
+    assert "its jobs to end, then its check" in cli("health", "list").out
 
 
 def test_resetting_the_breaker_asks_the_head(cli, head):

@@ -30,6 +30,7 @@ from gpusched.domain.node import Schedulability
 from gpusched.engine.core import EngineSettings
 from gpusched.engine.fold import fold
 from gpusched.engine.inputs import (
+    CommandNotKnown,
     CordonNode,
     HealthDue,
     NodeConnected,
@@ -381,3 +382,13 @@ def test_of_equal_nodes_the_one_that_failed_least_is_taken() -> None:
         NodeName("n1"),
         NodeName("n2"),
     )
+
+
+def test_a_repair_that_an_older_agent_does_not_know_waits_for_an_operator() -> None:
+    clinic = Clinic()
+    clinic.see(xid(95, GPU))
+    (order,) = (queued for queued in clinic.engine.outbox_of(N1) if isinstance(queued.command, RepairNode))
+    why = "agent n1 0.3.0 does not know RepairNode: upgrade it"
+    clinic.step(facts_=[CommandNotKnown(N1, order, why)])
+    assert clinic.node(N1).health.failures == (why,)
+    assert clinic.engine.outbox_of(N1) == ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from cluster import ALICE, BOB, OPERATOR, Cluster, ended, facts, failed, spec
 
@@ -14,7 +16,7 @@ from gpusched.domain.errors import (
     RequestIdReused,
     WrongState,
 )
-from gpusched.domain.events import JobEnded, NodeDrained, NodeJoined, TaskFailed
+from gpusched.domain.events import JobEnded, NodeDrained, NodeFaulted, NodeJoined, TaskFailed
 from gpusched.domain.ids import AttemptId, Epoch, JobId, NodeName
 from gpusched.domain.job_spec import OnDisconnect
 from gpusched.domain.job_state import EndReason, JobState
@@ -267,6 +269,12 @@ def test_a_cordoned_node_gets_no_work_and_keeps_what_it_has(two_nodes: Cluster) 
     assert two_nodes.job(waiting).state is JobState.CONFIGURING
 
 
+def test_a_cordoned_node_that_is_cordoned_again_says_the_newer_reason(two_nodes: Cluster) -> None:
+    for reason in ("fan", "fan, and a new driver"):
+        two_nodes.step([CordonNode(who=OPERATOR, request_id=two_nodes.request_id(), node=N1, reason=reason)])
+    assert two_nodes.engine.state.nodes[N1].reason == "fan, and a new driver"
+
+
 def test_a_draining_node_is_drained_when_its_last_job_ends(two_nodes: Cluster) -> None:
     job_id = run_gang(two_nodes)
     drain = DrainNode(who=OPERATOR, request_id=two_nodes.request_id(), node=N1, reason="fan", deadline_s=None)
@@ -303,6 +311,17 @@ def test_reconnecting_with_the_same_facts_writes_nothing(two_nodes: Cluster) -> 
     assert len(two_nodes.log) == length
     two_nodes.join(facts("n1", gpus=2))
     assert isinstance(two_nodes.log[-1].event, NodeJoined)
+
+
+def test_a_rank_that_the_kernel_killed_for_memory_is_the_jobs_own_failure(two_nodes: Cluster) -> None:
+    job_id = run_gang(two_nodes)
+    killed = replace(failed(two_nodes.job(job_id), N2, 1, 137), cause=EndReason.OUT_OF_MEMORY)
+    two_nodes.report(killed)
+    two_nodes.end_all(job_id, exit_code=137)
+    job = two_nodes.job(job_id)
+    assert (job.state, job.end_reason, job.exit_code) == (JobState.FAILED, EndReason.OUT_OF_MEMORY, 137)
+    assert job.end_detail is not None and "for lack of memory" in job.end_detail
+    assert not any(isinstance(r.event, NodeFaulted) for r in two_nodes.log)
 
 
 def test_an_attempt_that_the_agent_forgot_has_failed(two_nodes: Cluster) -> None:

@@ -40,6 +40,13 @@ def test_a_head_that_just_started_gives_every_node_a_full_lease() -> None:
     assert check(liveness, 100_000_000 + lease_over_us(LEASE_US), reachable=False) == ()
 
 
+def test_a_head_that_gives_shorter_leases_waits_for_the_longer_ones_of_the_head_before() -> None:
+    liveness = Liveness(LEASE_US, started_us=0, given_us=4 * LEASE_US)
+    over_us = lease_over_us(4 * LEASE_US)
+    assert check(liveness, over_us, reachable=False) == ()
+    assert check(liveness, over_us + 1, reachable=False) == (LeaseEnded,)
+
+
 def test_a_lost_node_that_is_heard_again_returns() -> None:
     liveness = Liveness(LEASE_US, started_us=0)
     liveness.heard(N1, 50_000_000)

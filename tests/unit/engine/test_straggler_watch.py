@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpusched.domain.events import JobSlowed, SlownessEnded
+from gpusched.domain.health import Condition, HealthObserved, Signal
 from gpusched.domain.ids import AttemptId, Epoch, JobId, NodeName
 from gpusched.domain.job_spec import JobSpec, SlowPolicy
 from gpusched.domain.job_state import JobState
 from gpusched.domain.pulse import RankPace
-from gpusched.engine.inputs import Fact, GangRecovered, GangSlowed
+from gpusched.engine.inputs import Fact, GangRecovered, GangSlowed, Reported
 from gpusched.engine.state import ClusterState
 from gpusched.engine.straggler import FIRST_WINDOWS, LOOKS, StragglerWatch, median_of_others
 
@@ -236,6 +237,16 @@ def test_a_slow_attempt_is_as_it_was_after_a_restart(watched: Watched) -> None:
     state = watched.cluster.engine.state
     restored = ClusterState.of(state.partitions, jobs=state.jobs.values(), nodes=state.nodes.values())
     assert restored.jobs == state.jobs
+
+
+def test_what_ails_the_node_of_a_slow_rank_is_told_with_it(watched: Watched) -> None:
+    hot = Condition(signal=Signal.THERMAL_SLOWDOWN, detail="GPU 0 slows down for heat")
+    seen = HealthObserved(node=N2, boot_id="boot-n2", conditions=(hot,), sightings=(), is_complete=True)
+    watched.cluster.step(facts_=[Reported(N2, seen)])
+    watched.train(2 * LOOKS, slow(2))
+    attempt = watched.cluster.job(1).attempt
+    assert attempt is not None and attempt.slowness is not None
+    assert attempt.slowness.evidence.endswith(". n2 shows ThermalSlowdown")
 
 
 SPREADS: dict[str, Callable[[random.Random], float]] = {

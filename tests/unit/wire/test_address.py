@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from gpusched.api.ca import create_ca
 from gpusched.domain.errors import ConfigInvalid, Unauthenticated
 from gpusched.wire.address import default_addresses, default_home, is_loopback, parse_address
 from gpusched.wire.channel import tls_for
@@ -96,10 +98,19 @@ def test_a_head_elsewhere_needs_a_token():
 
 
 def test_a_head_elsewhere_is_spoken_to_over_tls_only(tmp_path):
-    ca = tmp_path / "ca.pem"
-    ca.write_bytes(b"PEM")
+    create_ca(tmp_path / "ca", "lab", datetime.now(UTC))
+    ca = tmp_path / "ca" / "trusted.pem"
     assert tls_for(parse_address("head.example.org:1"), None) is not None
     assert tls_for(parse_address("localhost:1"), None) is None
-    assert tls_for(parse_address("localhost:1"), ca).ca_pem == b"PEM"
+    assert tls_for(parse_address("localhost:1"), ca).ca_pem == ca.read_bytes()
     with pytest.raises(ConfigInvalid, match="nowhere"):
         tls_for(parse_address("localhost:1"), tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("content", [b"", b"PEM", b"\x80\xff", b"-----BEGIN CERTIFICATE-----\nAAAA\n"])
+def test_a_ca_file_without_a_certificate_is_refused_before_anybody_is_called(tmp_path, content):
+    (tmp_path / "ca.pem").write_bytes(content)
+    with pytest.raises(
+        ConfigInvalid, match=r"ca\.pem holds no certificate \(PEM\): `gpusched ca show --pem`"
+    ):
+        tls_for(parse_address("localhost:1"), tmp_path / "ca.pem")

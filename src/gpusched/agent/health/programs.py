@@ -87,7 +87,7 @@ async def run_program(argv: Argv, timeout_s: float, facts: Mapping[str, str] | N
         return Ran(f"{argv[0]}: {error.strerror}", "")
     try:
         async with asyncio.timeout(timeout_s):
-            output = await _read(process)
+            output = await read_beginning(process, OUTPUT_BYTES_MAX)
             code = await process.wait()
     except TimeoutError:
         await _kill(process)
@@ -101,12 +101,12 @@ async def run_program(argv: Argv, timeout_s: float, facts: Mapping[str, str] | N
     return Ran(f"{Path(argv[0]).name}: {words[:WORDS_MAX]}", output)
 
 
-async def _read(process: asyncio.subprocess.Process) -> str:
-    """The beginning of its output; the rest is read and dropped, so that it never blocks."""
+async def read_beginning(process: asyncio.subprocess.Process, bytes_max: int) -> str:
+    """The beginning of a program's output; the rest is read and dropped, so that it never blocks."""
     assert process.stdout is not None
     kept = b""
-    while chunk := await process.stdout.read(OUTPUT_BYTES_MAX):
-        kept += chunk[: OUTPUT_BYTES_MAX - len(kept)]
+    while chunk := await process.stdout.read(bytes_max):
+        kept += chunk[: bytes_max - len(kept)]
     return kept.decode(errors="replace")
 
 

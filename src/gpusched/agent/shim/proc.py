@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,6 +15,10 @@ PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 HELD = frozenset({b"CapPrm:", b"CapEff:", b"CapAmb:"})
+
+KEYCTL = {"x86_64": 250, "i686": 288, "ppc64le": 271, "s390x": 280}
+"""The number of keyctl(2), which libc does not wrap; 219 wherever the kernel's generic table is used."""
+KEYCTL_JOIN_SESSION_KEYRING = 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -27,8 +32,29 @@ def prctl(option: int, argument: int | bytes) -> None:
     value = ctypes.c_char_p(argument) if isinstance(argument, bytes) else ctypes.c_ulong(argument)
     zero = ctypes.c_ulong(0)
     if _libc.prctl(option, value, zero, zero, zero) != 0:
-        errno = ctypes.get_errno()
-        raise OSError(errno, f"prctl({option}): {os.strerror(errno)}")
+        error = ctypes.get_errno()
+        raise OSError(error, f"prctl({option}): {os.strerror(error)}")
+
+
+def leave_session_keyring() -> None:
+    """Begin an empty session keyring: the one before stays reachable whoever one becomes (keyrings(7)).
+
+    Raises:
+        OSError: The kernel refused, and not because nobody here can use keys at all.
+    """
+    number = ctypes.c_long(KEYCTL.get(os.uname().machine, 219))
+    if _libc.syscall(number, ctypes.c_long(KEYCTL_JOIN_SESSION_KEYRING), None) != -1:
+        return
+    error = ctypes.get_errno()
+    # No keys in this kernel, or a container's filter on the call, which the rank is under as well.
+    if error == errno.ENOSYS or (error == errno.EPERM and _is_filtered()):
+        return
+    raise OSError(error, f"keyctl: {os.strerror(error)}")
+
+
+def _is_filtered() -> bool:
+    fields = Path("/proc/self/status").read_bytes().split()
+    return any(value != b"0" for name, value in pairwise(fields) if name == b"Seccomp:")
 
 
 def holds_capabilities() -> bool:

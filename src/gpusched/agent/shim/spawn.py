@@ -8,18 +8,26 @@ import os
 import pwd
 import select
 import signal
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
 from gpusched.agent.shim.notes import filled_in
 from gpusched.agent.shim.order import Callback
-from gpusched.agent.shim.proc import PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG, holds_capabilities, prctl
+from gpusched.agent.shim.proc import (
+    PR_SET_NO_NEW_PRIVS,
+    PR_SET_PDEATHSIG,
+    holds_capabilities,
+    leave_session_keyring,
+    prctl,
+)
 from gpusched.domain.identity import Identity
 from gpusched.domain.launch_plan import TaskLaunch
 
 EXEC_TIMEOUT_S = 60  # a working directory on a dead file server never answers
 SCRIPT_WORD = "{script}"
+LOOK_S = 0.5
 UMASK = 0o022
 RESETTABLE = tuple(int(signum) for signum in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
@@ -117,14 +125,22 @@ def fork_rank(task: TaskLaunch, setting: Setting, output_fd: int) -> Forked:
     return Forked(pid, error_read, task)
 
 
-def await_exec(forked: Forked, setting: Setting) -> None:
+def await_exec(forked: Forked, setting: Setting, may_wait: Callable[[], bool]) -> None:
     """Return once the rank's own program runs.
+
+    Args:
+        forked: The rank.
+        setting: Its own.
+        may_wait: Asked now and then: other ranks may run by now, and have to end.
 
     Raises:
         LaunchError: It never will; says why and what to do.
     """
     try:
-        if not select.select([forked.error_fd], [], [], EXEC_TIMEOUT_S)[0]:
+        give_up_at_s = time.monotonic() + EXEC_TIMEOUT_S
+        while not select.select([forked.error_fd], [], [], LOOK_S)[0]:
+            if may_wait() and time.monotonic() < give_up_at_s:
+                continue
             raise LaunchError(
                 f"workdir {setting.workdir} on node {setting.node} did not answer within {EXEC_TIMEOUT_S} s; "
                 "is its file server up?"
@@ -244,6 +260,7 @@ def drop_privileges(owner: Identity, groups: tuple[int, ...]) -> None:
     Raises:
         OSError: A step failed, or the result is not what was asked for.
     """
+    leave_session_keyring()  # as root still, whose quota of keys does not end with a user's
     os.setgroups(groups)
     os.setresgid(owner.gid, owner.gid, owner.gid)
     os.setresuid(owner.uid, owner.uid, owner.uid)

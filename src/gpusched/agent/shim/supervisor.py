@@ -22,6 +22,7 @@ from gpusched.agent.shim.containment import TOKEN_VARIABLE, Cgroup, kill_descend
 from gpusched.agent.shim.files import AttemptDir
 from gpusched.agent.shim.lease import boot_time_us, read_lease
 from gpusched.agent.shim.notes import keep_traces, make_notes, remove_notes
+from gpusched.agent.shim.oom import OomWitness
 from gpusched.agent.shim.order import Order, read_order, read_stop_order
 from gpusched.agent.shim.output import RankOutput
 from gpusched.agent.shim.proc import (
@@ -64,6 +65,7 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._ranks: list[Rank] = []
         self._cgroup: Cgroup | None = None
+        self._oom = OomWitness(self._launch.owner.uid)
         self._began_s = _clock_s()
         self._cpu_s = 0.0
         self._memory_peak_bytes = 0
@@ -117,9 +119,10 @@ class Supervisor:
             for task in self._launch.tasks:
                 forked.append(self._fork(task, setting))
             for child in forked:
-                await_exec(child, setting)
+                await_exec(child, setting, self._has_lease)
         except LaunchError as error:
-            self._launch_failed(str(error))
+            if self._kill_at_s is None:
+                self._launch_failed(str(error))
             return
         except OSError as error:
             where = error.filename or self._attempt.path
@@ -271,8 +274,15 @@ class Supervisor:
         )
         self._change(self._record)
         if code != 0 and self._kill_at_s is None:
-            self._change(replace(self._record, failed_rank=rank.record.global_rank))
+            group = None if self._cgroup is None else self._cgroup.path
+            is_oom = self._oom.has_seen_end_of(rank.record, group)
+            cause = EndReason.OUT_OF_MEMORY if is_oom else None
+            self._change(replace(self._record, failed_rank=rank.record.global_rank, cause=cause))
             self._begin_stop(self._launch.kill_wait_s)
+
+    def _has_lease(self) -> bool:
+        self._check_lease()
+        return self._kill_at_s is None
 
     def _check_lease(self) -> None:
         """End at once, without grace, when the node's lease is over: the job may run elsewhere."""
