@@ -26,6 +26,7 @@ from gpusched.domain.ids import Epoch, JobId
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import JobState
 
+PATIENCE_S = 3.0  # a job that starts sooner was not noticeably waiting
 _LISTEN_S = 0.2  # how often the main thread looks up, which is when Python lets Ctrl-C through
 
 
@@ -109,6 +110,7 @@ class Follower(threading.Thread):
         self.is_quiet = is_quiet
         self.ended: JobEnded | None = None
         self.error: BaseException | None = None
+        self.is_granted = threading.Event()  # or it has ended, or is followed no more
         self.is_done = threading.Event()
         self.may_write = threading.Event()
         self.may_write.set()
@@ -120,6 +122,7 @@ class Follower(threading.Thread):
         except BaseException as error:  # noqa: BLE001 - handed over, and raised in the main thread
             self.error = error
         finally:
+            self.is_granted.set()
             self.is_done.set()
 
     def _follow(self) -> None:
@@ -131,6 +134,7 @@ class Follower(threading.Thread):
                 return
             if isinstance(event, events.JobAllocated):
                 expected, started = len(event.allocation.nodes), 0
+                self.is_granted.set()
                 self._say(event)
             elif isinstance(event, events.TasksStarted):
                 started += 1
@@ -190,6 +194,7 @@ def follow(session: Session, job_id: JobId, spec: JobSpec, *, is_quiet: bool) ->
     was_interrupted = False
     try:
         follower.start()
+        _tell_if_waiting(follower)
         _wait(follower)
     except KeyboardInterrupt:
         was_interrupted = True
@@ -203,6 +208,12 @@ def follow(session: Session, job_id: JobId, spec: JobSpec, *, is_quiet: bool) ->
         note(f"Job {job_id} goes on by itself: gpusched logs -f {job_id}")
         raise follower.error
     return _finish(follower, was_interrupted)
+
+
+def _tell_if_waiting(follower: Follower) -> None:
+    steps = range(round(PATIENCE_S / _LISTEN_S))
+    if not any(follower.is_granted.wait(_LISTEN_S) for _ in steps) and not follower.is_quiet:
+        note(f"Job {follower.job_id} waits: `gpusched explain {follower.job_id}` says for what")
 
 
 def _wait(follower: Follower) -> None:

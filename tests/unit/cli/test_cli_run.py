@@ -10,7 +10,9 @@ from dataclasses import replace
 import pytest
 from fakes.cli_head import ADA, NOW_US, SPEC, allocation
 
+from gpusched.cli import run as following
 from gpusched.cli.main import main
+from gpusched.cli.screen import note
 from gpusched.domain import events
 from gpusched.domain.errors import HeadUnavailable, NotFound
 from gpusched.domain.job_state import EndReason, JobState
@@ -44,6 +46,30 @@ def test_run_follows_the_output_and_ends_well(cli, head):
         "Submitted job 19",
         "Job 19 starts on n[1-2] (declared GPUs), attempt 1",
         "Job 19 COMPLETED: Completed",
+    ]
+
+
+def test_whoever_waits_in_the_queue_is_told_so(cli, head, monkeypatch):
+    is_told = threading.Event()
+
+    def noted(text):
+        note(text)
+        if "waits" in text:
+            is_told.set()
+
+    def granted_late():
+        submitted, *rest = story(ended())
+        yield submitted
+        assert is_told.wait(30)
+        yield from rest
+
+    monkeypatch.setattr(following, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(following, "note", noted)
+    head.jobs.events = granted_late()
+    assert cli(*FOUR_RANKS).err.splitlines()[:3] == [
+        "Submitted job 19",
+        "Job 19 waits: `gpusched explain 19` says for what",
+        "Job 19 starts on n[1-2] (declared GPUs), attempt 1",
     ]
 
 
