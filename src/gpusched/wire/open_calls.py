@@ -28,7 +28,7 @@ STRANGERS_MAX = 1_024
 STREAMS_PER_USER_MAX = 2_048
 """Streams at once of one user: followed logs, watched jobs."""
 
-FIRST_MESSAGE_S = 10.0
+FIRST_MESSAGE_S = 5.0
 
 
 class OpenCalls:
