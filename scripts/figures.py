@@ -28,10 +28,15 @@ PAGES = {
 BLOCK = re.compile(r"(<!-- figures: .*? -->\n).*?(<!-- end of figures -->)", re.DOTALL)
 
 
+def rounded(value: float) -> str:
+    """A number as people read it: whole from a thousand on, else with four digits that count."""
+    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.4g}"
+
+
 def table(results: list[dict[str, Any]]) -> str:
     """The figures that have a budget, of all results, as one Markdown table in the order of the files."""
     rows = [
-        f"| {figure['what']} | {figure['value']:,.4g} {figure['unit']} | {figure['budget']} "
+        f"| {figure['what']} | {rounded(figure['value'])} {figure['unit']} | {figure['budget']} "
         f"| {result['machine']} | `{result['commit'][:7]}` |"
         for result in results
         for figure in result.get("figures", ())
