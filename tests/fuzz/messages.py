@@ -12,6 +12,8 @@ from random import Random
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+from gpusched.wire.bounds import REQUEST_BYTES_MAX
+
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 VARINT_TYPES = {
     FieldDescriptor.TYPE_INT64,
@@ -67,12 +69,13 @@ def drawn(descriptor: Descriptor, rng: Random, depth: int = 0) -> bytes:
     for field in descriptor.fields:
         if rng.random() < 0.45:
             continue
-        # Fewer the deeper: lists of lists would be gigabytes, of which no head reads more than 16 MiB.
-        times = min(rng.choice(REPEATS), max(1, REPEATS[-1] >> depth)) if field.is_repeated else 1
-        if field.is_repeated and field.message_type is None and rng.random() < 0.004:
-            times = MANY
         value = _value(field, rng, depth)
-        parts += [value if times == MANY else _value(field, rng, depth) for _ in range(times)]
+        if field.is_repeated and field.message_type is None and rng.random() < 0.004:
+            parts.append(value * min(MANY, REQUEST_BYTES_MAX // len(value)))
+            continue
+        # Fewer the deeper: lists of lists would be gigabytes, of which no head reads more than 4 MiB.
+        times = min(rng.choice(REPEATS), max(1, REPEATS[-1] >> depth)) if field.is_repeated else 1
+        parts += [value, *(_value(field, rng, depth) for _ in range(times - 1))]
     if rng.random() < 0.1:
         parts.append(_unknown(rng))
     if rng.random() < 0.1:
