@@ -132,7 +132,8 @@ class AgentApi:
         Raises:
             NotPermitted: The agent names a node that is not its own.
             TooManyRequests: Its facts change too often.
-            WrongState: The first message is not a hello, or does not name what may run on the node.
+            WrongState: The first message is not a hello, does not name what may run on the node, or names
+                what cannot.
             NotLeading: This head may grant no lease, or not any more: another may lead by now.
             InvalidSpec: No machine is as its facts say, or no cluster has come as far as it has seen.
         """
@@ -156,6 +157,12 @@ class AgentApi:
                 f"this agent of node {node} knows nothing of {', '.join(map(str, unknown))}, which may run "
                 "there: if another agent has that name, stop one of them; if its home was lost, it is heard "
                 "when the lease of the one before is over"
+            )
+        if unknown := self._loop.never_granted(fact):
+            raise WrongState(
+                f"this agent of node {node} holds {', '.join(map(str, unknown))}, which this database never "
+                "granted: if a backup was restored, put the right one back or start the head with "
+                "--accept-restored-database; if not, give the agent an empty home"
             )
         channel = self._bare_metal.attach(node)
         reading = asyncio.create_task(self._read(who, node, incoming, channel))

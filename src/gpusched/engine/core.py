@@ -23,7 +23,7 @@ from gpusched.domain.launch_plan import LaunchPlan
 from gpusched.domain.partition import Partitions
 from gpusched.domain.topology import Topology
 from gpusched.engine.commit import commit_plan
-from gpusched.engine.facts import forgotten, is_ahead, take
+from gpusched.engine.facts import forgotten, is_ahead, never_granted, take
 from gpusched.engine.inputs import CommandAcknowledged, Fact, LeaseEnded, NodeConnected, Request
 from gpusched.engine.lifecycle import PlanLaunch
 from gpusched.engine.past import past_of
@@ -199,6 +199,10 @@ class Engine:
         known = frozenset((*hello.attempts, *self._launches_for(hello)))
         unknown = forgotten(self.state, hello.facts.name, known)
         return () if unknown and is_ahead(self.state, hello) else unknown  # or is it we who have forgotten?
+
+    def never_granted(self, hello: NodeConnected) -> tuple[AttemptId, ...]:
+        """The attempts that a node says it holds, and whose turn has not come by a log that it knows."""
+        return never_granted(self.state, hello)
 
     def repeatable(self, fact: Fact) -> Fact:
         """The fact as it may be taken again after a commit of unknown fate.

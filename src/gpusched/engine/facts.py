@@ -27,7 +27,7 @@ from gpusched.domain.events import (
     TasksEnded,
     TasksStarted,
 )
-from gpusched.domain.history import IDS_UNSEEN, Ahead, Mark
+from gpusched.domain.history import Ahead, Mark
 from gpusched.domain.ids import AttemptId, JobId, NodeName
 from gpusched.domain.job import Attempt, Job
 from gpusched.domain.job_state import EndReason, JobState
@@ -211,7 +211,7 @@ def _connected(tx: Transaction, hello: NodeConnected, launches: Mapping[AttemptI
     if repair is not None:  # an agent that died meanwhile has forgotten it
         tx.order(repair_order(name, repair))
     held = frozenset(hello.attempts)
-    if is_ahead(tx.state, hello):
+    if hello.mark is not None and is_ahead(tx.state, hello):
         _note_ahead(tx, name, held, hello.mark)
         if not tx.state.history.accepts_loss:
             return  # what it holds is not to be judged by a log that may have forgotten it
@@ -226,8 +226,21 @@ def _connected(tx: Transaction, hello: NodeConnected, launches: Mapping[AttemptI
 
 def is_ahead(state: ClusterState, hello: NodeConnected) -> bool:
     """Whether a node has seen what the database does not hold: the log cannot judge what it holds."""
-    is_known = hello.mark is None or state.history.knows(hello.mark, state.last_seq)
-    return not is_known or any(_is_of_another_history(state, hello.facts.name, id_) for id_ in hello.attempts)
+    return hello.mark is not None and not state.history.knows(hello.mark, state.last_seq)
+
+
+def never_granted(state: ClusterState, hello: NodeConnected) -> tuple[AttemptId, ...]:
+    """The attempts that a node says it holds, and whose turn has not come by a log that it knows."""
+    if not state.history.terms or state.history.accepts_loss or is_ahead(state, hello):
+        return ()
+    return tuple(each for each in hello.attempts if not _was_granted(state, each))
+
+
+def _was_granted(state: ClusterState, attempt_id: AttemptId) -> bool:
+    job = state.jobs.get(attempt_id.job_id)
+    if job is None:
+        return attempt_id.job_id < state.next_job_id
+    return attempt_id.epoch < job.next_epoch
 
 
 def forgotten(state: ClusterState, node: NodeName, known: frozenset[AttemptId]) -> tuple[AttemptId, ...]:
@@ -240,24 +253,10 @@ def forgotten(state: ClusterState, node: NodeName, known: frozenset[AttemptId]) 
     )
 
 
-def _is_of_another_history(state: ClusterState, node: NodeName, attempt_id: AttemptId) -> bool:
-    """Whether the attempt was granted by a database that held more: here its turn has not come yet."""
-    if not state.history.terms:
-        return False
-    ahead = state.nodes[node].ahead
-    if ahead is not None and attempt_id in ahead.attempts:
-        return True  # ids that were skipped because of it make it no more known than it was
-    job = state.jobs.get(attempt_id.job_id)
-    if job is None:
-        return attempt_id.job_id >= state.next_job_id
-    return attempt_id.epoch >= job.next_epoch
-
-
-def _note_ahead(tx: Transaction, node: NodeName, held: frozenset[AttemptId], seen: Mark | None) -> None:
+def _note_ahead(tx: Transaction, node: NodeName, held: frozenset[AttemptId], seen: Mark) -> None:
     """The node has seen what the database does not hold: tell, and start nothing again that it has."""
     unknown = tuple(sorted(each for each in held if _current(tx, node, each) is None))
-    after = [tx.state.next_job_id, *(JobId(each.job_id + IDS_UNSEEN) for each in unknown[-1:])]
-    ahead = Ahead(unknown, max([*after, *([] if seen is None else [seen.unused_job_id])]))
+    ahead = Ahead(unknown, max(tx.state.next_job_id, seen.unused_job_id))
     if tx.state.nodes[node].ahead != ahead:
         tx.record(NodeAhead(node=node, ahead=ahead))
     for attempt_id in unknown:

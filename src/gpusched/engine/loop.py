@@ -152,6 +152,14 @@ class Loop:
         }
         return tuple(each for each in self._engine.forgotten_by(hello) if each not in unsent)
 
+    def never_granted(self, hello: NodeConnected) -> tuple[AttemptId, ...]:
+        """Attempts that whoever says hello for a node cannot have got from this cluster, as far as it knows.
+
+        They came from a lost piece of history that not even a mark tells of, or they are made up: neither
+        may be ended, nor hold up any node but this one.
+        """
+        return self.engine.never_granted(hello)
+
     async def in_store(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a call on the store's thread, between commits: for records that are no part of the log.
 

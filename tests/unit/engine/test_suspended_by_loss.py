@@ -95,21 +95,31 @@ def test_a_node_that_has_seen_no_more_holds_nothing_up(mark: Mark | None) -> Non
 
 
 @pytest.mark.parametrize("mark", [None, Mark(1, "ours", 0, JobId(1))])
-def test_an_attempt_that_was_never_granted_here_tells_as_much_as_a_mark(mark: Mark | None) -> None:
+def test_an_attempt_that_was_never_granted_is_told_and_stops_nobody_else(mark: Mark | None) -> None:
     cluster = Cluster()
     cluster.engine.state.history = History(TERMS)
-    for _ in range(2):  # and it is not taken for a known one when its node comes again
-        cluster.step(facts_=[NodeConnected(facts("n1"), (UNKNOWN,), mark)])
-        assert cluster.engine.state.is_suspended
-    assert len(events(cluster, NodeAhead)) == 1
-    assert orders(cluster) == []
-    assert cluster.submit(spec()) == (UNKNOWN.job_id + IDS_UNSEEN,)
+    hello = NodeConnected(facts("n1"), (UNKNOWN,), mark)
+    assert cluster.engine.never_granted(hello) == (UNKNOWN,)
+    cluster.join(facts("n2"))
+    cluster.submit(spec())
+    assert cluster.cycle() != ()
 
 
-def test_an_attempt_whose_turn_has_not_come_here_holds_its_job() -> None:
+def test_the_next_attempt_of_a_job_that_waits_was_never_granted() -> None:
     cluster = Cluster()
     cluster.engine.state.history = History(TERMS)
     (job_id,) = cluster.submit(spec())
-    cluster.step(facts_=[NodeConnected(facts("n1"), (AttemptId(job_id, Epoch(1)),), None)])
-    assert cluster.job(job_id).is_held
-    assert cluster.engine.state.is_suspended
+    next_one = AttemptId(job_id, Epoch(1))
+    assert cluster.engine.never_granted(NodeConnected(facts("n1"), (next_one,), None)) == (next_one,)
+
+
+def test_what_was_granted_and_what_an_operator_gave_up_is_not_asked_about() -> None:
+    cluster = Cluster()
+    cluster.engine.state.history = History(TERMS)
+    cluster.join(facts("n1"))
+    (job_id,) = cluster.submit(spec())
+    cluster.cycle()
+    held = (AttemptId(job_id, Epoch(1)),)
+    assert cluster.engine.never_granted(NodeConnected(facts("n1"), held, None)) == ()
+    cluster.engine.state.history = History(TERMS, accepts_loss=True)
+    assert cluster.engine.never_granted(NodeConnected(facts("n1"), (UNKNOWN,), None)) == ()
