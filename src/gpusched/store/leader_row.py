@@ -48,6 +48,17 @@ leader = Table(
     Column("trust", Text),  # by which keys the leader is known, for others to compare; NULL: it does not say
 )
 _row = leader.c
+# A head that is stopped while it sends holds the row for as long: the server waits for the rest of a message,
+# or of a pipeline, under no timeout. Who locks a row is its xmax (PostgreSQL, "System Columns"), and
+# whoever is at work holds a lock on its own number ("pg_locks"). Other roles' sessions may not be ended.
+_END_WHO_HOLDS = text("""
+SELECT pg_terminate_backend(held.pid)
+FROM gpusched.leader
+JOIN pg_locks held ON held.locktype = 'transactionid' AND held.transactionid = leader.xmax AND held.granted
+JOIN pg_stat_activity session ON session.pid = held.pid AND session.usename = current_user
+WHERE epoch = :epoch AND beats = :beats AND holder IS NOT DISTINCT FROM :holder
+  AND held.pid <> pg_backend_pid()
+""")
 _LOOK = select(_row.epoch, _row.beats, _row.holder, _row.address, _row.lease_ms, _row.trust)
 
 
@@ -101,8 +112,11 @@ def look(connection: Connection) -> Seen:
 def take(connection: Connection, seen: Seen, candidate: Candidate) -> int | None:
     """Lead from now on if the row is still as it was seen: the new epoch. None: it has changed.
 
-    Waits for a transaction of the old leader that is under way.
+    A transaction of the old leader that is under way is ended, or has been committed by then.
     """
+    if connection.dialect.name == "postgresql":
+        known = {"epoch": seen.epoch, "beats": seen.beats, "holder": seen.holder}
+        connection.execute(_END_WHO_HOLDS, known)
     taken = connection.execute(
         update(leader)
         .where(
