@@ -8,22 +8,31 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from simulation.world import Outcome, run_seed
+
+from benchmarks.machine import this_machine
+from benchmarks.report import Figure, Measured, at_most, result_of
 
 ROOT = Path(__file__).parents[2]
 TRACE_TAIL = 40
 CHUNK = 20
 PROGRESS_EVERY = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Which seeds were run, by how many processes at a time."""
+
+    seeds: int
+    first: int
+    processes: int
 
 
 @dataclass(slots=True)
@@ -74,6 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=1, metavar="N")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures there, as JSON")
     given = parser.parse_args(arguments)
+    machine = this_machine(ROOT)
     if given.seed is not None:
         outcome = run_seed(given.seed)
         sys.stdout.write(f"{outcome}\n{_verdict(bool(outcome.problems))}\n")
@@ -91,7 +101,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wall_s = time.monotonic() - began_s
     sys.stdout.write(f"{totals}, {wall_s:.0f} s: {len(failed)} failed {failed or ''}\n")
     if given.out is not None:
-        given.out.write_text(json.dumps(_result(totals, failed, wall_s, given), indent=2) + "\n")
+        sizes = Sizes(given.seeds, given.first, given.processes)
+        result = result_of("simulation", _measured(totals, failed, wall_s), machine, sizes)
+        given.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return 1 if failed else 0
 
 
@@ -107,27 +119,16 @@ def _verdict(is_broken: bool) -> str:
     return "a promise was broken" if is_broken else "every promise was kept"
 
 
-def _result(totals: Totals, failed: list[int], wall_s: float, given: argparse.Namespace) -> dict[str, Any]:
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    ).stdout.strip()
-    changed = subprocess.run(
-        ["git", "status", "--porcelain", "--", "src", "tests/simulation"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
-    return {
-        "name": "simulation",
-        "commit": commit + ("-dirty" if changed else ""),
-        "python": platform.python_version(),
-        "command": f"python -m simulation.run --first {given.first} --seeds {given.seeds}",
-        "processes": given.processes,
-        "wall_s": round(wall_s, 1),
-        "totals": asdict(totals),
-        "failed_seeds": failed,
-    }
+def _measured(totals: Totals, failed: list[int], wall_s: float) -> Measured:
+    under = f"{totals.seeds:,} seeds"
+    figures = [
+        Figure(f"jobs acknowledged, {under}", totals.jobs, "jobs"),
+        Figure(f"faults, {under}", totals.faults, "faults"),
+        Figure(f"simulated time, {under}", totals.virtual_s / 3600, "h"),
+        Figure(f"it took, {under}", wall_s, "s"),
+        Figure(f"seeds under which a promise was broken, of {under}", len(failed), "seeds", at_most(0)),
+    ]
+    return Measured(figures, {"totals": asdict(totals), "failed_seeds": failed})
 
 
 if __name__ == "__main__":
