@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from hypothesis import strategies as st
 
+from benchmarks.nodes import up_node
 from gpusched.domain.job_spec import JobSpec
-from gpusched.domain.node import Device, Node, NodeFacts, PciAncestor, PeerLink, Schedulability
+from gpusched.domain.node import Device, Node, PciAncestor, PeerLink, Schedulability
 from gpusched.domain.partition import Partition, Partitions
 from gpusched.placement.placement import Placement
 from gpusched.placement.snapshot import ClusterSnapshot
@@ -63,21 +65,9 @@ def make_node(
         )
         for column, model in enumerate(models)
     )
-    facts = NodeFacts(
-        name=name,
-        boot_id="boot",
-        agent_version="0",
-        address="10.0.0.1",
-        interface=None,
-        cpu_ids=tuple(range(cpus)),
-        cpus_pinnable=True,
-        memory_bytes=memory_bytes,
-        devices=devices,
-        numa_cpu_ids=numa_cpus,
-        disk_bytes=disk_bytes,
-        gres=gres,
-    )
-    return Node(facts=facts, joined_at_us=0, reachable=reachable, schedulability=schedulability)
+    node = up_node(name, devices, cpus=cpus, memory_bytes=memory_bytes)
+    facts = replace(node.facts, numa_cpu_ids=numa_cpus, disk_bytes=disk_bytes, gres=gres)
+    return replace(node, facts=facts, reachable=reachable, schedulability=schedulability)
 
 
 def snapshot_of(*nodes: Node, partitions: Partitions | None = None) -> ClusterSnapshot:

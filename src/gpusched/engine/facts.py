@@ -285,14 +285,22 @@ def _end_stray(tx: Transaction, node: NodeName, attempt_id: AttemptId) -> None:
 
 def _end_forgotten(tx: Transaction, node: NodeName, attempt_id: AttemptId) -> None:
     """An attempt runs here by our books, was launched, and the agent no longer knows it."""
+    why = f"{node} came back without any record of attempt {attempt_id}"
+    _end_untold(tx, node, attempt_id, EndReason.NODE_FAIL, why)
+
+
+def _end_untold(
+    tx: Transaction, node: NodeName, attempt_id: AttemptId, cause: EndReason, detail: str
+) -> None:
+    """Note an end of which nobody will tell more than that it is one."""
     tx.record(
         TasksEnded(
             job_id=attempt_id.job_id,
             epoch=attempt_id.epoch,
             node=node,
             exits=(),
-            cause=EndReason.NODE_FAIL,
-            detail=f"{node} came back without any record of attempt {attempt_id}",
+            cause=cause,
+            detail=detail,
             use=NodeUse(wall_s=0.0),
         )
     )
@@ -303,18 +311,9 @@ def _refused(tx: Transaction, refused: CommandNotKnown) -> None:
     node, command = refused.node, refused.queued.command
     match command:
         case LaunchTasks():
-            if _current(tx, node, AttemptId(command.job_id, command.epoch)) is not None:
-                tx.record(
-                    TasksEnded(
-                        job_id=command.job_id,
-                        epoch=command.epoch,
-                        node=node,
-                        exits=(),
-                        cause=EndReason.LAUNCH_FAILED,
-                        detail=refused.why,
-                        use=NodeUse(wall_s=0.0),
-                    )
-                )
+            attempt_id = AttemptId(command.job_id, command.epoch)
+            if _current(tx, node, attempt_id) is not None:
+                _end_untold(tx, node, attempt_id, EndReason.LAUNCH_FAILED, refused.why)
         case RepairNode():
             take_health(tx, node, RepairEnded(node=node, number=command.number, failures=(refused.why,)))
         case DumpStacks():
@@ -335,17 +334,8 @@ def _lease_ended(tx: Transaction, fact: LeaseEnded, launches: Mapping[AttemptId,
             continue
         if attempt_id in launches:
             tx.acknowledge(launches[attempt_id])  # never to be sent: another attempt may run by then
-        tx.record(
-            TasksEnded(
-                job_id=job_id,
-                epoch=attempt_id.epoch,
-                node=fact.node,
-                exits=(),
-                cause=EndReason.NODE_FAIL,
-                detail=f"{fact.node} was silent for {fact.silent_s:.0f} s and its lease is over",
-                use=NodeUse(wall_s=0.0),
-            )
-        )
+        why = f"{fact.node} was silent for {fact.silent_s:.0f} s and its lease is over"
+        _end_untold(tx, fact.node, attempt_id, EndReason.NODE_FAIL, why)
         _end_stray(tx, fact.node, attempt_id)
 
 

@@ -80,7 +80,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 _check_role(path, caller, allowed)
         except GpuschedError as error:
             log.info("refused %s: %s", path, error)
-            return self._open.bounded(refusal(path, error), None)
+            return self._open.bounded(refusal(error), None)
         if caller is not None:
             CALLER.set(caller)
         if handler is None:
@@ -151,7 +151,7 @@ def _check_role(path: str, caller: Principal, allowed: frozenset[Role]) -> None:
         )
 
 
-def refusal(_path: str, error: GpuschedError) -> Handler:
+def refusal(error: GpuschedError) -> Handler:
     """A handler that refuses without looking at the request."""
 
     async def refuse(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:

@@ -204,7 +204,7 @@ class _Services(grpc.GenericRpcHandler):  # type: ignore[type-arg]
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         if not self._inner and details.method in METHODS:
-            return refusal(details.method, self._why_not())
+            return refusal(self._why_not())
         return next(filter(None, (inner.service(details) for inner in self._inner)), None)
 
 
