@@ -20,6 +20,7 @@ from gpusched.agent.held import Held, HeldAttempts
 from gpusched.agent.logs import last_lines
 from gpusched.agent.shim.containment import Cgroup, kill_leftovers
 from gpusched.agent.shim.notes import remove_notes
+from gpusched.agent.shim.order import Order
 from gpusched.agent.shim.proc import boot_id, is_same_process
 from gpusched.agent.shim.record import Phase, Record, RecordFile, remove_reserve
 from gpusched.agent.watch import ShimWatch
@@ -87,10 +88,14 @@ class Follower:
 
     async def adopt(self, held: Held) -> bool:
         """Go on with an attempt of an earlier runner from where it stands; whether it has still to begin."""
+        order = None
         try:
-            order, record = read_order(held.files), read_record(held.files)
+            order = read_order(held.files)
+            record = read_record(held.files)
         except LogCorrupt as error:
             log.error("attempt %s: %s", held.attempt_id, error)
+            if order is not None and order.boot_id == self._boot_id:
+                await self._sweep(order, None)  # what cannot be followed may not live
             held.files.record.unlink(missing_ok=True)
             await self.end(held, EndReason.NODE_FAIL, str(error))
             return False
@@ -132,6 +137,9 @@ class Follower:
                 if self._write_end(held, record, cause, detail):
                     break
             except OSError as error:  # a full disk: the attempt is held until this can be written
+                if not held.files.path.exists():
+                    self._tell_end(held, self._ended(None, cause, detail))
+                    return
                 log.error("attempt %s: its end cannot be written: %s", held.attempt_id, error)
                 await asyncio.sleep(DISK_RETRY_S)
         remove_reserve(held.files.path)
@@ -149,9 +157,12 @@ class Follower:
             words = last_lines(held.files, record.failed_rank, LAST_LINES_MAX)
             self._report(held, task_failed(id_, node, record, words))
         if TasksEnded not in held.reported and record.phase is Phase.ENDED:
-            devices = () if self._measure is None else self._measure(id_)
-            held.ended.set()
-            self._report(held, tasks_ended(id_, node, record, devices))
+            self._tell_end(held, record)
+
+    def _tell_end(self, held: Held, record: Record) -> None:
+        devices = () if self._measure is None else self._measure(held.attempt_id)
+        held.ended.set()
+        self._report(held, tasks_ended(held.attempt_id, self._node, record, devices))
 
     def _report(self, held: Held, fact: AgentReport | None) -> None:
         if fact is None:
@@ -184,7 +195,16 @@ class Follower:
             self._follow(held, record)
             return
         order = read_order(held.files)
-        assert order is not None, f"attempt {held.attempt_id} had a shim but no order"
+        if order is None:
+            why = f"the folder of attempt {held.attempt_id} on node {self._node} was removed"
+            await self.end(held, EndReason.SHIM_LOST, why)
+            return
+        await self._sweep(order, record)
+        why = f"the supervisor of attempt {held.attempt_id} on node {self._node} died; its ranks were killed"
+        await self.end(held, EndReason.SHIM_LOST, why)
+
+    async def _sweep(self, order: Order, record: Record | None) -> None:
+        """Kill whatever lives of an attempt that has no shim."""
         cgroup = (
             None if order.cgroup_parent is None else Cgroup(Path(order.cgroup_parent) / order.cgroup_name)
         )
@@ -194,10 +214,6 @@ class Follower:
         if cgroup is not None:
             cgroup.remove()
         await asyncio.to_thread(remove_notes, order.notes)
-        detail = (
-            f"the supervisor of attempt {held.attempt_id} on node {self._node} died; its ranks were killed"
-        )
-        await self.end(held, EndReason.SHIM_LOST, detail)
 
     def _is_supervised(self, record: Record) -> bool:
         """Whether the shim that wrote it lives."""
@@ -205,7 +221,13 @@ class Follower:
         return record.boot_id == self._boot_id and pid is not None and is_same_process(pid, start_ticks or 0)
 
     def _write_end(self, held: Held, record: Record | None, cause: EndReason | None, detail: str) -> bool:
-        file = RecordFile(held.files)
+        file, ended = RecordFile(held.files), self._ended(record, cause, detail)
+        if record is None:
+            return file.claim(ended)
+        file.save(ended)
+        return True
+
+    def _ended(self, record: Record | None, cause: EndReason | None, detail: str) -> Record:
         now_us = time.time_ns() // 1000
         ended = replace(
             record or Record(phase=Phase.STARTING, boot_id=self._boot_id),
@@ -214,9 +236,6 @@ class Follower:
             detail=detail,
             ended_at_us=now_us,
         )
-        if record is None:
-            return file.claim(ended)
-        if record.started_at_us is not None and record.boot_id == self._boot_id:
-            ended = replace(ended, wall_s=max((now_us - record.started_at_us) / 1e6, record.wall_s))
-        file.save(ended)
-        return True
+        if record is not None and record.started_at_us is not None and record.boot_id == self._boot_id:
+            return replace(ended, wall_s=max((now_us - record.started_at_us) / 1e6, record.wall_s))
+        return ended

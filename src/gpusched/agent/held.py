@@ -106,6 +106,9 @@ class HeldAttempts:
         if held is None or held.is_acknowledged:
             return
         if isinstance(fact, TasksEnded):
+            if not held.files.path.exists():  # somebody removed it: nothing is left to keep
+                self.let_go(held)
+                return
             held.files.acknowledged.touch(mode=0o600)
             held.is_acknowledged = True
             held.reported.clear()

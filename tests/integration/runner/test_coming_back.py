@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from integration.runner.rig import PATIENCE_S, Node, launch_of, python, shell, task, until
+from integration.runner.rig import PATIENCE_S, Node, carriers, launch_of, python, shell, task, until
 
 from gpusched.agent.archive import Retention
 from gpusched.agent.attempt_dir import attempts_folder, read_order, write_order
@@ -75,6 +75,31 @@ async def test_a_shim_whose_folder_was_removed_ends_with_its_ranks(node: Node) -
     shutil.rmtree(node.files().path)
     (node.home / "go").touch()
     await until(lambda: not is_same_process(shim, started_at), "the shim to end")
+
+
+async def test_an_attempt_whose_folder_was_removed_is_reported_as_over(node: Node) -> None:
+    assert node.runner is not None
+    await node.runner.launch(waiting(node.home))
+    await node.report(TasksStarted)
+    shutil.rmtree(node.files().path)
+    (node.home / "go").touch()
+    ended = await node.report(TasksEnded)
+    assert isinstance(ended, TasksEnded)
+    assert ended.cause is EndReason.SHIM_LOST and "was removed" in (ended.detail or "")
+    await until(lambda: node.runner is not None and node.runner.attempts.unsettled() == (), "it to be let go")
+
+
+async def test_ranks_do_not_outlive_a_record_that_cannot_be_read(node: Node) -> None:
+    assert node.runner is not None
+    await node.runner.launch(waiting(node.home))
+    started = await node.report(TasksStarted)
+    assert isinstance(started, TasksStarted)
+    token = node.token()
+    await node.stop()
+    node.files().record.write_bytes(b"{")
+    await node.start()
+    await node.report(TasksEnded)
+    assert carriers(token) == []
 
 
 async def test_a_job_outlives_its_agent_and_its_end_is_reported_by_the_next_one(home: Path) -> None:
