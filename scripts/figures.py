@@ -25,6 +25,7 @@ PAGES = {
     DOCS / "reliability.md": RESULTS / "torture",
     DOCS / "operations" / "security.md": RESULTS / "fuzz",
 }
+HEADLINE = re.compile(r"(<!-- headline: .*? -->\n).*?(<!-- end of headline -->)", re.DOTALL)
 BLOCK = re.compile(r"(<!-- figures: .*? -->\n).*?(<!-- end of figures -->)", re.DOTALL)
 
 
@@ -47,15 +48,37 @@ def table(results: list[dict[str, Any]]) -> str:
     return "\n".join(["| what | measured | budget | machine | commit |", "|---|---|---|---|---|", *rows, ""])
 
 
+def headline() -> str:
+    """What all trials by fire and all simulated histories add up to, in a sentence."""
+    done = [_read(file)["figures"] for file in sorted((RESULTS / "torture").glob("*.json"))]
+    figures = [figure for each in done for figure in each]
+
+    def total(*begins: str) -> str:
+        return rounded(sum(figure["value"] for figure in figures if figure["what"].startswith(begins)))
+
+    real = total("jobs acknowledged over")
+    return (
+        f"**{real} acknowledged jobs** while heads, agents, shims and databases were killed and cut off, and "
+        f"{total('jobs acknowledged, ')} more under {total('faults, ')} simulated faults: "
+        f"**promises broken: {total('promises broken', 'seeds under which a promise')}**.\n"
+    )
+
+
+def _read(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    return found
+
+
 def filled(page: str, results: list[dict[str, Any]]) -> str:
-    """The page with its block of figures replaced."""
-    return BLOCK.sub(lambda found: found[1] + table(results) + found[2], page)
+    """The page with its figures replaced."""
+    told = HEADLINE.sub(lambda found: found[1] + headline() + found[2], page)
+    return BLOCK.sub(lambda found: found[1] + table(results) + found[2], told)
 
 
 def fresh(page: Path, results: Path) -> str:
     """What a page should say."""
     files = sorted(results.glob("*.json"))
-    return filled(page.read_text("utf-8"), [json.loads(file.read_text("utf-8")) for file in files])
+    return filled(page.read_text("utf-8"), [_read(file) for file in files])
 
 
 def main() -> int:
