@@ -138,7 +138,7 @@ class _Paused:
 
 
 def _pauses(sizes: Sizes) -> list[Figure]:
-    shares = [sizes.pauses // sizes.pairs] * sizes.pairs
+    shares = [(sizes.pauses + pair) // sizes.pairs for pair in range(sizes.pairs)]
     with running_postgres(options=()) as server, ThreadPoolExecutor(sizes.pairs) as pool:
         seeds = range(sizes.pairs)
         done = list(pool.map(lambda seed, share: _paused_pair(server, sizes, seed, share), seeds, shares))

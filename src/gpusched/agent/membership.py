@@ -14,12 +14,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
-
 from gpusched.agent.shim.files import write_durably
 from gpusched.domain.errors import ConfigInvalid, NotPermitted
 from gpusched.domain.ids import NodeName
@@ -56,11 +50,9 @@ class Wish:
     """A new key and the request to certify it."""
 
     def __init__(self, node: NodeName) -> None:
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, node[:64])])
-        request = x509.CertificateSigningRequestBuilder(name).sign(key, hashes.SHA256())
-        self.signing_request = request.public_bytes(Encoding.PEM)
-        self._key = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        from gpusched.agent.certificates import new_key
+
+        self._key, self.signing_request = new_key(node[:64])
 
     def granted(self, given: CertificateGiven) -> Membership:
         """Put the certificate to the key.
@@ -111,9 +103,10 @@ def believed(trusted: bytes, ca_fingerprint: str) -> bytes:
     Raises:
         NotPermitted: None has: this is not the head that the join token came from.
     """
-    for certificate in x509.load_pem_x509_certificates(trusted):
-        if f"sha256:{certificate.fingerprint(hashes.SHA256()).hex()}" == ca_fingerprint.lower():
-            return certificate.public_bytes(Encoding.PEM)
+    from gpusched.agent.certificates import by_fingerprint
+
+    if certificate := by_fingerprint(trusted).get(ca_fingerprint.lower()):
+        return certificate
     raise NotPermitted(
         f"the head's CA does not have the fingerprint {ca_fingerprint}: somebody else may answer at its "
         "address; compare with `gpusched ca show` on the head"
@@ -155,12 +148,13 @@ def _read_token(source: str) -> str:
 
 
 def _membership(key: bytes, chain: bytes, trusted: bytes) -> Membership:
+    from gpusched.agent.certificates import by_fingerprint, span
+
     try:
-        certificate = x509.load_pem_x509_certificate(chain)
-        x509.load_pem_x509_certificates(trusted)
+        begins, ends = span(chain)
+        by_fingerprint(trusted)
     except ValueError as error:
         raise ConfigInvalid("the node's identity is damaged: remove its folder and join again") from error
-    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     return Membership(key, chain, trusted, begins + (ends - begins) * RENEW_AFTER, ends)
 
 

@@ -9,10 +9,10 @@ import tomllib
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from gpusched.agent.health.settings import DEVICE_WORD, RESET, HealthSettings, HookSettings
-from gpusched.daemon.config import first_problem
+from gpusched.daemon.tables import STRICT, first_problem
 from gpusched.domain.errors import ConfigInvalid
 
 PAGE = "docs/operations/health.md"
@@ -24,7 +24,7 @@ Place = Annotated[Path, Field(strict=False)]
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = STRICT
 
 
 class HooksTable(_Table):
@@ -55,14 +55,12 @@ class NodeHealthFile(_Table):
     hooks: HooksTable = HooksTable()
 
 
-def load_health(path: Path | None) -> HealthSettings:
-    """Read the file; the defaults for None.
+def load_health(path: Path) -> HealthSettings:
+    """Read the file.
 
     Raises:
         ConfigInvalid: It can't be read, is no TOML, or a key is unknown or wrong.
     """
-    if path is None:
-        return HealthSettings()
     try:
         file = NodeHealthFile.model_validate(tomllib.loads(path.read_text("utf-8")))
     except OSError as error:

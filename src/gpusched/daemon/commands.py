@@ -168,10 +168,15 @@ def agent(
     """
     from gpusched.agent.declared import parse_counters, parse_labels
     from gpusched.agent.facts import Declared
+    from gpusched.agent.health.settings import HealthSettings
     from gpusched.agent.main import AgentSettings, OnStop, run_agent
     from gpusched.agent.membership import joining_with
-    from gpusched.daemon.agent_config import load_health
 
+    health = HealthSettings()
+    if health_file is not None:
+        from gpusched.daemon.agent_config import load_health  # pydantic: who has no file is spared it
+
+        health = load_health(health_file)
     _log_to_stderr(f"agent {name}")
     settings = AgentSettings(
         node=NodeName(name),
@@ -188,7 +193,7 @@ def agent(
         is_shareable=shareable,
         on_stop=OnStop(on_stop),
         joining=joining_with(join_from, ca_fingerprint),
-        health=load_health(health_file),
+        health=health,
     )
     asyncio.run(run_agent(settings))
 

@@ -14,9 +14,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from gpusched.daemon.slurm_topology import read_slurm_topology
+from gpusched.daemon.tables import STRICT, first_problem
 from gpusched.daemon.xid_table import ALONE, read_xids
 from gpusched.domain.errors import ConfigInvalid, InvalidSpec
 from gpusched.domain.health import Breaker, HealthRules, Signal
@@ -44,7 +45,7 @@ PAGE = "docs/reference/config.md"
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = STRICT
 
 
 class ListenTable(_Table):
@@ -351,15 +352,6 @@ def _floats(tables: object) -> object:
         if isinstance(tables.get(name), dict)
     }
     return {**tables, **timed}
-
-
-def first_problem(error: ValidationError, *, page: str) -> str:
-    """The first thing that is wrong in a file, by its key; ``page`` documents them."""
-    problem = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        return f"{key}: unknown key: see {page}"
-    return f"{key}: {problem['msg']}: see {page}"
 
 
 def _midnight_us(day: date) -> int:

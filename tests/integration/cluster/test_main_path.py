@@ -6,11 +6,12 @@ import json
 import sys
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from live import output, shell
 
-from benchmarks.cluster import until
+from benchmarks.cluster import Head, running_agents, until
 from gpusched.domain.errors import InfeasibleRequest, NotFound, RequestIdReused, WrongState
 from gpusched.domain.events import JobEnded, TasksStarted
 from gpusched.domain.ids import NodeName, RequestId
@@ -21,6 +22,14 @@ from gpusched.domain.launch_plan import NOTES_WORD
 from gpusched.domain.node import Schedulability
 from gpusched.domain.usage import GroupBy, UsageClass
 from gpusched.wire.client import Client
+
+
+def test_an_agent_loads_nothing_that_only_heads_and_members_need(home: Path, head: Head) -> None:
+    with running_agents(head, ("light",), "--devices", "none") as (pid,):
+        mapped = Path(f"/proc/{pid}/maps").read_text()
+    assert "cygrpc" in mapped
+    for heavy in ("numpy", "pydantic", "sqlalchemy", "cryptography", "torch"):
+        assert heavy not in mapped
 
 
 def test_every_rank_gets_exactly_the_environment_that_is_shown(client: Client) -> None:
