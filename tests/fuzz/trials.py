@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-TRIALS = ("rpcs", "injection", "exhaustion", "swaps")
+TRIALS = ("rpcs", "files", "injection", "exhaustion", "swaps")
