@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gpusched.api.change_pace import BURST, FACTS, ChangePace
@@ -58,6 +60,23 @@ def test_what_is_known_and_what_is_over_is_told_after_the_burst_too(pace):
     pace.fitted(ill(1, 2, seen=BURST))
     assert pace.fitted(ill(1, 2, 3)) == ill(1, 2)
     assert pace.fitted(ill(2)) == ill(2)
+
+
+def test_a_driver_that_says_one_thing_all_the_time_hides_nothing_else(pace):
+    for _ in range(1_000):
+        pace.fitted(ill(seen=64))
+    serious = Sighting(condition=Condition(signal=Signal.XID, detail="x", code=79), observed_us=1_000)
+    told = pace.fitted(replace(ill(seen=64), sightings=(*ill(seen=64).sightings, serious)))
+    assert serious in told.sightings
+
+
+def test_what_was_told_longest_ago_is_told_first_again(pace, clock):
+    pace.fitted(ill(seen=64))
+    clock.us += 1_000_000
+    assert len(pace.fitted(ill(seen=32)).sightings) == 32
+    clock.us += 1_000_000
+    told = {each.observed_us for each in pace.fitted(ill(seen=64)).sightings}
+    assert len(told) < 64 and told >= set(range(32, 64))
 
 
 def test_time_gives_back_what_was_used(pace, clock):
