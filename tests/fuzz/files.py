@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -45,7 +46,14 @@ def _fuzzed(name: str, runs: int) -> str | None:
     """What was said at the input that broke a parser; None: none did."""
     with tempfile.TemporaryDirectory() as folder:
         words = [sys.executable, "-m", "fuzz.guided", name, str(runs), folder]
-        done = subprocess.run(words, capture_output=True, check=False, text=True, errors="replace")
+        done = subprocess.run(
+            words,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},  # a test's, too
+            capture_output=True,
+            check=False,
+            text=True,
+            errors="replace",
+        )
     say(f"{name}: {'ok' if done.returncode == 0 else 'FAILED'}")
     return None if done.returncode == 0 else done.stderr[-TOLD_CHARS:]
 
