@@ -93,7 +93,7 @@ class SlowPolicy:
     The steps that count are the last ``steps``, and as many more as it takes to be sure.
     """
 
-    over_percent: int | None = SLOW_OVER_PERCENT
+    over_percent: int | None
     steps: int = SLOW_STEPS
 
 
@@ -242,7 +242,7 @@ class JobSpec:
         """The policy in force: a job of one rank is watched only if asked for."""
         if self.slow is not None:
             return self.slow
-        return SlowPolicy() if self.world_size > 1 else SlowPolicy(over_percent=None)
+        return SlowPolicy(SLOW_OVER_PERCENT if self.world_size > 1 else None)
 
     def may_restart_after(self, reason: EndReason) -> bool:
         """Whether the job runs again by itself when an attempt ended for ``reason``."""
