@@ -51,12 +51,15 @@ _row = leader.c
 # A head that is stopped while it sends holds the row for as long: the server waits for the rest of a message,
 # or of a pipeline, under no timeout. Who locks a row is its xmax (PostgreSQL, "System Columns"), and
 # whoever is at work holds a lock on its own number ("pg_locks"). Other roles' sessions may not be ended.
+# A leader renews several times in a lease, so it was stopped in a transaction of some age by now; heads that
+# stand at the same time take the row in transactions of milliseconds.
 _END_WHO_HOLDS = text("""
 SELECT pg_terminate_backend(held.pid)
 FROM gpusched.leader
 JOIN pg_locks held ON held.locktype = 'transactionid' AND held.transactionid = leader.xmax AND held.granted
 JOIN pg_stat_activity session ON session.pid = held.pid AND session.usename = current_user
-WHERE epoch = :epoch AND beats = :beats AND holder IS NOT DISTINCT FROM :holder
+WHERE epoch = :epoch AND beats = :beats AND holder = :holder
+  AND clock_timestamp() - session.xact_start > make_interval(secs => :age_s)
   AND held.pid <> pg_backend_pid()
 """)
 _LOOK = select(_row.epoch, _row.beats, _row.holder, _row.address, _row.lease_ms, _row.trust)
@@ -114,8 +117,8 @@ def take(connection: Connection, seen: Seen, candidate: Candidate) -> int | None
 
     A transaction of the old leader that is under way is ended, or has been committed by then.
     """
-    if connection.dialect.name == "postgresql":
-        known = {"epoch": seen.epoch, "beats": seen.beats, "holder": seen.holder}
+    if connection.dialect.name == "postgresql" and seen.holder is not None:
+        known = {"epoch": seen.epoch, "beats": seen.beats, "holder": seen.holder, "age_s": seen.lease_s / 4}
         connection.execute(_END_WHO_HOLDS, known)
     taken = connection.execute(
         update(leader)

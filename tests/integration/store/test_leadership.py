@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from leading import LEASE_S, HandClock, candidate, taken_over
 from postgres import PostgresServer
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from store_histories import History
 from witness import connect, count_writes, watch_writes
 
@@ -197,6 +197,7 @@ def test_a_leader_stopped_between_two_statements_holds_nobody_up(postgres_url: s
         engine = writer_engine(parse_url(postgres_url), name="test")
         with engine.connect() as stopped:
             first.require(stopped)  # and nothing more is heard of it
+            until_old(stopped, postgres_url)
             silence(clock)
             assert second.stand("second:1")
             with pytest.raises(Exception, match=r"terminating connection|closed"):
@@ -221,6 +222,7 @@ def test_a_leader_stopped_in_the_middle_of_a_pipeline_holds_nobody_up(
             state = "SELECT state, wait_event FROM pg_stat_activity WHERE pid = %s"
             while watcher.execute(state, (driver.info.backend_pid,)).fetchone() != ("active", "ClientRead"):
                 driver.pgconn.flush()
+            until_old(stopped, postgres_url)
             silence(clock)
             assert second.stand("second:1")
             stopped.invalidate()
@@ -242,6 +244,20 @@ def test_a_session_of_another_role_is_waited_for(postgres_url: str, clock: HandC
                     holding.execute("SELECT 1")
         finally:
             other.execute("DROP ROLE somebody")
+
+
+def until_old(stopped: Connection, url: str) -> None:
+    """Until its transaction has gone on for as long as that of a leader that was stopped."""
+    driver = stopped.connection.driver_connection
+    assert driver is not None
+    age = "SELECT extract(epoch FROM clock_timestamp() - xact_start) FROM pg_stat_activity WHERE pid = %s"
+    with closing(connect(url)) as watcher:
+
+        def is_old() -> bool:
+            row = watcher.execute(age, (driver.info.backend_pid,)).fetchone()
+            return row is not None and row[0] > LEASE_S / 3
+
+        until(is_old, "the transaction to be old")
 
 
 def live(url: str, leadership: Leadership, clock: HandClock, enough: threading.Event) -> int:
