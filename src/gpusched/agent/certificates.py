@@ -1,4 +1,4 @@
-"""Keys and certificates of a node, in PEM. Members alone load this: it costs 9 MB."""
+"""Keys and certificates of a node, in PEM. Members alone load this: it is large."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ _row = leader.c
 # stand at the same time take the row in transactions of milliseconds.
 _END_WHO_HOLDS = text("""
 SELECT pg_terminate_backend(held.pid)
-FROM gpusched.leader
+FROM leader
 JOIN pg_locks held ON held.locktype = 'transactionid' AND held.transactionid = leader.xmax AND held.granted
 JOIN pg_stat_activity session ON session.pid = held.pid AND session.usename = current_user
 WHERE epoch = :epoch AND beats = :beats AND holder = :holder

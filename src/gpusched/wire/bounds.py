@@ -1,6 +1,6 @@
 """How large a request may be and how long its lists, seen before protobuf makes objects of it.
 
-An empty job takes two bytes on the wire and 430 in memory, and parsing holds up everybody else.
+An empty job takes two bytes on the wire and hundreds in memory, and parsing holds up everybody else.
 """
 
 from __future__ import annotations
