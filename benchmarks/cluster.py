@@ -5,9 +5,11 @@ Whatever was started is ended by its pid when the ``with`` block is left, howeve
 
 from __future__ import annotations
 
+import functools
 import os
 import select
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -25,6 +27,9 @@ from gpusched.wire.client import Client
 START_DEADLINE_S = 120.0
 STOP_DEADLINE_S = 30.0
 POLL_S = 0.02
+PORTS_EACH = 1_000
+FIRST_PORTS = (*range(16_000, 22_000, PORTS_EACH + 1), *range(28_000, 31_000, PORTS_EACH + 1))
+"""Beside what a head leases by itself (23000-27999), and below what connections take."""
 
 
 @contextmanager
@@ -129,6 +134,30 @@ class Joined(Protocol):
     address: str
 
     def client(self) -> Client: ...
+
+
+def own_ports() -> str:
+    """Lines for a head whose gangs meet: rendezvous ports that no head of another process here leases.
+
+    Raises:
+        RuntimeError: As many processes as there are ranges run clusters already.
+    """
+    first = _claim().getsockname()[1] + 1
+    return f'\n[launch]\nmaster_ports = "{first}-{first + PORTS_EACH - 1}"\n'
+
+
+@functools.cache
+def _claim() -> socket.socket:
+    """The port before the range, bound for as long as this process lives: the kernel gives it to one."""
+    for port in FIRST_PORTS:
+        claim = socket.socket()
+        try:
+            claim.bind(("127.0.0.1", port))
+        except OSError:
+            claim.close()
+        else:
+            return claim
+    raise RuntimeError(f"{len(FIRST_PORTS)} processes run clusters of their own: end one")
 
 
 @contextmanager

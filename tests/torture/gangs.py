@@ -12,6 +12,7 @@ from benchmarks.cluster import until
 from gpusched.domain.events import Event, Recorded
 from gpusched.domain.ids import JobId
 from gpusched.domain.job_spec import JobSpec
+from gpusched.domain.job_state import JobState
 from gpusched.wire.client import Client
 
 PROGRAM = str(Path(__file__).with_name("gloo_rank.py"))
@@ -42,7 +43,9 @@ def met(client: Client, job_id: JobId) -> dict[int, int]:
     written: dict[int, str] = {}
 
     def all_have_met() -> bool:
-        if client.jobs.get(job_id).job.state != "RUNNING":
+        job = client.jobs.get(job_id).job
+        assert job.ended_at_us is None, f"the gang ended before it met: {job.end_detail}"
+        if job.state is not JobState.RUNNING:
             return False
         written.clear()
         for chunk in client.jobs.logs(job_id):

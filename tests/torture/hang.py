@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import psutil
 from torture.gangs import end, gang, met, next_event
 
-from benchmarks.cluster import Head, running_agents, running_head, temporary_home
+from benchmarks.cluster import Head, own_ports, running_agents, running_head, temporary_home
 from benchmarks.report import SEED, Figure, Measured, at_most, percentile, run_benchmark, say
 from gpusched.domain.events import JobStalled
 from gpusched.domain.ids import JobId
@@ -47,7 +47,7 @@ def measure(sizes: Sizes) -> Measured:
     """Hang detection: right rank, in time, no false flags, and what looking costs an agent."""
     with (
         temporary_home() as home,
-        running_head(Head(home)) as head,
+        running_head(Head(home, own_ports())) as head,
         running_agents(head, NODES, *OPTIONS) as agents,
         head.client() as client,
     ):

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from torture.gangs import gang, met, next_event
 from torture.records import broken, judge
 
-from benchmarks.cluster import Head, running_agents, running_head, temporary_home, until
+from benchmarks.cluster import Head, own_ports, running_agents, running_head, temporary_home, until
 from benchmarks.report import SEED, Figure, Measured, at_most, percentile, run_benchmark, say
 from gpusched.agent.shim.proc import read_process
 from gpusched.domain.events import JobAllocated, TasksStarted
@@ -37,7 +37,7 @@ class Sizes:
 def measure(sizes: Sizes) -> Measured:
     """kill -9 of one rank of a gang that may restart."""
     dice, took_s, left = random.Random(SEED), list[float](), 0
-    with temporary_home() as home, running_head(Head(home)) as head:
+    with temporary_home() as home, running_head(Head(home, own_ports())) as head:
         with (
             running_agents(head, ("n1", "n2"), "--devices", "none", "--cpus", "8"),
             head.client() as client,

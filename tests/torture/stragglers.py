@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from torture.gangs import end, gang, met, next_event
 
-from benchmarks.cluster import Head, running_agents, running_head, temporary_home, until
+from benchmarks.cluster import Head, own_ports, running_agents, running_head, temporary_home, until
 from benchmarks.report import SEED, Figure, Measured, at_most, percentile, run_benchmark, say
 from gpusched.domain.events import JobSlowed
 from gpusched.domain.ids import JobId
@@ -43,7 +43,7 @@ def measure(sizes: Sizes) -> Measured:
     config = f"[engine]\nheartbeat_interval_s = {sizes.heartbeat_s}"
     with (
         temporary_home() as home,
-        running_head(Head(home, config)) as head,
+        running_head(Head(home, config + own_ports())) as head,
         running_agents(head, NODES, *OPTIONS),
         head.client() as client,
     ):

@@ -20,7 +20,7 @@ from gpusched.domain.diagnosis import Diagnosis
 from gpusched.domain.errors import InsufficientResources, InvalidSpec, Violation
 from gpusched.domain.events import JobEnded, JobEvent, Recorded
 from gpusched.domain.identity import Identity, Principal, Role
-from gpusched.domain.ids import Epoch, JobId, RequestId
+from gpusched.domain.ids import AttemptId, Epoch, JobId, RequestId
 from gpusched.domain.job import Job, JobFilter
 from gpusched.domain.job_spec import JobSpec
 from gpusched.domain.job_state import JobState, PendingReason
@@ -98,7 +98,7 @@ class JobApi:
             less = await relaxations_of(self.loop.engine, state.next_job_id, spec, now_us)
             diagnosis = replace(diagnosis, relaxations=less)
             return PlanPreview(diagnosis=diagnosis, plan=None, price_per_hour=None, currency=None)
-        allocation = grant(state, state.next_job_id, placement, now_us)
+        allocation = grant(state, AttemptId(state.next_job_id, FIRST_EPOCH), placement, now_us)
         plan = make_launch_plan(
             state.next_job_id,
             FIRST_EPOCH,

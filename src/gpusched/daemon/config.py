@@ -34,6 +34,7 @@ from gpusched.domain.topology import (
 )
 from gpusched.domain.usage import Rate, RateBook
 from gpusched.engine.core import EngineSettings
+from gpusched.engine.state import MASTER_PORTS
 from gpusched.policy.order import Order, OrderSettings
 from gpusched.policy.quota import Quotas
 
@@ -91,6 +92,33 @@ class EngineTable(_Table):
     heartbeat_interval_s: float = Field(default=1.0, gt=0, le=60)
     silence_max_s: float = Field(default=15.0, gt=0, le=3600)
     cycle_depth_max: int = Field(default=10_000, ge=1, le=1_000_000)
+
+
+PORTS_AT_LEAST = 1_000
+"""More than the attempts that one node leads at once: each holds a CPU."""
+
+
+class LaunchTable(_Table):
+    """``[launch]``: what ranks are given."""
+
+    master_ports: str = f"{MASTER_PORTS.start}-{MASTER_PORTS.stop - 1}"  # first and last
+
+    @field_validator("master_ports")
+    @classmethod
+    def _is_range(cls, text: str) -> str:
+        ends = re.fullmatch(r"(\d{1,5})-(\d{1,5})", text)
+        if ends is None:
+            raise ValueError(f"{text!r} is no range of ports: write the first and the last, as 23000-27999")
+        first, last = int(ends[1]), int(ends[2])
+        if first < 1_024 or last > 65_535 or last - first + 1 < PORTS_AT_LEAST:
+            raise ValueError(f"{text}: give at least {PORTS_AT_LEAST} ports between 1024 and 65535")
+        return text
+
+    @property
+    def port_range(self) -> range:
+        """As the engine knows it."""
+        first, last = self.master_ports.split("-")
+        return range(int(first), int(last) + 1)
 
 
 class PartitionTable(_Table):
@@ -233,6 +261,7 @@ class HeadConfig(_Table):
     identity: IdentityTable = IdentityTable()
     limits: LimitsTable = LimitsTable()
     engine: EngineTable = EngineTable()
+    launch: LaunchTable = LaunchTable()
     leader: LeaderTable = LeaderTable()
     partition: list[PartitionTable] = [PartitionTable(name="main")]
     policy: PolicyTable = PolicyTable()
@@ -291,6 +320,7 @@ class HeadConfig(_Table):
             ),
             quotas=self.quotas,
             licenses=tuple(sorted(self.licenses.items())),
+            master_ports=self.launch.port_range,
         )
 
     def store_url(self, home: Path) -> str:

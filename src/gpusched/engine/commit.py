@@ -5,15 +5,11 @@ from __future__ import annotations
 from gpusched.domain.allocation import Allocation, GrantedDevice, NodeAllocation
 from gpusched.domain.errors import InsufficientResources, StalePlan
 from gpusched.domain.events import JobAllocated
-from gpusched.domain.ids import JobId
+from gpusched.domain.ids import AttemptId
 from gpusched.engine.state import ClusterState
 from gpusched.engine.transaction import Transaction
 from gpusched.placement.placement import NodePlacement, Placement
 from gpusched.policy.plan import Plan
-
-PORTS = range(23_000, 28_000)
-"""Leased as MASTER_PORT. Below Linux's ephemeral range (32768-60999), so that no outgoing
-connection takes one, and without well-known servers."""
 
 
 def commit_plan(tx: Transaction, plan: Plan) -> None:
@@ -27,21 +23,22 @@ def commit_plan(tx: Transaction, plan: Plan) -> None:
         raise StalePlan(f"plan of generation {plan.generation}, cluster is at {state.generation}: plan again")
     for start in plan.starts:
         job = state.jobs[start.job_id]
+        attempt = AttemptId(job.job_id, job.next_epoch)
         tx.record(
             JobAllocated(
                 job_id=job.job_id,
                 epoch=job.next_epoch,
-                allocation=grant(state, start.job_id, start.placement, tx.now_us),
+                allocation=grant(state, attempt, start.placement, tx.now_us),
             )
         )
 
 
-def grant(state: ClusterState, job_id: JobId, placement: Placement, now_us: int) -> Allocation:
+def grant(state: ClusterState, attempt: AttemptId, placement: Placement, now_us: int) -> Allocation:
     """Fill a proposal with what launching and billing need to know."""
     nodes = tuple(_grant_node(state, part) for part in placement.nodes)
     return Allocation(
         nodes=nodes,
-        master_port=_free_port(state, nodes[0].address, job_id),
+        master_port=_free_port(state, nodes[0].address, attempt),
         granted_at_us=now_us,
     )
 
@@ -63,11 +60,15 @@ def _grant_node(state: ClusterState, part: NodePlacement) -> NodeAllocation:
     )
 
 
-def _free_port(state: ClusterState, address: str, job_id: JobId) -> int:
-    """The lease starts at a port that moves with the job id, so a port just freed rests a while."""
-    first = job_id % len(PORTS)
-    for step in range(len(PORTS)):
-        port = PORTS[(first + step) % len(PORTS)]
+def _free_port(state: ClusterState, address: str, attempt: AttemptId) -> int:
+    """The search starts at a port that moves with job and attempt: one just freed rests a while, and what
+    was started again does not meet a foreign program on the same port once more."""
+    ports = state.master_ports
+    first = attempt.job_id + attempt.epoch
+    for step in range(len(ports)):
+        port = ports[(first + step) % len(ports)]
         if (address, port) not in state.leased_ports:
             return port
-    raise InsufficientResources(f"all {len(PORTS)} rendezvous ports of {address} are leased")
+    raise InsufficientResources(
+        f"all {len(ports)} rendezvous ports of {address} are leased: widen launch.master_ports"
+    )

@@ -29,7 +29,7 @@ from gpusched.engine.lifecycle import PlanLaunch
 from gpusched.engine.past import past_of
 from gpusched.engine.ports import Batch, Loaded, RequestRecord
 from gpusched.engine.requests import decide
-from gpusched.engine.state import ClusterState
+from gpusched.engine.state import MASTER_PORTS, ClusterState
 from gpusched.engine.transaction import Transaction
 from gpusched.launch.plan import make_launch_plan
 from gpusched.policy.backfill import make_plan
@@ -70,6 +70,7 @@ class EngineSettings:
     topology: Topology = field(default_factory=Topology)
     health: HealthRules = field(default_factory=HealthRules)
     licenses: tuple[tuple[str, int], ...] = ()  # that the cluster has, by name
+    master_ports: range = MASTER_PORTS  # leased as MASTER_PORT, each to one attempt on an address
     cycle_depth_max: int = 10_000  # pending jobs that one cycle looks at
     ordering: OrderSettings = field(default_factory=OrderSettings)
     quotas: Quotas = field(default_factory=Quotas)
@@ -93,6 +94,7 @@ class Engine:
             quotas=settings.quotas,
             health_rules=settings.health,
             licenses=settings.licenses,
+            master_ports=settings.master_ports,
             jobs=loaded.jobs,
             nodes=loaded.nodes,
             submitted=loaded.submitted,

@@ -23,6 +23,9 @@ from gpusched.policy.plan import RunningEntry
 from gpusched.policy.quota import Quotas
 
 FIRST_JOB_ID = JobId(1)
+MASTER_PORTS = range(23_000, 28_000)
+"""Below Linux's ephemeral range (32768-60999), so that no outgoing connection takes one, and without
+well-known servers."""
 
 
 @dataclass(slots=True)
@@ -34,6 +37,7 @@ class ClusterState:
     quotas: Quotas = field(default_factory=Quotas)
     health_rules: HealthRules = field(default_factory=HealthRules)
     licenses: Counts = ()  # that the cluster has
+    master_ports: range = MASTER_PORTS  # leased as MASTER_PORT
     jobs: dict[JobId, Job] = field(default_factory=dict)
     nodes: dict[NodeName, Node] = field(default_factory=dict)
     queue: PendingQueue = field(default_factory=PendingQueue)
@@ -107,6 +111,7 @@ class ClusterState:
         quotas: Quotas | None = None,
         health_rules: HealthRules | None = None,
         licenses: Counts = (),
+        master_ports: range = MASTER_PORTS,
         jobs: Iterable[Job] = (),
         nodes: Iterable[Node] = (),
         submitted: Iterable[tuple[JobId, JobSpec]] = (),
@@ -120,6 +125,7 @@ class ClusterState:
             quotas=quotas or Quotas(),
             health_rules=health_rules or HealthRules(),
             licenses=licenses,
+            master_ports=master_ports,
             next_job_id=next_job_id,
             last_seq=last_seq,
         )

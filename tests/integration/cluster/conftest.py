@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from postgres import postgres_server, postgres_url  # noqa: F401 - fixtures
 
-from benchmarks.cluster import Head, running_agents, running_head, temporary_home
+from benchmarks.cluster import Head, own_ports, running_agents, running_head, temporary_home
 from gpusched.wire.client import Client
 
 CONFIG = """
@@ -32,7 +32,7 @@ def home() -> Iterator[Path]:
 
 @pytest.fixture
 def head(home: Path) -> Iterator[Head]:
-    with running_head(Head(home, CONFIG)) as running:
+    with running_head(Head(home, CONFIG + own_ports())) as running:
         yield running
 
 

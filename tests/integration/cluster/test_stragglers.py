@@ -10,7 +10,7 @@ from pathlib import Path
 from gpusched_cli import gpusched
 from torture.gangs import gang, met, next_event
 
-from benchmarks.cluster import Head, running_agents, running_head
+from benchmarks.cluster import Head, own_ports, running_agents, running_head
 from gpusched.domain.events import JobSlowed, SlownessEnded
 from gpusched.domain.job_spec import SlowPolicy
 
@@ -19,7 +19,7 @@ CONFIG = "[engine]\nheartbeat_interval_s = 0.1"  # so many looks in so little ti
 
 def test_a_slow_rank_is_named_and_shown_until_it_recovers(home: Path) -> None:
     with (
-        running_head(Head(home, CONFIG)) as head,
+        running_head(Head(home, CONFIG + own_ports())) as head,
         running_agents(head, ("n1", "n2"), "--devices", "none", "--cpus", "4"),
         head.client() as client,
     ):

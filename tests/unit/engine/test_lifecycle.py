@@ -21,6 +21,7 @@ from gpusched.domain.ids import AttemptId, Epoch, JobId, NodeName
 from gpusched.domain.job_spec import OnDisconnect
 from gpusched.domain.job_state import EndReason, JobState
 from gpusched.domain.node import Schedulability
+from gpusched.engine.core import EngineSettings
 from gpusched.engine.inputs import (
     CancelJob,
     CommandAcknowledged,
@@ -366,6 +367,22 @@ def test_leased_ports_of_live_jobs_on_one_address_differ(two_nodes: Cluster) -> 
         assert attempt is not None
         leases.add((attempt.allocation.nodes[0].address, attempt.allocation.master_port))
     assert len(leases) == len(ids)
+
+
+def test_an_attempt_and_the_next_one_meet_on_different_ports_of_the_clusters_range() -> None:
+    cluster = Cluster(EngineSettings(master_ports=range(40_000, 41_000)))
+    cluster.join(facts("n1"))
+    (job_id,) = cluster.submit(spec())
+    ports = []
+    for _ in range(2):
+        cluster.cycle()
+        attempt = cluster.job(job_id).attempt
+        assert attempt is not None
+        ports.append(attempt.allocation.master_port)
+        cluster.step([RequeueJob(who=ALICE, request_id=cluster.request_id(), job_id=job_id)])
+        cluster.end_all(job_id)
+    assert len(set(ports)) == 2
+    assert all(port in range(40_000, 41_000) for port in ports)
 
 
 def test_a_lease_that_ended_moves_what_may_be_replaced_and_nothing_else(two_nodes: Cluster) -> None:
