@@ -3,7 +3,8 @@
 Each of these is a sign of work: output, a new step, CPU time, I/O, processes that come and go, a GPU that
 computes. A rank without any of them since the last look is quiet, and the head is told since when. What a
 waiting rank does on the side (PyTorch's watchdog threads, gloo's loop that wakes 100 times a second) stays
-below ``CPU_SHARE_MIN`` and ``IO_BYTES_PER_S_MIN``.
+below ``CPU_SHARE_MIN`` and ``IO_BYTES_PER_S_MIN``. CPU time is compared with the time in which there was a
+CPU to have: a rank that is starved by others on its node has not come to a halt.
 
 A GPU in a kernel that waits for others is busy all the time, so time busy says nothing; its power falls to
 a fraction of what the same job drew before and stays there. Its rank's CPU spins with it, and counts for
@@ -16,7 +17,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from gpusched.agent.shim.proc import Process, descendants, io_bytes, process_table, waits_in
+from gpusched.agent.shim.proc import Process, descendants, io_bytes, process_table, runnable_s, waits_in
 from gpusched.domain.ids import AttemptId, DeviceUuid
 from gpusched.domain.pulse import STOPPED_STATES, GpuPulse, QuietRank
 from gpusched.domain.telemetry import DeviceSample
@@ -53,6 +54,7 @@ class _Look:
     main: Process
     pids: frozenset[int]
     cpu_ticks: int
+    runnable_s: float  # of ``main``, without a CPU
     io_bytes: int
     gpu: GpuPulse | None
 
@@ -142,12 +144,14 @@ class _Card:
 
 
 def _look_at(rank: WatchedRank, tree: tuple[Process, ...], gpu: GpuPulse | None, now_s: float) -> _Look:
+    main = max(tree, key=lambda process: process.cpu_ticks)
     return _Look(
         at_s=now_s,
         rank=rank,
-        main=max(tree, key=lambda process: process.cpu_ticks),
+        main=main,
         pids=frozenset(process.pid for process in tree),
         cpu_ticks=sum(process.cpu_ticks for process in tree),
+        runnable_s=runnable_s(main.pid),
         io_bytes=sum(io_bytes(process.pid) for process in tree),
         gpu=gpu,
     )
@@ -168,7 +172,10 @@ def _works(before: _Look, now: _Look) -> bool:
         return False  # its CPU waits for the GPU at full speed
     if before.pids != now.pids:
         return True
-    return now.cpu_ticks - before.cpu_ticks >= CPU_SHARE_MIN * elapsed_s * TICKS_PER_S
+    starved_s = now.runnable_s - before.runnable_s if now.main.pid == before.main.pid else 0.0
+    had_s = max(elapsed_s - starved_s, 0.0)
+    ticks = now.cpu_ticks - before.cpu_ticks
+    return ticks > 0 and ticks >= CPU_SHARE_MIN * had_s * TICKS_PER_S
 
 
 def _quiet(look: _Look, quiet_s: float) -> QuietRank:

@@ -140,6 +140,18 @@ def io_bytes(pid: int) -> int:
     return sum(int(line.split()[1]) for line in lines[:2])  # rchar, wchar
 
 
+def runnable_s(pid: int) -> float:
+    """How long the process's first thread was ready to run and had no CPU, in seconds, since it began.
+
+    The second number of ``/proc/<pid>/schedstat`` (kernel documentation: scheduler/sched-stats); 0 if it
+    is gone, or the kernel does not count this.
+    """
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_bytes().split()[1]) / 1e9
+    except (OSError, IndexError):
+        return 0.0
+
+
 def waits_in(pid: int) -> str | None:
     """The kernel function in which the process sleeps; None if it runs, or that may not be read."""
     try:
