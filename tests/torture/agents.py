@@ -36,7 +36,7 @@ class Sizes:
     """How many jobs, and how often what supervises them is killed."""
 
     jobs: int = 50
-    agent_kills: int = 100
+    agent_kills: int = 500
     shim_kills: int = 200
     shims_at_once: int = 10
 

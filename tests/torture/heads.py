@@ -31,9 +31,9 @@ class Sizes:
     """How often the head is killed, and under what."""
 
     stores: tuple[str, ...] = ("sqlite", "postgresql")
-    kills: int = 100
+    kills: int = 250  # of each store
     clients: int = 4
-    acknowledged_least: int = 20_000
+    acknowledged_least: int = 50_000
     running_jobs: int = 200
     running_kills: int = 200
 

@@ -197,10 +197,11 @@ async def test_after_a_reboot_what_ran_is_reported_as_lost_to_the_node(home: Pat
     runner = await node.start()
     await runner.launch(waiting(home))
     await node.report(TasksStarted)
-    shim = node.record().shim_pid
+    shim, start_ticks = node.record().shim_pid, node.record().shim_start_ticks
     await node.stop()
-    assert shim is not None
+    assert shim is not None and start_ticks is not None
     os.kill(shim, signal.SIGKILL)
+    await until(lambda: not is_same_process(shim, start_ticks), "the shim to be gone")
     order = read_order(node.files())
     assert order is not None
     write_order(node.files(), replace(order, boot_id="another boot"))

@@ -50,7 +50,10 @@ def now(pid: int) -> Process:
 
 
 def second_look(process: Process) -> tuple[QuietRank, ...]:
-    """What a look shows when the process has had some CPU time since the first, and a small share of it."""
+    """What a look shows when the process has had some CPU time since the first, and a small share of it.
+
+    It has run just then: the kernel counts a time without a CPU when it is over.
+    """
     rank = WatchedRank(
         attempt_id=AttemptId(JobId(1), Epoch(1)),
         global_rank=0,
@@ -58,14 +61,17 @@ def second_look(process: Process) -> tuple[QuietRank, ...]:
         start_ticks=process.start_ticks,
         output_bytes=0,
     )
-    pulses, began_s, ticks = Pulses(), time.monotonic(), now(process.pid).cpu_ticks
+    pulses, began_s = Pulses(), time.monotonic()
     pulses.look((rank,), (), began_s)
+    at_first = last = now(process.pid).cpu_ticks
 
-    def had_a_small_share() -> bool:
-        had_s = (now(process.pid).cpu_ticks - ticks) / TICKS_PER_S
-        return 0 < had_s < CPU_SHARE_MIN * (time.monotonic() - began_s)
+    def has_just_run_with_a_small_share() -> bool:
+        nonlocal last
+        before, last = last, now(process.pid).cpu_ticks
+        share = (last - at_first) / TICKS_PER_S / (time.monotonic() - began_s)
+        return last > before and last - at_first > 1 and share < CPU_SHARE_MIN
 
-    until(had_a_small_share, "a little CPU time")
+    until(has_just_run_with_a_small_share, "a little CPU time")
     return pulses.look((rank,), (), time.monotonic())
 
 
