@@ -28,8 +28,12 @@ START_DEADLINE_S = 120.0
 STOP_DEADLINE_S = 30.0
 POLL_S = 0.02
 PORTS_EACH = 1_000
-FIRST_PORTS = (*range(16_000, 22_000, PORTS_EACH + 1), *range(28_000, 31_000, PORTS_EACH + 1))
-"""Beside what a head leases by itself (23000-27999), and below what connections take."""
+FIRST_PORTS = (
+    *range(10_000, 22_000, PORTS_EACH + 1),
+    *range(28_000, 31_000, PORTS_EACH + 1),
+    *range(61_000, 64_000, PORTS_EACH + 1),
+)
+"""Beside what a head leases by itself (23000-27999), and what connections take (32768-60999)."""
 
 
 @contextmanager
@@ -70,6 +74,7 @@ class Head:
         self._environment = {**os.environ, **(settings or {})}
         self._process: subprocess.Popen[bytes] | None = None
         (home / "config.toml").write_text(config, encoding="utf-8")
+        (home / "config.toml").chmod(0o600)  # it may hold the database's password
 
     @property
     def pid(self) -> int:

@@ -25,6 +25,7 @@ from gpusched.agent.metering import Meters
 from gpusched.agent.nvml import NvmlReader, open_nvml
 from gpusched.agent.outbox import Outbox
 from gpusched.agent.rank_tokens import RankTokenFiles
+from gpusched.agent.renewal import CertificateRenewed
 from gpusched.agent.runner import Runner
 from gpusched.agent.sampler import Sampler
 from gpusched.agent.seen import Seen
@@ -217,6 +218,9 @@ class _Agent:
                 self._heads.move_on(head, HeadUnavailable("the stream has ended"))
             except (GpuschedError, ExceptionGroup) as error:
                 cause = _first_of(error)
+                if isinstance(cause, CertificateRenewed):
+                    wait_s = RECONNECT_FIRST_S
+                    continue
                 if isinstance(cause, NotPermitted | ConfigInvalid) or not isinstance(cause, GpuschedError):
                     raise cause from None
                 if str(cause) not in told:

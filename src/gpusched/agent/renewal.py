@@ -13,6 +13,7 @@ from gpusched.domain.membership import CertificateGiven
 
 log = logging.getLogger(__name__)
 LOOK_EVERY_S = 60.0  # a clock that is set forward is noticed by then
+RENEW_AT_MOST_EVERY_S = 1.0  # where clocks disagree each certificate may be old as soon as it is given
 
 
 class CertificateRenewed(Unavailable):
@@ -39,6 +40,7 @@ class Renewal:
 
     async def due(self) -> CertificateWanted:
         """Wait until it is time, then say what to ask."""
+        await asyncio.sleep(RENEW_AT_MOST_EVERY_S)
         # No event tells of a clock that is set.
         while (left_s := (self._held.renew_at - now()).total_seconds()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(min(left_s, LOOK_EVERY_S))

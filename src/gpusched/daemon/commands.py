@@ -38,7 +38,11 @@ def home_of(given: Path | None) -> Path:
     return home
 
 
-def _log_to_stderr(name: str) -> None:
+def _be_daemon(name: str) -> None:
+    """Log to standard error; keep keys and tokens out of core dumps (prctl(2), PR_SET_DUMPABLE)."""
+    from gpusched.agent.shim.proc import PR_SET_DUMPABLE, prctl
+
+    prctl(PR_SET_DUMPABLE, 0)
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format=f"%(asctime)s {name} %(levelname)s %(message)s"
     )
@@ -72,7 +76,7 @@ def head(home: Path | None, config: Path | None, tcp: str | None, accepts_loss: 
 
     if tcp is not None:
         settings = settings.model_copy(update={"listen": settings.listen.model_copy(update={"tcp": tcp})})
-    _log_to_stderr("head")
+    _be_daemon("head")
 
     def ready(serving: Serving) -> None:
         by = "" if serving.leader is None else f", standing by: {serving.leader} leads"
@@ -177,7 +181,7 @@ def agent(
         from gpusched.daemon.agent_config import load_health  # pydantic: who has no file is spared it
 
         health = load_health(health_file)
-    _log_to_stderr(f"agent {name}")
+    _be_daemon(f"agent {name}")
     settings = AgentSettings(
         node=NodeName(name),
         home=home_of(home) / "agents" / name,

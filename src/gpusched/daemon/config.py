@@ -7,6 +7,7 @@ lists the keys.
 from __future__ import annotations
 
 import re
+import stat
 import tomllib
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -329,11 +330,15 @@ class HeadConfig(_Table):
         return self.store.url if relative is None else f"sqlite:///{home / relative[1]}"
 
 
+PASSWORD = re.compile(r"^[^:]+://[^:/@?]*:[^@]+@|[?&]password=")  # in a database URL
+
+
 def load_config(path: Path | None) -> HeadConfig:
     """Read a head's configuration; the defaults for None.
 
     Raises:
-        ConfigInvalid: The file can't be read, is no TOML, or a key is unknown or wrong.
+        ConfigInvalid: The file can't be read, is no TOML, or a key is unknown or wrong; or it holds a
+            password and everybody may read it.
     """
     if path is None:
         return HeadConfig()
@@ -341,6 +346,7 @@ def load_config(path: Path | None) -> HeadConfig:
         data = path.read_bytes()
         if len(data) > CONFIG_BYTES_MAX:
             raise ConfigInvalid(f"{path}: {len(data)} bytes; a configuration has at most {CONFIG_BYTES_MAX}")
+        is_public = bool(path.stat().st_mode & stat.S_IROTH)
         tables = tomllib.loads(data.decode(), parse_float=Decimal)
     except OSError as error:
         raise ConfigInvalid(f"{path}: {error.strerror}: name a readable file with --config") from error
@@ -354,6 +360,11 @@ def load_config(path: Path | None) -> HeadConfig:
         raise ConfigInvalid(f"{path}: partition: give at least one, each with its own name")
     if len(config.quotas.gpus_max) < len(config.quota):
         raise ConfigInvalid(f"{path}: quota: give each account one quota at most")
+    if is_public and PASSWORD.search(config.store.url):
+        raise ConfigInvalid(
+            f"{path}: store.url holds a password and everybody may read the file: chmod o= {path}, or put "
+            "the password in ~/.pgpass"
+        )
     return config
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import signal
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 import click
 
 from gpusched.agent.declared import declare_devices
+from gpusched.agent.shim.proc import PR_SET_PDEATHSIG, prctl
 from gpusched.daemon.config import find_config
 from gpusched.daemon.head import make_home
 from gpusched.domain.ids import NodeName
@@ -24,7 +24,6 @@ AGENTS_STOP_S = 60.0  # an agent that ends its jobs first waits for their kill_w
 HEAD_STOP_S = 10.0
 DECLARED_DEFAULT = "4xH100"
 SPOKEN = range(2, 128)  # exit codes of a command that has printed its error
-PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +155,7 @@ async def _start(argv: list[str], cpu_ids: Sequence[int] | None = None) -> async
 
 
 def _prepare_child(cpu_ids: Sequence[int] | None) -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if cpu_ids is not None:
         os.sched_setaffinity(0, cpu_ids)
 

@@ -28,14 +28,20 @@ class Order:
 
     @property
     def cgroup_name(self) -> str:
-        """The name of the attempt's control group: no other attempt on this machine has it."""
-        return f"gpusched-{self.token}"
+        """The name of the attempt's control group: no other attempt on this machine has it.
+
+        Everybody reads it in ``/proc/<pid>/cgroup``, so it tells neither the token nor the folder below.
+        """
+        return f"gpusched-{_digest('cgroup ' + self.token)}"
 
     @property
     def notes(self) -> Path:
         """The folder in which its ranks leave word: nobody can guess its name, nor the token from it."""
-        name = hashlib.sha256(self.token.encode()).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"gpusched-notes-{name}"
+        return Path(tempfile.gettempdir()) / f"gpusched-notes-{_digest(self.token)}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from gpusched.agent.shim.files import AttemptDir
+from gpusched.agent.shim.proc import PR_SET_DUMPABLE, prctl
 from gpusched.agent.shim.supervisor import Supervisor
 
 PATH_BYTES_MAX = 8192
@@ -56,4 +57,5 @@ def _be_shim(channel: socket.socket, path: Path) -> NoReturn:
 
 def main() -> None:
     """Serve on the socket whose descriptor is the first argument."""
+    prctl(PR_SET_DUMPABLE, 0)  # shims hold tokens and what a job is told; ranks are dumped as users like it
     serve(socket.socket(fileno=int(sys.argv[1])))
