@@ -36,6 +36,18 @@ KEEPALIVE = {
 }
 
 
+REMEDIES = (
+    (("disk is full", "No space left"), "make room on its disk"),
+    (
+        ("authentication failed", "no password supplied"),
+        "mend the user or password (store.url, ~/.pgpass)",
+    ),
+    (("does not exist",), "create it, or mend store.url"),
+    (("connection failed",), "start it, or mend store.url"),
+)
+"""By what SQLite or PostgreSQL said; the first that fits."""
+
+
 def parse_url(text: str) -> URL:
     """Read a database URL.
 
@@ -91,13 +103,19 @@ def store_errors(place: str) -> Iterator[None]:
     except IntegrityError as error:
         raise LogCorrupt(f"{place} refuses a contradiction: {first_line(error)}") from error
     except SQLAlchemyError as error:
-        raise StoreUnavailable(f"{place} does not answer or refuses: {first_line(error)}") from error
+        said = first_line(error)
+        raise StoreUnavailable(f"{place} does not answer or refuses: {said}{remedy_for(said)}") from error
 
 
 def first_line(error: SQLAlchemyError) -> str:
     """What the driver said, without statement, parameters or row values."""
     said = str(error.orig) if isinstance(error, DBAPIError) else str(error)
     return (said.strip().splitlines() or [type(error).__name__])[0]
+
+
+def remedy_for(said: str) -> str:
+    """What an operator can do about it, as the end of a sentence; nothing where only the database knows."""
+    return next((f"; {do}" for words, do in REMEDIES if any(word in said for word in words)), "")
 
 
 def writer_engine(url: URL, *, name: str) -> Engine:

@@ -84,9 +84,15 @@ def test_a_server_that_is_not_there_is_named_without_the_password():
     with pytest.raises(StoreUnavailable, match=r"postgresql\+psycopg://ada@127.0.0.1:1/db") as refused:
         open_store(url)
     assert "hunter2" not in str(refused.value)
+    assert str(refused.value).endswith("; start it, or mend store.url")
     with Reader(url) as reader, pytest.raises(StoreUnavailable) as refused:
         reader.last_seq()
     assert "hunter2" not in str(refused.value)
+
+
+def test_a_database_that_is_not_there_is_to_be_created(postgres_server):
+    with pytest.raises(StoreUnavailable, match=r'"nowhere" does not exist; create it, or mend store\.url$'):
+        open_store(postgres_server.url("nowhere"))
 
 
 def test_a_lost_connection_is_unavailable_and_the_store_recovers_by_loading_again(
