@@ -93,7 +93,10 @@ def attempt_spans(draw: st.DrawFn) -> AttemptSpan:
     )
 
 
-histories = st.tuples(st.lists(attempt_spans(), max_size=6), st.lists(node_spans(), max_size=6))
+histories = st.tuples(
+    st.lists(attempt_spans(), max_size=6, unique_by=lambda span: (span.job_id, span.epoch)),
+    st.lists(node_spans(), max_size=6),
+)
 books = st.builds(
     lambda rates: RateBook("EUR", tuple(rates)),
     st.lists(

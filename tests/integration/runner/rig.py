@@ -15,6 +15,7 @@ from gpusched.agent.runner import Runner
 from gpusched.agent.shim.containment import TOKEN_VARIABLE, Cgroup, kill_leftovers
 from gpusched.agent.shim.files import AttemptDir
 from gpusched.agent.shim.notes import remove_notes
+from gpusched.agent.shim.order import Order
 from gpusched.agent.shim.proc import is_same_process, process_table
 from gpusched.agent.shim.record import Record
 from gpusched.domain.events import AgentReport, TasksEnded, TasksStarted
@@ -127,10 +128,13 @@ class Node:
         assert record is not None
         return record
 
-    def token(self, job_id: int = 1, epoch: int = 1) -> str:
+    def order(self, job_id: int = 1, epoch: int = 1) -> Order:
         order = read_order(self.files(job_id, epoch))
         assert order is not None
-        return order.token
+        return order
+
+    def token(self) -> str:
+        return self.order().token
 
     async def logs(self, **query: object) -> list[LogChunk]:
         assert self.runner is not None
@@ -151,9 +155,9 @@ async def started(node: Node, launch: NodeLaunch, word: str = "ready") -> None:
 
 
 async def said(node: Node, launch: NodeLaunch, word: str) -> None:
-    """Wait until the first rank has written ``word``."""
+    """Wait until the first rank has written a line that ends with ``word``."""
     folder = node.files(launch.job_id, launch.epoch).rank_logs(launch.tasks[0].global_rank)
-    await until(lambda: any(word.encode() in path.read_bytes() for path in folder.glob("*.log")), word)
+    await until(lambda: any(f"{word}\n".encode() in path.read_bytes() for path in folder.glob("*.log")), word)
 
 
 def carriers(token: str) -> list[int]:

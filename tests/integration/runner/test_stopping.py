@@ -174,7 +174,7 @@ async def test_in_a_control_group_escapees_die_with_it_and_it_is_removed(
     node = Node(home, cgroup_parent=cgroup_parent)
     await node.start()
     await started(node, escape(node, 50, then="time.sleep(600)"), "escaped")
-    group = Cgroup(cgroup_parent / f"gpusched-{node.token()}")
+    group = Cgroup(cgroup_parent / node.order().cgroup_name)
     assert len(group.members()) == 51
     await stopped(node, 0)
     assert escaped(node) == {}
