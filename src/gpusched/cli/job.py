@@ -24,7 +24,10 @@ from gpusched.domain.events import JobEnded
 from gpusched.domain.ids import Epoch, JobId, NodeName
 from gpusched.domain.job import JobFilter
 from gpusched.domain.job_state import JobState
+from gpusched.domain.launch_plan import NOTES_WORD
 from gpusched.wire.handlers import JobView
+
+ENV_HELP = f"Show what each rank got as its environment. {NOTES_WORD}: a folder that its node makes."
 
 
 @click.group()
@@ -87,7 +90,7 @@ def list_jobs(
 
 @job.command("show")
 @click.argument("job_id", type=JOB_ID, metavar="JOB")
-@click.option("--env", "wants_env", is_flag=True, help="Show what each rank got as its environment.")
+@click.option("--env", "wants_env", is_flag=True, help=ENV_HELP)
 @click.option("-r", "--rank", "ranks", type=Parsed("RANKS", parse_ranks), help="With --env: only these.")
 @json_option
 @pass_session
