@@ -6,8 +6,8 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/ready
 # Where the generated code goes; `check-proto` points it at a scratch folder and compares.
 OUT    ?= src
-# One worker per core unless told otherwise: `make test WORKERS=2`.
-WORKERS ?= auto
+# One worker per core, and four at least, as most tests wait: `make test WORKERS=2` says otherwise.
+WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? 4 : n)))
 PYTEST := $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
