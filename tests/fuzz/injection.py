@@ -53,7 +53,7 @@ class Sizes:
 
 
 FULL = Sizes()
-QUICK = Sizes(payloads=70, launched=10, shown=3)
+QUICK = Sizes(payloads=40, launched=6, shown=3)
 
 
 @dataclass(slots=True)
