@@ -32,6 +32,7 @@ class Submitters:
     retried: int = 0
     last_ack_s: float = 0.0  # of CLOCK_MONOTONIC
     enough: threading.Event = field(default_factory=threading.Event)
+    given_up: threading.Event = field(default_factory=threading.Event)  # nobody will answer any more
 
     def await_next(self) -> float:
         """Seconds until something is acknowledged that was not when this was called."""
@@ -55,7 +56,8 @@ class Submitters:
                 job_ids = client.jobs.submit_many(specs, request_id=request_id)
             except Unavailable:  # nobody knows whether it was taken: that is what the id is for
                 self.retried += 1
-                self.enough.wait(AGAIN_S)
+                if self.given_up.wait(AGAIN_S):
+                    return
                 continue
             break
         ack = Acknowledged(
@@ -87,6 +89,9 @@ def submitting(address: str, acks: AckLog, clients: int, *, pause_s: float = 0.0
             thread.start()
         yield submitters
         submitters.await_next()
+    except BaseException:
+        submitters.given_up.set()
+        raise
     finally:
         submitters.enough.set()
         for thread in threads:

@@ -60,6 +60,10 @@ _LOAD_OUTBOX = select(schema.outbox.c.seq, schema.outbox.c.kind, schema.outbox.c
 _FIND_REQUESTS = select(schema.requests).where(
     tuple_(schema.requests.c.subject, schema.requests.c.request_id).in_(bindparam("keys", expanding=True))
 )
+READS_AT_LEISURE = (
+    "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+    "SET LOCAL idle_in_transaction_session_timeout TO 0",  # rows are decoded between the statements
+)
 UNRENEWED_LEASE_S = 6.0
 _KEYS_PER_QUERY = 400  # two variables each: SQLite took no more than 999 in a statement for long
 
@@ -99,7 +103,9 @@ class SqlStore:
         with self._transaction() as connection:
             # The lock waits for a commit of ours that the server is still busy with though we have lost
             # its connection: loaded without it, the state would miss what is about to be written.
-            counters = connection.execute(select(schema.counters).with_for_update()).one()
+            connection.execute(select(schema.counters).with_for_update())
+        with self._reading() as connection:
+            counters = connection.execute(select(schema.counters)).one()
             last_seq = connection.scalar(select(func.max(schema.events.c.seq))) or 0
             if last_seq != counters.last_seq:
                 raise LogCorrupt(
@@ -171,6 +177,15 @@ class SqlStore:
     def _transaction(self) -> Iterator[Connection]:
         with store_errors(self._place), self._engine.begin() as connection:
             self._leadership.require(connection)
+            yield connection
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        """One snapshot, for as long as it takes: nothing is held meanwhile, so that the lead is renewed."""
+        with store_errors(self._place), self._engine.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                for setting in READS_AT_LEISURE:
+                    connection.exec_driver_sql(setting)
             yield connection
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from leading import LEASE_S, HandClock, candidate, taken_over
 from postgres import PostgresServer
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, event, text
 from store_histories import History
 from witness import connect, count_writes, watch_writes
 
@@ -358,3 +358,28 @@ def test_a_head_killed_in_the_lead_is_followed(postgres_url: str) -> None:
         dead.commit(history.batch(history.submitted()))
         with taken_over(postgres_url) as store:
             assert store.load().last_seq == 1
+
+
+WHO_HOLDS_THE_ROW = "SELECT count(*) FROM pg_locks WHERE relation = 'gpusched.leader'::regclass"
+
+
+def test_a_long_load_hinders_no_renewal_and_is_not_ended_by_the_server(postgres_url: str) -> None:
+    """Decoding a long queue took longer than a session may idle, and held the leader's row meanwhile."""
+    history, seen = History(), list[tuple[object, object]]()
+
+    def look(connection: Connection, _cursor: object, statement: str, *_: object) -> None:
+        if "FROM jobs" in statement:
+            with closing(connect(postgres_url)) as other:
+                held = other.execute(WHO_HOLDS_THE_ROW).fetchone()
+            limit = connection.exec_driver_sql("SHOW idle_in_transaction_session_timeout").scalar()
+            seen.append((held, limit))
+
+    with taken_over(postgres_url) as store:
+        store.commit(history.batch(history.submitted()))
+        event.listen(Engine, "before_cursor_execute", look)
+        try:
+            loaded = store.load()
+        finally:
+            event.remove(Engine, "before_cursor_execute", look)
+        assert len(loaded.jobs) == 1
+        assert set(seen) == {((0,), "0")}
