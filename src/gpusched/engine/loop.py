@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import ParamSpec, TypeVar
 
 from gpusched.domain.clock import Clock
@@ -22,7 +23,7 @@ from gpusched.domain.ids import AttemptId, JobId, NodeName, RequestId
 from gpusched.domain.pulse import QuietRank, RankPace
 from gpusched.domain.telemetry import NodeSample
 from gpusched.engine.core import Engine, EngineSettings, Tick, is_urgent, subject_of
-from gpusched.engine.inputs import DelayPassed, Fact, NodeConnected, Request
+from gpusched.engine.inputs import DelayPassed, Fact, NodeConnected, Request, Submit
 from gpusched.engine.liveness import Liveness
 from gpusched.engine.pace import CyclePace
 from gpusched.engine.ports import CommandSink, EventFeed, Loaded, RequestRecord, Store
@@ -45,7 +46,7 @@ class LoopSettings:
     engine: EngineSettings = field(default_factory=EngineSettings)
     silence_max_s: float = 15.0  # a node unheard for longer is lost
     check_interval_s: float = 1.0  # of liveness and deadlines
-    batch_max: int = 2_000  # requests in one transaction
+    batch_max: int = 10_000  # jobs, and requests of other kinds, in a transaction of several requests
     store_retry_s: float = 0.5
 
 
@@ -231,7 +232,7 @@ class Loop:
                 self._wake.set()
 
     async def _tick(self) -> None:
-        asked, self._asked = self._asked[: self._settings.batch_max], self._asked[self._settings.batch_max :]
+        asked = self._take_asked()
         told, self._told = self._told, []
         if self._asked:
             self._wake.set()
@@ -247,6 +248,15 @@ class Loop:
             kept = [_Told(self._engine.repeatable(note.fact), note.committed) for note in told]
             self._told = kept + self._told
             await self._recover(error)
+
+    def _take_asked(self) -> list[_Asked]:
+        """Those that share the next transaction. The leader's row is held for as long, so it stays short."""
+        sizes = accumulate(
+            len(entry.request.specs) if isinstance(entry.request, Submit) else 1 for entry in self._asked
+        )
+        count = max(1, sum(size <= self._settings.batch_max for size in sizes))
+        taken, self._asked = self._asked[:count], self._asked[count:]
+        return taken
 
     async def _step(self, asked: list[_Asked], told: list[_Told]) -> None:
         answered = await self._in_thread(self._find_answers, asked) if asked else {}
